@@ -1,0 +1,258 @@
+"""The command line: ``python -m rlhf_core COMMAND``. A door: parses, calls one service or run, prints. Heavy imports stay
+inside the commands that need them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+from rlhf_core import __version__
+from rlhf_core.ground.configs import RewardConfig
+from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, RlhfError
+from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE
+from rlhf_core.intake import formats
+from rlhf_core.services.workbench import Workbench
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = _parser()
+    arguments = parser.parse_args(argv)
+    try:
+        return int(arguments.do(arguments) or 0)
+    except ImportRejected as error:
+        for problem in error.problems:
+            print(problem, file=sys.stderr)
+        print(f"error: {error.name}: nothing was imported, because of {len(error.problems)} problem(s) above.", file=sys.stderr)
+    except RlhfError as error:
+        print(f"error: {error}", file=sys.stderr)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader (head, less) has gone: no complaint
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m rlhf_core", description="People's judgement of reasoning steps becomes a better model."
+    )
+    parser.add_argument("--version", action="version", version=f"RLHF Workbench {__version__}")
+    shared = argparse.ArgumentParser(add_help=False)
+    for one, default in ((parser, None), (shared, argparse.SUPPRESS)):
+        one.add_argument(
+            "--workspace", metavar="DIR", default=default,
+            help=f"folder that holds everything you make (default: ${WORKSPACE_VARIABLE}, else data/)",
+        )  # fmt: skip
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, do: Callable[[argparse.Namespace], int | None], help_: str, **more: Any) -> argparse.ArgumentParser:
+        one = commands.add_parser(name, parents=[shared], help=help_, description=help_, **more)
+        one.set_defaults(do=do)
+        return one
+
+    one = command("app", _app, "open the workbench in the browser")
+    one.add_argument("--port", type=int, default=8501)
+    one = command(
+        "import", _import, "bring in a file of chats: whole or not at all", epilog=formats.describe(),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    one.add_argument("file", type=Path, help=f"one of {', '.join(formats.SUFFIXES)}")
+    one.add_argument("--format", choices=get_args(formats.Preset), default="auto")
+    command("demo", _demo, "load the demonstration set")
+    one = command("snapshot", _snapshot, "export the store to an immutable snapshot and print its id")
+    one.add_argument("--days", type=int, metavar="N", help="only feedback of the last N days (default: all)")
+    command("snapshots", _snapshots, "list snapshots")
+    one = command("query", _query, "ask a named question of a snapshot")
+    one.add_argument("name", nargs="?", help="leave out to list the questions")
+    one.add_argument("--snapshot", metavar="ID", help="id or its beginning (default: the newest)")
+    one.add_argument("--param", action="append", default=[], metavar="NAME=VALUE")
+    one.add_argument("--csv", action="store_true", help="print CSV")
+    command("runs", _runs, "list training runs")
+    one = command("cancel", _cancel, "ask a run to save and stop")
+    one.add_argument("run_id")
+    command("checkpoints", _checkpoints, "list checkpoints")
+    one = command("score", _score, "score one answer with a checkpoint, step by step; prints JSON")
+    one.add_argument("--checkpoint", required=True, metavar="ID")
+    one.add_argument("--query", required=True)
+    one.add_argument("--response", required=True)
+    command("supervise", _supervise, "start queued runs on this machine (the app does so by itself)")
+
+    train = commands.add_parser("train", help="train a model").add_subparsers(metavar="MODEL", required=True)
+    one = train.add_parser("reward", parents=[shared], help="reward model", description="Train a reward model on a snapshot.")
+    one.set_defaults(do=_train_reward)
+    one.add_argument("--snapshot", required=True, metavar="ID", help="id or its beginning")
+    one.add_argument("--config", type=Path, metavar="FILE", help="options from a JSON file; options given here win")
+    one.add_argument("--run-id", metavar="ID", help="carry out this queued run")
+    for name, field in RewardConfig.model_fields.items():
+        choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+        one.add_argument(
+            f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, choices=choices or None,
+            metavar=None if choices else name.rsplit("_", 1)[-1].upper(),
+            help=f"{field.description} (default: {'none' if field.default is None else field.default})",
+        )  # fmt: skip
+    return parser
+
+
+def _open(arguments: argparse.Namespace) -> Workbench:
+    return Workbench.open(arguments.workspace)
+
+
+def _app(arguments: argparse.Namespace) -> int:
+    workbench = _open(arguments)  # says at once if the workspace cannot be opened
+    workbench.close()
+    os.environ[WORKSPACE_VARIABLE] = str(workbench.workspace.root)
+    os.chdir(PROJECT_ROOT)
+    os.execv(
+        sys.executable,
+        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(arguments.port)],
+    )
+
+
+def _import(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services.importing import import_file
+
+    print(import_file(_open(arguments), arguments.file, preset=arguments.format))
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services.demo import load_demo
+
+    print(load_demo(_open(arguments)))
+
+
+def _snapshot(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import snapshots
+
+    snapshot, new = snapshots.take(_open(arguments), days=arguments.days)
+    what = "taken" if new else "is the same as one taken before"
+    print(f"Snapshot {what}: {snapshot.ratings} ratings on {snapshot.rows['chats']} chats in {snapshot.folder}", file=sys.stderr)
+    print(snapshot.id)
+
+
+def _snapshots(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import snapshots
+
+    for one in snapshots.listing(_open(arguments)):
+        print(f"{one.id}  {one.created_at[:19]}Z  {one.rows['chats']} chats  {one.ratings} ratings  {one.facts['raters']} raters")
+
+
+def _query(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import snapshots
+
+    workbench = _open(arguments)
+    if arguments.name is None:
+        for question in snapshots.questions():
+            print(f"{question.name}: {question.question}  params: {question.params or 'none'}")
+        return
+    if arguments.snapshot is None:
+        known = snapshots.listing(workbench)
+        if not known:
+            raise NotFound("There is no snapshot yet. Take one with `python -m rlhf_core snapshot`.")
+        arguments.snapshot = known[0].id
+    params: dict[str, Any] = {}
+    for text in arguments.param:
+        name, equals, value = text.partition("=")
+        try:
+            params[name] = json.loads(value) if equals else None
+        except ValueError as error:
+            raise InvalidInput(f"--param {text!r}: give NAME=NUMBER.") from error
+    table = snapshots.answer(workbench, arguments.snapshot, arguments.name, **params)
+    print(table.to_csv(index=False) if arguments.csv else table.to_string(index=False), end="\n")
+
+
+def _runs(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import training
+
+    for run in training.runs(_open(arguments)):
+        done = f"{run.step}/{run.total_steps or '?'}"
+        print(f"{run.id}  {run.kind}  {run.status:<9}  {done:>9}  {run.created_at[:19]}Z  {run.message or run.phase or ''}")
+
+
+def _cancel(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import training
+
+    run = training.cancel(_open(arguments), arguments.run_id)
+    print(f"Run {run.id}: {run.message if run.status == 'cancelled' else 'asked to save and stop'}")
+
+
+def _checkpoints(arguments: argparse.Namespace) -> None:
+    from rlhf_core.checkpoints.registry import list_checkpoints
+
+    for one in list_checkpoints(_open(arguments).workspace.checkpoints):
+        auc = one.metrics.get("test", {}).get("step_auc")
+        print(
+            f"{one.id}  {one.created_at[:19]}Z  from {one.parent}  snapshot {one.snapshot_id}  run {one.run_id}  "
+            f"step AUC {'none' if auc is None else f'{auc:.3f}'}{'' if one.complete else '  stopped early'}"
+        )
+
+
+def _score(arguments: argparse.Namespace) -> None:
+    from rlhf_core.checkpoints.registry import open_checkpoint
+    from rlhf_core.ground.records import utc_now
+    from rlhf_core.services import comparing
+
+    workbench = _open(arguments)
+    checkpoint = open_checkpoint(workbench.workspace.checkpoints, arguments.checkpoint)
+    response, places = comparing.places_of_text(arguments.response)
+    candidate = next(one for one in comparing.candidates(workbench) if one.checkpoint and one.checkpoint.id == checkpoint.id)
+    try:
+        result = comparing.compare(workbench, [candidate], arguments.query, places)
+    finally:
+        workbench.close()
+    if result.errors:
+        raise RlhfError(result.errors[candidate.label])
+    *steps, whole = result.rewards[candidate.label]
+    reply = {"reward": whole, "steps": steps, "model": checkpoint.id, "time": utc_now(), "response": response}
+    print(json.dumps(reply, ensure_ascii=False))
+
+
+def _supervise(arguments: argparse.Namespace) -> None:
+    from rlhf_core.supervisor.supervise import Supervisor
+
+    workbench = _open(arguments)
+    print(f"Supervising runs of {workbench.workspace.root}. Ctrl+C ends this; running runs go on.", file=sys.stderr)
+    try:
+        Supervisor(workbench.workspace, workbench.ledger).serve(threading.Event())
+    except KeyboardInterrupt:
+        print("Ended.", file=sys.stderr)
+
+
+def _train_reward(arguments: argparse.Namespace) -> int:
+    values: dict[str, Any] = {}
+    if arguments.config is not None:
+        try:
+            values = json.loads(arguments.config.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise NotFound(f"There is no file {arguments.config}.") from error
+        except ValueError as error:
+            raise InvalidInput(f"{arguments.config} is not JSON: {error}.") from error
+        if not isinstance(values, dict):
+            raise InvalidInput(f"{arguments.config} does not hold a JSON object of options.")
+    given = {name: value for name, value in vars(arguments).items() if name in RewardConfig.model_fields}
+    config = RewardConfig.parse(values | {name: None if value == "none" else value for name, value in given.items()})
+
+    from rlhf_core.services.training import add_reward_run
+
+    workbench = _open(arguments)
+    if arguments.run_id is None:
+        run = add_reward_run(workbench, arguments.snapshot, config, here=True)
+    else:
+        run = workbench.ledger.get(arguments.run_id)
+
+    from rlhf_core.runs.recording import record_run
+    from rlhf_core.runs.reward import train_reward
+
+    print(f"Run {run.id}, snapshot {run.snapshot_id}", flush=True)
+    return record_run(
+        workbench.ledger, run.id, workbench.workspace.run_folder(run.id),
+        lambda recorder: train_reward(workbench.workspace, run.id, run.snapshot_id, config, recorder),
+        own_log=arguments.run_id is None,
+    )  # fmt: skip
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,95 @@
+"""Named questions: one ``.sql`` file each, asked of a snapshot through DuckDB.
+
+A file's header says its title, the question, its parameters and its columns with units; the file is the only place where a
+question is described. Nothing outside the snapshot's folder can be read or written by a question.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rlhf_core.analytics.snapshot import Snapshot
+from rlhf_core.ground.errors import InvalidInput, NotFound
+from rlhf_core.ground.settings import SQL_ROOT
+from rlhf_core.ground.tables import EXPORT_COLUMNS
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FOLDER = SQL_ROOT / "analytics"
+_HEADER = re.compile(r"^-- (\w+): (.+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One named question. ``params``: default by name. ``columns``: unit or meaning by name."""
+
+    name: str
+    title: str
+    question: str
+    params: dict[str, Any]
+    columns: dict[str, str]
+    sql: str
+
+
+def read_question(path: Path) -> Question:
+    """
+    Raises:
+        InvalidInput: the header lacks a line or has one that cannot be read.
+    """
+    header: dict[str, str] = {}
+    text = path.read_text(encoding="utf-8")
+    for line in text.splitlines():
+        if match := _HEADER.match(line):
+            header[match[1]] = match[2].strip()
+        elif not line.startswith("--"):
+            break
+    try:
+        params: dict[str, Any] = {}
+        for part in [] if header["params"] == "none" else header["params"].split(";"):
+            name, default = part.split("=")
+            params[name.strip()] = float(default) if "." in default else int(default)
+        columns = dict(part.strip().split(" ", 1) for part in header["columns"].split(";"))
+        return Question(path.stem, header["title"], header["question"], params, columns, text)
+    except (KeyError, ValueError) as error:
+        raise InvalidInput(
+            f"{path} needs the header lines title, question, params (none, or name=default; ...) and columns "
+            f"(name unit; ...): {error!r}"
+        ) from error
+
+
+def questions() -> list[Question]:
+    return [read_question(path) for path in sorted(FOLDER.glob("*.sql"))]
+
+
+def ask(snapshot: Snapshot, name: str, **params: Any) -> pd.DataFrame:
+    """Ask a named question of a snapshot.
+
+    Raises:
+        NotFound: no question of that name.
+        InvalidInput: a parameter that the question does not have.
+    """
+    path = FOLDER / f"{name}.sql"
+    if not path.is_file():
+        known = ", ".join(question.name for question in questions())
+        raise NotFound(f"There is no question {name!r}. Questions: {known}.")
+    question = read_question(path)
+    if unknown := set(params) - set(question.params):
+        raise InvalidInput(f"{name} has no parameter {', '.join(sorted(unknown))}; it has {list(question.params)}.")
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(f"SET allowed_directories = ['{_quoted(snapshot.folder)}/']")
+        connection.execute("SET enable_external_access = false")
+        for table in EXPORT_COLUMNS:
+            connection.execute(f"CREATE VIEW {table} AS FROM read_parquet('{_quoted(snapshot.file(table))}')")
+        connection.execute("SET lock_configuration = true")
+        return connection.execute(question.sql, question.params | params).df()
+
+
+def _quoted(path: Path) -> str:
+    return str(path.resolve()).replace("'", "''")

@@ -1,0 +1,131 @@
+"""Checkpoints: a folder each, with a manifest that says which run, config and snapshot made it, and a hash of every file."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_core.ground.errors import CorruptArtifact, NotFound
+from rlhf_core.ground.files import canonical_json, publish, read_json, sha256_of, write_json
+from rlhf_core.ground.records import utc_now
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+_UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One reward checkpoint on disk.
+
+    ``parent`` is what training began from (a model name or a checkpoint id); ``complete`` is False where the run was stopped
+    before its last step.
+    """
+
+    id: str
+    folder: Path
+    created_at: str
+    run_id: str
+    snapshot_id: str
+    parent: str
+    complete: bool
+    metrics: dict[str, Any]
+    manifest: dict[str, Any]
+
+    def verify(self) -> None:
+        """
+        Raises:
+            CorruptArtifact: a file is missing, changed, or of a kind that could run code.
+        """
+        for path in self.folder.rglob("*"):
+            if path.suffix in _UNSAFE_SUFFIXES:
+                raise CorruptArtifact(f"Checkpoint {self.id} holds {path.name}; only safetensors are opened. Remove the file.")
+        for name, entry in self.manifest["files"].items():
+            path = self.folder / name
+            if not path.is_file():
+                raise CorruptArtifact(f"Checkpoint {self.id} lacks {name}. Restore the file, or delete it and train again.")
+            if path.stat().st_size != entry["size_bytes"] or sha256_of(path) != entry["sha256"]:
+                raise CorruptArtifact(
+                    f"Checkpoint {self.id}: {name} is not the file that training wrote (its hash differs). "
+                    "Restore it from a backup, or delete the checkpoint and train again."
+                )
+
+
+def seal(
+    scratch: Path, checkpoints: Path, *, kind: str, run_id: str, snapshot_id: str, parent: str, complete: bool,
+    config: dict[str, Any], metrics: dict[str, Any], scoring: dict[str, Any], libraries: dict[str, str],
+) -> Checkpoint:  # fmt: skip
+    """Hash what was built in ``scratch``, write the manifest, and rename the folder into place.
+
+    Args:
+        scratch: A folder from :func:`rlhf_core.ground.files.building`, with the model's files.
+        checkpoints: Where checkpoints live.
+        kind: What it scores as ("reward").
+        run_id: The run that made it.
+        snapshot_id: The ratings it was trained on.
+        parent: The model name or checkpoint it began from.
+        complete: False for a run stopped early.
+        config: The run's configuration.
+        metrics: What was measured, by name.
+        scoring: What a scorer needs to know: max_length in tokens, reward mean and std in stars.
+        libraries: Version by name.
+    """
+    files = {
+        str(path.relative_to(scratch)): {"size_bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in sorted(scratch.rglob("*"))
+        if path.is_file()
+    }
+    manifest: dict[str, Any] = {
+        "format": FORMAT, "kind": kind, "created_at": utc_now(), "run_id": run_id, "snapshot_id": snapshot_id,
+        "parent": parent, "complete": complete, "config": config, "metrics": metrics, "scoring": scoring,
+        "libraries": libraries, "files": files,
+    }  # fmt: skip
+    checkpoint_id = f"{kind}-{hashlib.sha256(canonical_json(manifest).encode()).hexdigest()[:12]}"
+    write_json(scratch / MANIFEST, {"id": checkpoint_id} | manifest)
+    publish(scratch, checkpoints / checkpoint_id)
+    return open_checkpoint(checkpoints, checkpoint_id)
+
+
+def open_checkpoint(checkpoints: Path, checkpoint_id: str, *, verify: bool = False) -> Checkpoint:
+    """Open a checkpoint by its id.
+
+    Raises:
+        NotFound: there is none of this id.
+        CorruptArtifact: broken manifest, or (with ``verify``) files that do not match it.
+    """
+    folder = checkpoints / checkpoint_id
+    if not checkpoint_id or Path(checkpoint_id).name != checkpoint_id or not folder.is_dir():
+        known = ", ".join(path.name for path in _folders(checkpoints)) or "none yet; train one first"
+        raise NotFound(f"There is no checkpoint {checkpoint_id!r}. Checkpoints here: {known}.")
+    manifest = read_json(folder / MANIFEST, f"Checkpoint {checkpoint_id}")
+    try:
+        if manifest["format"] != FORMAT or not isinstance(manifest["files"], dict) or not manifest["scoring"]:
+            raise CorruptArtifact(f"Checkpoint {checkpoint_id} has format {manifest['format']!r}; expected {FORMAT}.")
+        checkpoint = Checkpoint(
+            checkpoint_id, folder, manifest["created_at"], manifest["run_id"], manifest["snapshot_id"], manifest["parent"],
+            manifest["complete"], manifest["metrics"], manifest,
+        )  # fmt: skip
+    except (KeyError, TypeError) as error:
+        raise CorruptArtifact(
+            f"Checkpoint {checkpoint_id} has a broken manifest ({error!r}). Delete {folder} and train again."
+        ) from error
+    if verify:
+        checkpoint.verify()
+    return checkpoint
+
+
+def list_checkpoints(checkpoints: Path) -> list[Checkpoint]:
+    """All readable checkpoints, newest first."""
+    found = []
+    for folder in _folders(checkpoints):
+        try:
+            found.append(open_checkpoint(checkpoints, folder.name))
+        except (CorruptArtifact, NotFound):
+            continue  # a broken one is reported when it is named
+    return sorted(found, key=lambda checkpoint: checkpoint.created_at, reverse=True)
+
+
+def _folders(checkpoints: Path) -> list[Path]:
+    return sorted(path for path in checkpoints.glob("*") if path.is_dir() and not path.name.startswith("."))

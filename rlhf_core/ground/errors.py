@@ -1,0 +1,103 @@
+"""Every error a user can cause or meet. A message says what happened, with which value, and what to do next.
+
+Pages and the command line show an :class:`RlhfError` as it is; anything else that escapes is a bug and surfaces as one.
+"""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class RlhfError(Exception):
+    """Base of all errors with a message meant for a person."""
+
+
+class InvalidInput(RlhfError):
+    """A value given by a person or a file breaks a stated rule."""
+
+
+class NotFound(RlhfError):
+    """A chat, snapshot, run, checkpoint or file that was named does not exist."""
+
+
+class StoreUnavailable(RlhfError):
+    """The store cannot be opened, is locked for too long, or is damaged. Nothing was written."""
+
+
+class StorageFull(RlhfError):
+    """The disk is full or the quota is used up. Nothing was half written."""
+
+
+class CorruptArtifact(RlhfError):
+    """A snapshot or checkpoint on disk does not match its manifest."""
+
+
+class NotEnoughData(RlhfError):
+    """Fewer ratings than the run needs."""
+
+
+class ModelUnavailable(RlhfError):
+    """A model name that is neither a folder, nor cached, nor downloadable."""
+
+
+class RunRefused(RlhfError):
+    """A run cannot be started, claimed or changed in the state it is in."""
+
+
+class WorkerFailed(RlhfError):
+    """The scoring process died or did not answer in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One bad place in an imported file. ``line`` counts from 1 (a record's number where a format has no lines)."""
+
+    line: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.reason}"
+
+
+class ImportRejected(InvalidInput):
+    """A file was refused whole; ``problems`` lists every bad line in file order."""
+
+    shown = 10
+
+    def __init__(self, name: str, problems: list[Problem]) -> None:
+        self.name = name
+        self.problems = problems
+        lines = "\n".join(f"  {problem}" for problem in problems[: self.shown])
+        more = f"\n  ... and {len(problems) - self.shown} more" if len(problems) > self.shown else ""
+        noun = "problem" if len(problems) == 1 else "problems"
+        super().__init__(
+            f"{name}: nothing was imported, because of {len(problems)} {noun}:\n{lines}{more}\n"
+            "Mend or remove these lines and import the file again."
+        )
+
+
+@contextmanager
+def disk_errors(doing: str, where: Path) -> Iterator[None]:
+    """Turn a full disk, a missing permission or a read-only disk into a :class:`RlhfError` that names the place.
+
+    Raises:
+        StorageFull: no space or quota left.
+        StoreUnavailable: the place cannot be written.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageFull(
+                f"The disk is full: {doing} in {where} was undone. Free some space and try again."
+            ) from error
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+            raise StoreUnavailable(
+                f"No permission for {doing} in {where} ({error.strerror}). Choose another folder with --workspace "
+                "or RLHF_WORKSPACE, or change its permissions."
+            ) from error
+        raise

@@ -1,0 +1,147 @@
+"""The nouns of the store: who, which chat, which reasoning step, which judgement. Plain values, no behaviour on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from rlhf_core.ground.errors import InvalidInput
+
+FeedbackType = Literal["positive", "neutral", "negative"]
+Scale = Literal["stars", "thumbs"]
+Origin = Literal["local", "imported", "demo"]
+
+SCORE_MIN, SCORE_MAX = 1, 5
+SCORE_OF_TYPE: dict[str, int] = {"positive": 5, "negative": 1, "neutral": 3}
+COMMENT_MAX_CHARS = 8000
+
+
+def feedback_type_of(score: int) -> FeedbackType:
+    """The type that agrees with a score: 4-5 positive, 3 neutral, 1-2 negative. The store holds rows to this rule."""
+    check_score(score)
+    return "positive" if score >= 4 else "negative" if score <= 2 else "neutral"
+
+
+def check_score(score: object) -> int:
+    """Return ``score`` as an int.
+
+    Raises:
+        InvalidInput: not a whole number from 1 to 5 (NaN, 6 stars, 3.5, text).
+    """
+    if isinstance(score, bool) or not isinstance(score, int) or not SCORE_MIN <= score <= SCORE_MAX:
+        raise InvalidInput(f"A score is a whole number from {SCORE_MIN} to {SCORE_MAX}; got {score!r}.")
+    return score
+
+
+def utc_now() -> str:
+    """Now, as the store keeps time: UTC, microseconds, ``2026-01-31T09:30:00.000000Z``. Sorts as text."""
+    return format_utc(datetime.now(UTC))
+
+
+def format_utc(moment: datetime) -> str:
+    """A moment as stored text. A naive datetime is read as UTC."""
+    moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
+
+
+def parse_utc(text: str) -> datetime:
+    """The inverse of :func:`format_utc`; takes any ISO-8601 text.
+
+    Raises:
+        ValueError: not a timestamp.
+    """
+    moment = datetime.fromisoformat(text)
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def new_id() -> str:
+    """A random identifier. Made by the client, so that a retried write is idempotent."""
+    return str(uuid.uuid4())
+
+
+def content_id(*parts: str) -> str:
+    """A UUID-shaped identifier of some content: the same parts always give the same id."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        encoded = part.encode("utf-8", "surrogatepass")
+        digest.update(len(encoded).to_bytes(8, "little"))
+        digest.update(encoded)
+    h = digest.hexdigest()
+    return f"{h[:8]}-{h[8:12]}-{h[12:16]}-{h[16:20]}-{h[20:]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """Who is at the keyboard. A store bound to a session writes as this person and no other."""
+
+    user_id: str
+    display_name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    user_id: str
+    display_name: str
+    origin: Origin
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One visible reasoning step. ``step_order`` counts from 1."""
+
+    id: str
+    chat_id: str
+    step_content: str
+    step_order: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """One query, the answer to it, and the steps the answer was built from."""
+
+    id: str
+    query: str
+    response: str
+    source: str
+    model: str | None
+    external_id: str | None
+    owner_id: str | None
+    created_at: str
+    steps: tuple[Step, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Feedback:
+    """One person's judgement of a step, or of the whole answer where ``step_id`` is None."""
+
+    id: str
+    chat_id: str
+    step_id: str | None
+    user_id: str
+    feedback_type: FeedbackType
+    feedback_score: int
+    scale: Scale
+    comment: str | None
+    created_at: str
+    updated_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far one person is. A chat is done when they rated the whole answer and each of its steps."""
+
+    chats_done: int
+    chats_total: int
+    ratings: int
+
+
+@dataclass(frozen=True, slots=True)
+class StoreCounts:
+    chats: int
+    steps: int
+    ratings: int
+    raters: int

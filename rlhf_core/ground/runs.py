@@ -1,0 +1,55 @@
+"""A training run as the ledger keeps it."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+RunKind = Literal["reward"]
+RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]
+
+UNFINISHED: frozenset[str] = frozenset({"queued", "running"})
+
+CONFIG_FILE = "config.json"
+METRICS_FILE = "metrics.jsonl"
+LOG_FILE = "log.txt"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training run. Times are UTC text. ``step`` counts optimiser steps done out of ``total_steps``."""
+
+    id: str
+    kind: RunKind
+    status: RunStatus
+    config: dict[str, Any]
+    snapshot_id: str
+    requested_by: str | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    heartbeat_at: str | None
+    host: str | None
+    pid: int | None
+    pid_create_time: float | None
+    phase: str | None
+    step: int
+    total_steps: int | None
+    cancel_requested: str | None
+    message: str | None
+    checkpoint_id: str | None
+
+    @property
+    def unfinished(self) -> bool:
+        return self.status in UNFINISHED
+
+
+def train_command(run: Run, workspace_root: Path) -> list[str]:
+    """The command line that carries out a queued run: what the supervisor starts and what the page shows."""
+    config = workspace_root / "runs" / run.id / CONFIG_FILE
+    return [
+        sys.executable, "-m", "rlhf_core", "train", run.kind, "--workspace", str(workspace_root),
+        "--snapshot", run.snapshot_id, "--config", str(config), "--run-id", run.id,
+    ]  # fmt: skip

@@ -1,0 +1,155 @@
+"""Which fields a file may have, and how known data sets map onto them. This module is the single list: help texts print it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+Preset = Literal["auto", "chats", "prompt-response", "processbench", "prm800k"]
+Record = Mapping[str, Any]
+
+FIELDS: dict[str, str] = {
+    "query": "what the person asked (required; also: prompt, question, instruction, problem)",
+    "response": "the answer (required unless steps are given; also: answer, completion, output)",
+    "steps": "list of reasoning steps, each a text or an object {content, feedback}; split from the response if absent",
+    "id": "your own identifier; may stand only once in a file",
+    "source": "where the chat comes from (default: the name of the format)",
+    "model": "what wrote the answer (also: generator)",
+    "created_at": "ISO-8601 time, UTC where no zone is given (default: now)",
+    "feedback": "list of {step, score, type, rater, comment, created_at}; step counts from 1, absent = whole answer",
+    "step_labels": "thumbs for the steps in order: 1 up, -1 down, 0 neutral, null unrated",
+    "score": "1-5 for the whole answer",
+    "feedback_type": "positive, negative or neutral for the whole answer; must agree with score",
+    "is_correct": "true or false: a thumb for the whole answer",
+    "rater": "who judged, for score, feedback_type and step_labels (default: 'labels of SOURCE')",
+    "comment": "the rater's words on the whole answer",
+}
+LONG_FIELDS: dict[str, str] = {
+    "step_content": "CSV and Parquet with one row for each step: the step's text (rows of one chat adjacent, same id)",
+    "step_score": "1-5 for that step",
+    "step_comment": "the rater's words on that step",
+}
+PRESETS: dict[str, str] = {
+    "auto": "look at the first record",
+    "chats": "the fields above",
+    "prompt-response": "plain prompt and response, steps split from the response",
+    "processbench": "problem, steps, label = index of the first wrong step (-1 none); thumbs for steps and answer",
+    "prm800k": "one labelled solution a line; the chosen completions become the steps, ratings -1, 0, 1 thumbs",
+}
+ALIASES: dict[str, tuple[str, ...]] = {
+    "query": ("prompt", "question", "instruction", "problem"),
+    "response": ("answer", "completion", "output"),
+    "model": ("generator",),
+}
+SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
+
+
+def describe() -> str:
+    """The format's documentation, for ``import --help`` and the page."""
+    lines = ["fields of a record:"]
+    lines += [f"  {name:<14} {text}" for name, text in (FIELDS | LONG_FIELDS).items()]
+    lines += ["", "formats (--format):"]
+    lines += [f"  {name:<16} {text}" for name, text in PRESETS.items()]
+    lines += ["", "In CSV, steps, step_labels and feedback hold JSON. Other fields are ignored, and named in the report."]
+    return "\n".join(lines)
+
+
+def detect(record: Record) -> Preset:
+    """The preset that a file's first record looks like."""
+    if isinstance(record.get("label"), Mapping) and "steps" in record["label"]:
+        return "prm800k"
+    if "steps" in record and ("first_error" in record or _is_index(record.get("label"))):
+        return "processbench"
+    return "chats"
+
+
+def _is_index(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def from_chats(record: Record) -> Record:
+    """Known fields under their own names; a canonical name wins over its aliases."""
+    renamed = dict(record)
+    if isinstance(renamed.get("is_correct"), bool) and renamed.get("feedback_type") is None:
+        renamed["feedback_type"] = "positive" if renamed["is_correct"] else "negative"
+    for name, aliases in ALIASES.items():
+        for alias in aliases:
+            if alias in renamed:
+                value = renamed.pop(alias)
+                if renamed.get(name) is None:
+                    renamed[name] = value
+    return renamed
+
+
+def from_prompt_response(record: Record) -> Record:
+    return {key: value for key, value in from_chats(record).items() if key not in ("steps", "step_labels", "feedback")}
+
+
+def from_processbench(record: Record) -> Record:
+    """ProcessBench (arXiv 2412.06559): steps before the first error are right, that one is wrong, later ones unlabelled."""
+    steps = record.get("steps")
+    first_error = record.get("first_error", record.get("label"))
+    if not _is_index(first_error) or not isinstance(steps, list) or not -1 <= first_error < len(steps):
+        count = len(steps) if isinstance(steps, list) else 0
+        raise ValueError(f"label is {first_error!r}; expected the index of a wrong step, 0 to {count - 1}, or -1 for none")
+    labels = [1 if first_error < 0 or k < first_error else -1 if k == first_error else None for k in range(len(steps))]
+    return {
+        "id": record.get("id"),
+        "query": record.get("query", record.get("problem")),
+        "response": record.get("response"),
+        "steps": steps,
+        "step_labels": labels,
+        "feedback_type": "positive" if first_error < 0 else "negative",
+        "model": record.get("model", record.get("generator")),
+        "source": record.get("source") or "processbench",
+    }
+
+
+def from_prm800k(record: Record) -> Record:
+    """PRM800K (arXiv 2305.20050). Alternatives that the labeller did not choose are left out.
+
+    Where none was chosen (the solution ends there), the first completion stands for the step.
+    """
+    question, label = record.get("question"), record.get("label")
+    if not isinstance(question, Mapping) or not isinstance(label, Mapping) or not isinstance(label.get("steps"), list):
+        raise ValueError("not a PRM800K line: expected question.problem and label.steps")
+    steps, labels = [], []
+    for k, step in enumerate(label["steps"], start=1):
+        completions = step.get("completions") or [] if isinstance(step, Mapping) else []
+        chosen = step.get("chosen_completion") if isinstance(step, Mapping) else None
+        if chosen is not None:
+            if not _is_index(chosen) or not 0 <= chosen < len(completions):
+                raise ValueError(f"label.steps[{k}].chosen_completion is {chosen!r} of {len(completions)} completions")
+            taken = completions[chosen]
+        elif isinstance(step, Mapping) and step.get("human_completion"):
+            taken = step["human_completion"]
+        elif completions:
+            taken = completions[0]
+        else:
+            break  # the labeller gave up here
+        steps.append(taken.get("text"))
+        labels.append(taken.get("rating"))
+    return {
+        "query": question.get("problem"),
+        "steps": steps,
+        "step_labels": labels,
+        "rater": record.get("labeler"),
+        "created_at": record.get("timestamp"),
+        "source": "prm800k",
+    }
+
+
+CONVERTERS: dict[str, Callable[[Record], Record]] = {
+    "chats": from_chats,
+    "prompt-response": from_prompt_response,
+    "processbench": from_processbench,
+    "prm800k": from_prm800k,
+}
+READ_BY_PRESET: dict[str, frozenset[str]] = {
+    "chats": frozenset(FIELDS) | {alias for aliases in ALIASES.values() for alias in aliases} | frozenset(LONG_FIELDS),
+    "processbench": frozenset(
+        ("id", "query", "problem", "response", "steps", "label", "first_error", "step_labels", "model", "generator", "source")
+    ),
+    "prm800k": frozenset(("question", "label", "labeler", "timestamp")),
+}
+READ_BY_PRESET["prompt-response"] = READ_BY_PRESET["chats"] - {"steps", "step_labels", "feedback"}

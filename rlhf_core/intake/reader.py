@@ -1,0 +1,227 @@
+"""Bytes of a file become raw records with line numbers, one at a time and flat in memory.
+
+A bad line comes out as a :class:`Problem` in its place; a file that cannot be read at all raises.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from pathlib import PurePath
+from typing import Any, BinaryIO
+
+from rlhf_core.ground.errors import InvalidInput, Problem
+from rlhf_core.ground.text import shorten
+from rlhf_core.intake.formats import LONG_FIELDS, SUFFIXES
+
+Item = tuple[int, dict[str, Any] | Problem]
+
+MAX_LINE_BYTES = 16 * 1024 * 1024
+MAX_JSON_BYTES = 512 * 1024 * 1024
+_PARQUET_BATCH_ROWS = 500
+_JSON_COLUMNS = ("steps", "step_labels", "feedback")
+_NUMBER_COLUMNS = ("score", "step_score")
+_BOM = b"\xef\xbb\xbf"
+
+
+def read_records(file: BinaryIO, name: str) -> Iterator[Item]:
+    """Read a file by its suffix.
+
+    Args:
+        file: Open for reading bytes, at its start, seekable.
+        name: The file's name; its suffix says the format.
+
+    Raises:
+        InvalidInput: unknown suffix, empty file, UTF-16, broken Parquet, a JSON file too large to hold.
+    """
+    suffix = PurePath(name).suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InvalidInput(f"{name}: the suffix {suffix or '(none)'} is not known. Use one of {', '.join(SUFFIXES)}.")
+    head = file.read(4)
+    file.seek(0)
+    if not head:
+        raise InvalidInput(f"{name} is empty. Export it again, or choose another file.")
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise InvalidInput(f"{name} is UTF-16 text. Save it as UTF-8 (for example: iconv -f UTF-16 -t UTF-8) and try again.")
+    if head[:2] == b"\x1f\x8b" or head == b"PK\x03\x04":
+        raise InvalidInput(f"{name} is compressed. Unpack it and import what is inside.")
+    if suffix == ".parquet":
+        return _merge_long(_read_parquet(file, name))
+    if suffix == ".csv":
+        return _merge_long(_read_csv(file, name))
+    if suffix == ".json":
+        return _read_json(file, name)
+    return _read_jsonl(file)
+
+
+def _raw_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | Problem]]:
+    line = 0
+    while raw := file.readline(MAX_LINE_BYTES + 1):
+        line += 1
+        if len(raw) > MAX_LINE_BYTES and not raw.endswith(b"\n"):
+            size = len(raw)
+            while (rest := file.readline(MAX_LINE_BYTES)) and not rest.endswith(b"\n"):
+                size += len(rest)
+            yield line, Problem(line, f"longer than {MAX_LINE_BYTES >> 20} MiB ({(size + len(rest)) >> 20} MiB)")
+        else:
+            yield line, raw.removeprefix(_BOM) if line == 1 else raw
+
+
+def _decode(line: int, raw: bytes) -> str | Problem:
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        shown = raw[max(0, error.start - 12) : error.start + 8].decode("latin-1")
+        return Problem(
+            line,
+            f"not UTF-8 at byte {error.start} (near {shown!r}); if it is Windows or Latin-1 text, "
+            "save it as UTF-8 (for example: iconv -f WINDOWS-1252 -t UTF-8)",
+        )
+
+
+def _read_jsonl(file: BinaryIO) -> Iterator[Item]:
+    for line, raw in _raw_lines(file):
+        text = raw if isinstance(raw, Problem) else _decode(line, raw)
+        if isinstance(text, Problem):
+            yield line, text
+        elif not text.isspace():
+            yield line, _parse_object(line, text)
+
+
+def _parse_object(line: int, text: str) -> dict[str, Any] | Problem:
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        return Problem(line, "JSON nested too deeply")
+    except ValueError as error:
+        return Problem(line, f"not JSON: {error} in {shorten(text, 60)!r}")
+    return value if isinstance(value, dict) else Problem(line, f"expected a JSON object, got {shorten(text, 60)!r}")
+
+
+def _read_json(file: BinaryIO, name: str) -> Iterator[Item]:
+    """A list of records, ``{"chats": [...]}``, one record, or JSON Lines under the wrong suffix."""
+    data = file.read(MAX_JSON_BYTES + 1)
+    if len(data) > MAX_JSON_BYTES:
+        raise InvalidInput(
+            f"{name} is larger than {MAX_JSON_BYTES >> 20} MiB; a JSON list is read whole. Make it JSON Lines "
+            "(jq -c '.[]' in.json > out.jsonl), which is read line by line."
+        )
+    try:
+        value = json.loads(data.removeprefix(_BOM))
+    except RecursionError as error:
+        raise InvalidInput(f"{name} is nested too deeply to be a list of chats.") from error
+    except UnicodeDecodeError as error:
+        raise InvalidInput(f"{name} is not UTF-8 at byte {error.start}. Save it as UTF-8 and try again.") from error
+    except json.JSONDecodeError as error:
+        if "Extra data" in error.msg:
+            file.seek(0)
+            yield from _read_jsonl(file)
+            return
+        raise InvalidInput(f"{name} is not JSON: {error}. Mend it and try again.") from error
+    if isinstance(value, dict):
+        value = value["chats"] if isinstance(value.get("chats"), list) else [value]
+    if not isinstance(value, list):
+        raise InvalidInput(f"{name} holds {type(value).__name__}, not a list of records.")
+    for number, record in enumerate(value, start=1):
+        yield number, record if isinstance(record, dict) else Problem(number, "expected a JSON object")
+
+
+def _read_csv(file: BinaryIO, name: str) -> Iterator[Item]:
+    problems: list[Problem] = []
+
+    def lines() -> Iterator[str]:
+        for line, raw in _raw_lines(file):
+            text = raw if isinstance(raw, Problem) else _decode(line, raw)
+            if isinstance(text, Problem):
+                problems.append(text)
+                text = raw.decode("utf-8", "replace") if isinstance(raw, bytes) else "\n"
+            yield text
+
+    csv.field_size_limit(MAX_LINE_BYTES)
+    rows = csv.reader(lines(), strict=True)
+    try:
+        header = [column.strip() for column in next(rows)]
+        if len(set(header)) != len(header):
+            raise InvalidInput(f"{name}: a column stands twice in the header {header}. Rename one.")
+        begin = rows.line_num + 1
+        for row in rows:
+            line, begin = begin, rows.line_num + 1
+            if problems:
+                yield from ((problem.line, problem) for problem in problems)
+                problems.clear()
+            elif not row:
+                continue
+            elif len(row) != len(header):
+                yield line, Problem(line, f"{len(row)} values for {len(header)} columns")
+            else:
+                yield line, _csv_record(line, dict(zip(header, row, strict=True)))
+        yield from ((problem.line, problem) for problem in problems)
+    except csv.Error as error:
+        yield rows.line_num, Problem(rows.line_num, f"not CSV: {error}")
+
+
+def _csv_record(line: int, row: dict[str, str]) -> dict[str, Any] | Problem:
+    record: dict[str, Any] = {}
+    for column, text in row.items():
+        if not text.strip():
+            continue
+        if column in _JSON_COLUMNS:
+            try:
+                record[column] = json.loads(text)
+            except (ValueError, RecursionError) as error:
+                return Problem(line, f"{column} is not JSON: {error}")
+        elif column in _NUMBER_COLUMNS:
+            try:
+                record[column] = float(text)
+            except ValueError:
+                return Problem(line, f"{column} is {text!r}, not a number")
+        else:
+            record[column] = text
+    return record
+
+
+def _read_parquet(file: BinaryIO, name: str) -> Iterator[Item]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        parquet = pq.ParquetFile(file)
+        number = 0
+        for batch in parquet.iter_batches(_PARQUET_BATCH_ROWS):
+            for record in batch.to_pylist():
+                number += 1
+                for column in _JSON_COLUMNS:
+                    if isinstance(record.get(column), str):
+                        record[column] = json.loads(record[column])
+                yield number, {column: value for column, value in record.items() if value is not None}
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise InvalidInput(f"{name} cannot be read as Parquet: {shorten(str(error), 200)}") from error
+
+
+def _merge_long(items: Iterator[Item]) -> Iterator[Item]:
+    """Rows of one step each become one record for each chat (adjacent rows with the same id)."""
+    chat: dict[str, Any] | None = None
+    first_line = 0
+    for line, record in items:
+        if isinstance(record, Problem) or "step_content" not in record:
+            if chat is not None:
+                yield first_line, chat
+                chat = None
+            yield line, record
+            continue
+        step: dict[str, Any] = {"content": record["step_content"]}
+        if "step_score" in record or "step_comment" in record:
+            judgement = {"score": record.get("step_score"), "comment": record.get("step_comment"), "rater": record.get("rater")}
+            step["feedback"] = [{key: value for key, value in judgement.items() if value is not None}]
+        rest = {key: value for key, value in record.items() if key not in LONG_FIELDS}
+        if "id" not in rest:
+            yield line, Problem(line, "a row with step_content needs an id, which says the chat it belongs to")
+        elif chat is not None and chat["id"] == rest["id"]:
+            chat["steps"].append(step)
+        else:
+            if chat is not None:
+                yield first_line, chat
+            chat, first_line = rest | {"steps": [step]}, line
+    if chat is not None:
+        yield first_line, chat

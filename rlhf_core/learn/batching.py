@@ -1,0 +1,40 @@
+"""Batches of like length, so that little is padding; the order is seeded and covers every example once."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+
+def length_grouped(lengths: Sequence[int], batch_size: int, rng: random.Random, *, window_batches: int = 8) -> list[list[int]]:
+    """Index batches for one epoch: shuffle, sort by length inside windows of some batches, shuffle the batches.
+
+    Args:
+        lengths: Tokens of each example.
+        batch_size: Examples in a batch; the last one may be smaller.
+        rng: Seeded generator; the same state gives the same order.
+        window_batches: Batches in a window. Larger means less padding and less random batches.
+    """
+    order = list(range(len(lengths)))
+    rng.shuffle(order)
+    window = window_batches * batch_size
+    batches: list[list[int]] = []
+    for start in range(0, len(order), window):
+        part = sorted(order[start : start + window], key=lambda i: lengths[i])
+        batches += [part[k : k + batch_size] for k in range(0, len(part), batch_size)]
+    rng.shuffle(batches)
+    return batches
+
+
+def padded(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
+    """Right-padded ``(input_ids, attention_mask)``, both ``(B, T)`` int64; mask 1 = a real token."""
+    longest = max(map(len, sequences))
+    ids = torch.full((len(sequences), longest), pad_id, dtype=torch.long)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence)
+        mask[row, : len(sequence)] = 1
+    return ids, mask

@@ -1,0 +1,173 @@
+"""What every run does about itself: its ledger row, heartbeat, metrics file, log, and the wish to stop."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from rlhf_core.ground.errors import RlhfError, disk_errors
+from rlhf_core.ground.processes import ProcessIdentity, this_host
+from rlhf_core.ground.runs import LOG_FILE, METRICS_FILE
+from rlhf_core.store.base import RunLedger
+
+HEARTBEAT_S = 2.0
+log = logging.getLogger("rlhf_core.run")
+
+
+class Recorder:
+    """A running run's voice. Thread-safe: a thread of its own beats and listens for a cancel."""
+
+    def __init__(self, ledger: RunLedger, run_id: str, folder: Path) -> None:
+        self._ledger, self._run_id = ledger, run_id
+        self._metrics = (folder / METRICS_FILE).open("a", encoding="utf-8")
+        self._phase, self._step, self._total = "starting", 0, None
+        self._stop, self._ended = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+        self._thread.start()
+
+    def _beat(self) -> None:
+        while not self._ended.wait(HEARTBEAT_S):
+            try:
+                run = self._ledger.beat(self._run_id, self._phase, self._step, self._total)
+            except RlhfError as error:
+                log.warning("heartbeat was not recorded: %s", error)
+                continue
+            if run is None or run.cancel_requested:
+                self.ask_to_stop("cancel requested" if run else "the run is no longer listed as running")
+
+    def ask_to_stop(self, why: str) -> None:
+        if not self._stop.is_set():
+            log.info("stopping: %s", why)
+            self._stop.set()
+
+    @property
+    def should_stop(self) -> bool:
+        return self._stop.is_set()
+
+    def phase(self, phase: str, *, step: int | None = None, total: int | None = None) -> None:
+        """Say what is being done; the step count stays unless given."""
+        self._phase = phase
+        self._step = self._step if step is None else step
+        self._total = self._total if total is None else total
+        log.info("%s", phase)
+        self._ledger.beat(self._run_id, self._phase, self._step, self._total)
+
+    def step(self, step: int, **metrics: Any) -> None:
+        """Record one optimiser step's metrics. Reaches the ledger with the next heartbeat."""
+        self._step = step
+        self.metrics(split="train", step=step, **metrics)
+
+    def metrics(self, **values: Any) -> None:
+        """Append one line to ``metrics.jsonl``."""
+        self._metrics.write(json.dumps({"time": round(time.time(), 3), **values}, allow_nan=False) + "\n")
+        self._metrics.flush()
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join()
+        self._metrics.close()
+
+
+class Cancelled(Exception):
+    """The run was asked to stop. ``checkpoint_id`` names what was saved, if anything."""
+
+    def __init__(self, message: str, checkpoint_id: str | None = None) -> None:
+        super().__init__(message)
+        self.checkpoint_id = checkpoint_id
+
+
+def record_run(
+    ledger: RunLedger, run_id: str, folder: Path, body: Callable[[Recorder], tuple[str, str]], *, own_log: bool
+) -> int:
+    """Claim a queued row if nobody has, run ``body`` and record how it ended. Returns the process's exit code.
+
+    Args:
+        ledger: Where the row is.
+        run_id: Its id.
+        folder: The run's folder; exists.
+        body: Does the work; returns (message, checkpoint id). Only its return is recorded as success.
+        own_log: Also write the log to the run's folder (a supervisor does that by itself).
+
+    Raises:
+        RunRefused: the row is not queued, or another process has it.
+    """
+    me = ProcessIdentity.of_this_process()
+    if ledger.get(run_id).status == "queued":
+        ledger.claim(run_id, this_host())
+    ledger.set_process(run_id, this_host(), me.pid, me.create_time)
+    with _logging(folder / LOG_FILE if own_log else None):
+        recorder = Recorder(ledger, run_id, folder)
+        with _signals(recorder):
+            try:
+                with disk_errors("the run's writing", folder):
+                    message, checkpoint_id = body(recorder)
+            except Cancelled as cancelled:
+                log.info("cancelled: %s", cancelled)
+                ledger.finish(run_id, "cancelled", str(cancelled), cancelled.checkpoint_id)
+                return 130
+            except KeyboardInterrupt:
+                log.info("stopped at once")
+                ledger.finish(run_id, "cancelled", "Stopped at once, before it could save.", None)
+                return 130
+            except RlhfError as error:
+                log.error("failed: %s", error)
+                ledger.finish(run_id, "failed", str(error), None)
+                return 1
+            except Exception as error:
+                log.error("failed:\n%s", traceback.format_exc())
+                ledger.finish(run_id, "failed", f"{type(error).__name__}: {error}. The log has the details.", None)
+                return 1
+            finally:
+                recorder.close()
+        log.info("succeeded: %s", message)
+        ledger.finish(run_id, "succeeded", message, checkpoint_id)
+        return 0
+
+
+@contextmanager
+def _signals(recorder: Recorder) -> Iterator[None]:
+    """The first SIGTERM or Ctrl+C asks the loop to stop and save; a second one ends the process as usual."""
+
+    def ask(number: int, _frame: FrameType | None) -> None:
+        if recorder.should_stop:
+            raise KeyboardInterrupt
+        recorder.ask_to_stop(signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, ask) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _logging(path: Path | None) -> Iterator[None]:
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stdout)]
+    if path is not None:
+        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+        log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        for handler in handlers:
+            log.removeHandler(handler)
+            if isinstance(handler, logging.FileHandler):
+                handler.close()

@@ -1,0 +1,15 @@
+"""The demonstration set: questions about clean-energy work in Massachusetts, rated by fictional people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rlhf_core.services.importing import ImportReport, import_file
+from rlhf_core.services.workbench import Workbench
+
+DEMO_FILE = Path(__file__).parent / "demo_chats.jsonl"
+
+
+def load_demo(workbench: Workbench) -> ImportReport:
+    """Add the demo set (again adds nothing). Its raters are marked as demo, so their ratings can be told apart."""
+    return import_file(workbench, DEMO_FILE, preset="chats", origin="demo")

@@ -1,0 +1,80 @@
+"""Bring a file of chats into the store: whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from rlhf_core.ground.errors import InvalidInput, NotFound, disk_errors
+from rlhf_core.ground.records import Origin
+from rlhf_core.intake.formats import PRESETS, Preset, describe
+from rlhf_core.intake.parsing import parse_file
+from rlhf_core.services.workbench import Workbench
+from rlhf_core.store.base import BulkCounts
+
+__all__ = ["PRESETS", "ImportReport", "describe", "import_file", "import_stream"]
+
+
+@dataclass(frozen=True, slots=True)
+class ImportReport:
+    name: str
+    preset: str
+    records: int
+    added: BulkCounts
+    ignored_fields: tuple[str, ...]
+
+    def __str__(self) -> str:
+        added = self.added
+        text = f"{self.name}: read {self.records} records as {self.preset}; "
+        if added.chats == 0 and added.ratings == 0:
+            text += f"nothing new ({added.known_chats} chats and {added.known_ratings} ratings were here already)."
+        else:
+            text += f"added {added.chats} chats, {added.steps} steps, {added.ratings} ratings"
+            known = [f"{n} {what}" for n, what in ((added.known_chats, "chats"), (added.known_ratings, "ratings")) if n]
+            text += f"; here already: {' and '.join(known)}." if known else "."
+        if self.ignored_fields:
+            text += f" Ignored fields: {', '.join(self.ignored_fields)}."
+        return text
+
+
+def import_file(workbench: Workbench, path: Path, *, preset: Preset = "auto", origin: Origin = "imported") -> ImportReport:
+    """
+    Raises:
+        NotFound, InvalidInput: no such file, a folder, not readable, a wrong format.
+        ImportRejected: some lines are bad; nothing was imported.
+    """
+    if path.is_dir():
+        raise InvalidInput(f"{path} is a folder. Name a file in it.")
+    try:
+        with path.open("rb") as file:
+            return import_stream(workbench, file, path.name, preset=preset, origin=origin)
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no file {path}. Check the path.") from error
+    except PermissionError as error:
+        raise InvalidInput(f"{path} may not be read by you. Change its permissions or copy it.") from error
+
+
+def import_stream(
+    workbench: Workbench,
+    file: BinaryIO,
+    name: str,
+    *,
+    preset: Preset = "auto",
+    origin: Origin = "imported",
+    on_progress: Callable[[int], None] | None = None,
+) -> ImportReport:
+    """Import from an open, seekable file; see :func:`import_file`. Other people's writes wait only for the last part."""
+    root = workbench.workspace.root
+    with (
+        disk_errors("reading the file", root),
+        parse_file(file, name, preset=preset, scratch=root, on_progress=on_progress) as parsed,
+    ):
+        with workbench.store.bulk() as (writer, counts):
+            for batch in parsed.batches():
+                writer.add_profiles(list(batch.raters.items()), origin)
+                writer.add_chats(batch.chats)
+                writer.add_steps(batch.steps)
+                writer.add_feedback(batch.feedback)
+        return ImportReport(name, parsed.preset, parsed.records, counts, parsed.ignored_fields)

@@ -1,0 +1,59 @@
+"""Rate reasoning steps: what the label page shows and does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rlhf_core.ground.records import Chat, Feedback, Progress, Scale, Session
+from rlhf_core.services.workbench import Workbench
+
+
+@dataclass(frozen=True, slots=True)
+class LabelView:
+    """One chat as one person sees it. ``ratings`` by step id (None: the whole answer) are theirs alone."""
+
+    chat: Chat
+    ratings: dict[str | None, Feedback]
+
+    @property
+    def places(self) -> int:
+        """How many things there are to rate: each step and the whole answer."""
+        return len(self.chat.steps) + 1
+
+
+def open_chat(workbench: Workbench, session: Session, chat_id: str) -> LabelView:
+    """
+    Raises:
+        NotFound: no such chat.
+    """
+    return LabelView(workbench.store.chat(chat_id), workbench.store.for_user(session).ratings(chat_id))
+
+
+def next_chat(workbench: Workbench, session: Session, after: Chat | None = None) -> str | None:
+    """The next chat this person has not finished, from the top again when the end is reached; None when all are done.
+
+    Never ``after`` itself unless it is the only one left.
+    """
+    mine = workbench.store.for_user(session)
+    return mine.next_chat(after) or (mine.next_chat() if after is not None else None)
+
+
+def previous_chat(workbench: Workbench, chat: Chat) -> str | None:
+    return workbench.store.previous_chat(chat)
+
+
+def rate(workbench: Workbench, session: Session, chat_id: str, step_id: str | None, score: int, scale: Scale) -> Feedback:
+    """Store a rating; durable when this returns. See :meth:`rlhf_core.store.base.UserStore.rate` for errors."""
+    return workbench.store.for_user(session).rate(chat_id, step_id, score, scale)
+
+
+def withdraw(workbench: Workbench, session: Session, chat_id: str, step_id: str | None) -> bool:
+    return workbench.store.for_user(session).withdraw(chat_id, step_id)
+
+
+def comment(workbench: Workbench, session: Session, chat_id: str, step_id: str | None, text: str) -> Feedback:
+    return workbench.store.for_user(session).comment(chat_id, step_id, text)
+
+
+def progress(workbench: Workbench, session: Session) -> Progress:
+    return workbench.store.for_user(session).progress()

@@ -1,0 +1,115 @@
+"""Launch and watch training runs. What a page shows is read from the run's row and files; the run writes them itself."""
+
+from __future__ import annotations
+
+import json
+import os
+from datetime import UTC, datetime
+from typing import Any
+
+from rlhf_core.analytics.snapshot import open_snapshot
+from rlhf_core.checkpoints.base_models import BUNDLED, DEFAULT, locate, offline_names
+from rlhf_core.ground.configs import RewardConfig
+from rlhf_core.ground.errors import NotEnoughData, disk_errors
+from rlhf_core.ground.files import write_json
+from rlhf_core.ground.processes import this_host
+from rlhf_core.ground.records import new_id, parse_utc
+from rlhf_core.ground.runs import CONFIG_FILE, LOG_FILE, METRICS_FILE, Run, train_command
+from rlhf_core.services.workbench import Workbench
+
+LOG_TAIL_BYTES = 20_000
+
+
+def add_reward_run(
+    workbench: Workbench,
+    snapshot_id: str,
+    config: RewardConfig,
+    *,
+    requested_by: str | None = None,
+    run_id: str | None = None,
+    here: bool = False,
+) -> Run:
+    """Write the config and a row. A supervisor starts it, or this process does (``here``). With the same ``run_id`` a retry
+    adds nothing.
+
+    Raises:
+        NotFound, CorruptArtifact: the snapshot.
+        NotEnoughData: it has no ratings.
+        ModelUnavailable: the base model's path has no model.
+    """
+    snapshot = open_snapshot(workbench.workspace.snapshots, snapshot_id)
+    if snapshot.ratings == 0:
+        raise NotEnoughData(f"Snapshot {snapshot.id} has no ratings. Rate some chats and take a new snapshot.")
+    locate(config.reward_base_model, workbench.workspace.checkpoints)
+    run_id = run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{new_id()[:6]}"
+    folder = workbench.workspace.run_folder(run_id)
+    with disk_errors("preparing the run", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        write_json(folder / CONFIG_FILE, config.model_dump())
+    host = this_host() if here else None
+    return workbench.ledger.add(run_id, "reward", config.model_dump(), snapshot.id, requested_by, host)
+
+
+def command_of(workbench: Workbench, run: Run) -> list[str]:
+    return train_command(run, workbench.workspace.root)
+
+
+def runs(workbench: Workbench, limit: int = 200) -> list[Run]:
+    return workbench.ledger.recent(limit)
+
+
+def run(workbench: Workbench, run_id: str) -> Run:
+    return workbench.ledger.get(run_id)
+
+
+def cancel(workbench: Workbench, run_id: str) -> Run:
+    """Ask a run to stop: it saves what it has learnt and ends. See :meth:`RunLedger.request_cancel` for errors."""
+    return workbench.ledger.request_cancel(run_id)
+
+
+def metrics(workbench: Workbench, run_id: str) -> list[dict[str, Any]]:
+    """Every whole line that the run has written to its metrics file so far."""
+    try:
+        text = (workbench.workspace.run_folder(run_id) / METRICS_FILE).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def log_tail(workbench: Workbench, run_id: str) -> str:
+    """The end of the run's log."""
+    try:
+        with (workbench.workspace.run_folder(run_id) / LOG_FILE).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - LOG_TAIL_BYTES))
+            text = file.read().decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
+    return text if size <= LOG_TAIL_BYTES else text.partition("\n")[2]
+
+
+def seconds_left(run: Run, lines: list[dict[str, Any]]) -> float | None:
+    """Estimated seconds to the last training step, from the pace of the last steps; None before there is a pace."""
+    steps = [line for line in lines if line.get("split") == "train"][-30:]
+    if run.total_steps is None or len(steps) < 2:
+        return None
+    paces = sorted(later["time"] - earlier["time"] for earlier, later in zip(steps, steps[1:], strict=False))
+    return paces[len(paces) // 2] * max(0, run.total_steps - steps[-1]["step"])
+
+
+def seconds_running(run: Run) -> float | None:
+    if run.started_at is None:
+        return None
+    end = parse_utc(run.finished_at) if run.finished_at else datetime.now(UTC)
+    return (end - parse_utc(run.started_at)).total_seconds()
+
+
+def base_models(workbench: Workbench) -> tuple[list[str], str]:
+    """Names to offer, best first, and one sentence on what needs a network. Looks at this machine only."""
+    offline = offline_names(workbench.workspace.checkpoints)
+    if DEFAULT in offline:
+        return offline, f"{DEFAULT} is on this machine."
+    if BUNDLED in offline:
+        note = f"{BUNDLED} is bundled and works without a network. {DEFAULT} would be downloaded from the model hub first."
+        return [BUNDLED, DEFAULT, *(name for name in offline if name != BUNDLED)], note
+    return [DEFAULT, *offline], f"{DEFAULT} will be downloaded from the model hub first."

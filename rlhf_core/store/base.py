@@ -1,0 +1,168 @@
+"""What a store promises. Small contracts, one per noun; ``tests/contract`` holds every backend to them.
+
+Rules for all of them:
+
+- Thread-safe: one object may be used from any number of threads, and several processes may open the same store.
+- A write has been made durable when the call returns; when it raises, nothing of it was stored.
+- A store never takes a person's id from a page: writing goes through :meth:`Store.for_user`, which is bound to a session.
+- Identifiers are made by the client, so a retried write changes nothing.
+
+Every method may raise :class:`~rlhf_core.ground.errors.StoreUnavailable` (locked too long, damaged, unreachable) and every
+write :class:`~rlhf_core.ground.errors.StorageFull`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rlhf_core.ground.records import Chat, Feedback, Origin, Profile, Progress, Scale, Session, StoreCounts
+from rlhf_core.ground.runs import Run, RunKind, RunStatus
+from rlhf_core.ground.tables import Export
+
+@dataclass(slots=True)
+class BulkCounts:
+    """What an import added. What was there already (same id, or a judgement its rater gave before) counts as ``known``."""
+
+    chats: int = 0
+    steps: int = 0
+    ratings: int = 0
+    known_chats: int = 0
+    known_ratings: int = 0
+
+
+class BulkWriter(Protocol):
+    """Adds many rows inside one transaction. Row tuples have the columns named in each method, in that order."""
+
+    def add_profiles(self, rows: Sequence[tuple[str, str]], origin: Origin) -> None:
+        """(user_id, display_name)."""
+
+    def add_chats(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """(id, query, response, source, model, external_id, created_at). A known id is left as it is."""
+
+    def add_steps(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """(id, chat_id, step_content, step_order, created_at). A known id is left as it is."""
+
+    def add_feedback(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """(id, chat_id, step_id, user_id, feedback_type, feedback_score, scale, comment, created_at, updated_at).
+
+        A person's existing judgement of the same thing is left as it is: a file never overwrites a change of mind.
+        """
+
+
+class UserStore(Protocol):
+    """Everything one person does. Bound to a session; reads and writes only that person's judgements."""
+
+    def rate(self, chat_id: str, step_id: str | None, score: int, scale: Scale) -> Feedback:
+        """Store or change this person's judgement of a step, or of the whole answer where ``step_id`` is None.
+
+        Raises:
+            InvalidInput: the score is not a whole number from 1 to 5.
+            NotFound: no such chat, or the step is not one of this chat's.
+        """
+
+    def comment(self, chat_id: str, step_id: str | None, text: str) -> Feedback:
+        """Attach words to a judgement already given; empty text removes them.
+
+        Raises:
+            InvalidInput: longer than 8,000 characters.
+            NotFound: nothing was rated there yet.
+        """
+
+    def withdraw(self, chat_id: str, step_id: str | None) -> bool:
+        """Take a judgement back. False if there was none."""
+
+    def ratings(self, chat_id: str) -> dict[str | None, Feedback]:
+        """This person's judgements of one chat, by step id (None: the whole answer)."""
+
+    def progress(self) -> Progress: ...
+
+    def next_chat(self, after: Chat | None = None) -> str | None:
+        """The next chat, in order of arrival after ``after``, that this person has not finished; None when all are done."""
+
+
+class Store(Protocol):
+    """The store of feedback."""
+
+    def for_user(self, session: Session) -> UserStore: ...
+
+    def add_profile(self, user_id: str, display_name: str, origin: Origin) -> Profile:
+        """Add a person, or return the one with this id.
+
+        Raises:
+            InvalidInput: the name is empty.
+        """
+
+    def profiles(self, origin: Origin | None = None) -> list[Profile]: ...
+
+    def counts(self) -> StoreCounts: ...
+
+    def chat(self, chat_id: str) -> Chat:
+        """One chat with its steps in order.
+
+        Raises:
+            NotFound: no such chat.
+        """
+
+    def previous_chat(self, before: Chat) -> str | None: ...
+
+    def search_chats(self, text: str = "", limit: int = 50) -> list[Chat]:
+        """Chats whose query contains ``text`` (letter case ignored), oldest first, without their steps."""
+
+    def mean_scores(self, chat_id: str) -> dict[str | None, tuple[float, int]]:
+        """Everybody's mean score and number of judgements by step id (None: the whole answer)."""
+
+    def bulk(self) -> AbstractContextManager[tuple[BulkWriter, BulkCounts]]:
+        """One transaction for an import: all of it is stored when the block ends, or nothing when it raises."""
+
+    def export(self) -> AbstractContextManager[Export]: ...
+
+
+class RunLedger(Protocol):
+    """One row for each training run on a workspace. Status changes are atomic, and a finished run never changes again."""
+
+    def add(
+        self, run_id: str, kind: RunKind, config: dict[str, Any], snapshot_id: str, requested_by: str | None,
+        host: str | None = None,
+    ) -> Run:
+        """Queue a run; with ``host`` it is running there from the start. An id that is known is left as it is."""
+
+    def get(self, run_id: str) -> Run:
+        """
+        Raises:
+            NotFound: no such run.
+        """
+
+    def recent(self, limit: int = 200) -> list[Run]:
+        """Newest first."""
+
+    def unfinished(self) -> list[Run]: ...
+
+    def claim_next(self, host: str) -> Run | None:
+        """Take the oldest queued run if nothing runs on this host; exactly one caller gets it."""
+
+    def claim(self, run_id: str, host: str) -> Run:
+        """Take this queued run.
+
+        Raises:
+            NotFound: no such run.
+            RunRefused: it is not queued.
+        """
+
+    def set_process(self, run_id: str, host: str, pid: int, pid_create_time: float) -> None: ...
+
+    def beat(self, run_id: str, phase: str, step: int, total_steps: int | None) -> Run | None:
+        """Record life and progress; the returned row says whether a cancel was asked for. None if it is not running."""
+
+    def finish(self, run_id: str, status: RunStatus, message: str | None, checkpoint_id: str | None) -> bool:
+        """Record the end of a running run. False if it had ended already."""
+
+    def request_cancel(self, run_id: str) -> Run:
+        """Ask a running run to stop; a queued one is cancelled at once.
+
+        Raises:
+            NotFound: no such run.
+            RunRefused: it has ended.
+        """

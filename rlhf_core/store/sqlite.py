@@ -1,0 +1,337 @@
+"""The embedded store: one SQLite file in WAL mode, safe from many threads and several processes at once.
+
+Owns connections, transactions, migrations and the translation of SQLite's errors. A write is acknowledged only after a
+durable commit (``synchronous=FULL``). What it leaves out: runs (``sqlite_runs``) and anything a page decides.
+"""
+
+from __future__ import annotations
+
+import queue
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rlhf_core.ground.errors import InvalidInput, NotFound, StorageFull, StoreUnavailable
+from rlhf_core.ground.records import (
+    COMMENT_MAX_CHARS,
+    Chat,
+    Feedback,
+    Origin,
+    Profile,
+    Progress,
+    Scale,
+    Session,
+    Step,
+    StoreCounts,
+    check_score,
+    feedback_type_of,
+    new_id,
+    utc_now,
+)
+from rlhf_core.ground.settings import SQL_ROOT
+from rlhf_core.ground.tables import TableName
+from rlhf_core.store.base import BulkCounts
+from rlhf_core.store.sql import migrations, named_statements
+
+BUSY_TIMEOUT_S = 30.0
+EXPORT_BATCH_ROWS = 5_000
+_STATEMENTS = SQL_ROOT / "sqlite" / "queries" / "feedback.sql"
+
+
+class Database:
+    """A pool of connections to one SQLite file. Migrates on opening; connections wander between threads, one at a time."""
+
+    def __init__(self, path: Path, *, busy_timeout_s: float = BUSY_TIMEOUT_S) -> None:
+        """
+        Raises:
+            StoreUnavailable: not a database, from a newer version of this program, or not writable.
+        """
+        self.path = path
+        self._busy_timeout_s = busy_timeout_s
+        self._idle: queue.LifoQueue[sqlite3.Connection] = queue.LifoQueue()
+        self._migrate()
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(
+            self.path, timeout=self._busy_timeout_s, isolation_level=None, check_same_thread=False, cached_statements=256
+        )
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")  # a rating shown as saved survives a power cut
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA cache_size = -16000")  # 16 MB
+        return connection
+
+    @contextmanager
+    def connection(self) -> Iterator[sqlite3.Connection]:
+        """Borrow a connection. SQLite's errors come out as ours."""
+        with self._translated():
+            try:
+                connection = self._idle.get_nowait()
+            except queue.Empty:
+                connection = self._connect()
+            try:
+                yield connection
+            except BaseException:
+                connection.close()
+                raise
+            self._idle.put(connection)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One write transaction. Committed and durable when the block ends; rolled back when it raises."""
+        with self.connection() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            except BaseException:
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        while True:
+            try:
+                self._idle.get_nowait().close()
+            except queue.Empty:
+                return
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.OperationalError as error:
+            code = getattr(error, "sqlite_errorcode", None)
+            primary = (code or 0) & 0xFF
+            if primary == sqlite3.SQLITE_FULL:
+                raise StorageFull(
+                    f"The disk is full: the write to {self.path} was undone. Free some space and try again."
+                ) from error
+            if primary in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise StoreUnavailable(
+                    f"{self.path} was kept busy by another process for {self._busy_timeout_s:g} s; nothing was written. "
+                    "Try again when its import or migration has ended."
+                ) from error
+            if primary in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_IOERR):
+                raise StoreUnavailable(
+                    f"The store {self.path} cannot be read or written ({error}). Check that the folder exists, is "
+                    "writable and its disk is healthy."
+                ) from error
+            raise
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CORRUPT):
+                raise StoreUnavailable(
+                    f"{self.path} is damaged or no SQLite database ({error}). Restore it from a backup, or move it away "
+                    "to start with an empty store."
+                ) from error
+            raise
+
+    def _migrate(self) -> None:
+        steps = migrations(SQL_ROOT / "sqlite")
+        with self.connection() as connection:
+            have = connection.execute("PRAGMA user_version").fetchone()[0]
+        if have == len(steps):
+            return
+        with self.transaction() as connection:
+            have = connection.execute("PRAGMA user_version").fetchone()[0]  # another process may have been quicker
+            if have > len(steps):
+                raise StoreUnavailable(
+                    f"{self.path} has schema {have}; this version of the workbench knows {len(steps)}. "
+                    "Upgrade the workbench, or open another workspace."
+                )
+            for version, _, statements in steps[have:]:
+                for statement in statements:
+                    connection.execute(statement)
+                connection.execute(f"PRAGMA user_version = {version}")
+
+
+class SqliteStore:
+    """:class:`~rlhf_core.store.base.Store` over one SQLite file."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = named_statements(_STATEMENTS)
+
+    def for_user(self, session: Session) -> SqliteUserStore:
+        return SqliteUserStore(self._database, session)
+
+    def _rows(self, name: str, values: Mapping[str, Any] | None = None) -> list[tuple[Any, ...]]:
+        with self._database.connection() as connection:
+            return connection.execute(self._sql[name], values or {}).fetchall()
+
+    def add_profile(self, user_id: str, display_name: str, origin: Origin) -> Profile:
+        if not display_name.strip():
+            raise InvalidInput("A person needs a name. Type one and try again.")
+        values = {"user_id": user_id, "display_name": display_name.strip(), "origin": origin, "now": utc_now()}
+        with self._database.transaction() as connection:
+            connection.execute(self._sql["add_profile"], values)
+            return Profile(*connection.execute(self._sql["profile"], {"user_id": user_id}).fetchone())
+
+    def profiles(self, origin: Origin | None = None) -> list[Profile]:
+        return [Profile(*row) for row in self._rows("profiles", {"origin": origin})]
+
+    def counts(self) -> StoreCounts:
+        return StoreCounts(*self._rows("counts")[0])
+
+    def chat(self, chat_id: str) -> Chat:
+        with self._database.connection() as connection:
+            row = connection.execute(self._sql["chat"], {"chat_id": chat_id}).fetchone()
+            if row is None:
+                raise NotFound(f"There is no chat {chat_id!r} in this workspace. It may have been deleted.")
+            steps = connection.execute(self._sql["steps_of_chat"], {"chat_id": chat_id}).fetchall()
+        return Chat(*row, steps=tuple(Step(*step) for step in steps))
+
+    def previous_chat(self, before: Chat) -> str | None:
+        rows = self._rows("previous_chat", {"before_created_at": before.created_at, "before_id": before.id})
+        return rows[0][0] if rows else None
+
+    def search_chats(self, text: str = "", limit: int = 50) -> list[Chat]:
+        return [Chat(*row) for row in self._rows("search_chats", {"text": text.strip(), "limit": limit})]
+
+    def mean_scores(self, chat_id: str) -> dict[str | None, tuple[float, int]]:
+        rows = self._rows("mean_scores_of_chat", {"chat_id": chat_id})
+        return {step_id: (mean, count) for step_id, mean, count in rows}
+
+    @contextmanager
+    def bulk(self) -> Iterator[tuple[SqliteBulkWriter, BulkCounts]]:
+        counts = BulkCounts()
+        with self._database.transaction() as connection:
+            yield SqliteBulkWriter(connection, counts), counts
+
+    @contextmanager
+    def export(self) -> Iterator[SqliteExport]:
+        with self._database.connection() as connection:
+            connection.execute("BEGIN")  # a read transaction: every table as of one moment
+            try:
+                yield SqliteExport(connection, self._sql)
+            finally:
+                connection.execute("COMMIT")
+
+
+class SqliteBulkWriter:
+    """:class:`~rlhf_core.store.base.BulkWriter`. Positional ``?``: a tuple binds twice as fast as a mapping."""
+
+    def __init__(self, connection: sqlite3.Connection, counts: BulkCounts) -> None:
+        self._connection = connection
+        self._counts = counts
+
+    def _insert(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> int:
+        return self._connection.executemany(sql, rows).rowcount
+
+    def add_profiles(self, rows: Sequence[tuple[str, str]], origin: Origin) -> None:
+        now = utc_now()
+        self._insert(
+            "INSERT INTO profiles (user_id, display_name, origin, created_at) VALUES (?, ?, ?, ?) "
+            "ON CONFLICT (user_id) DO NOTHING",
+            [(user_id, name, origin, now) for user_id, name in rows],
+        )
+
+    def add_chats(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        added = self._insert(
+            "INSERT INTO chats (id, query, response, source, model, external_id, created_at) "
+            "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING",
+            rows,
+        )
+        self._counts.chats += added
+        self._counts.known_chats += len(rows) - added
+
+    def add_steps(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._counts.steps += self._insert(
+            "INSERT INTO reasoning_steps (id, chat_id, step_content, step_order, created_at) VALUES (?, ?, ?, ?, ?) "
+            "ON CONFLICT (id) DO NOTHING",
+            rows,
+        )
+
+    def add_feedback(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        added = self._insert(
+            "INSERT INTO chat_feedback (id, chat_id, step_id, user_id, feedback_type, feedback_score, scale, comment, "
+            "created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (user_id, chat_id, ifnull(step_id, '')) DO NOTHING ON CONFLICT (id) DO NOTHING",
+            rows,
+        )
+        self._counts.ratings += added
+        self._counts.known_ratings += len(rows) - added
+
+
+class SqliteExport:
+    """:class:`~rlhf_core.ground.tables.Export` inside one read transaction."""
+
+    def __init__(self, connection: sqlite3.Connection, sql: Mapping[str, str]) -> None:
+        self._connection = connection
+        self._sql = sql
+
+    def rows(self, table: TableName, *, since: str | None = None) -> Iterator[list[tuple[Any, ...]]]:
+        values = {"since": since} if table == "chat_feedback" else {}
+        cursor = self._connection.execute(self._sql[f"export_{table}"], values)
+        while batch := cursor.fetchmany(EXPORT_BATCH_ROWS):
+            yield batch
+
+    def demo_raters(self) -> frozenset[str]:
+        rows = self._connection.execute(self._sql["export_profiles"]).fetchall()
+        return frozenset(user_id for user_id, origin in rows if origin == "demo")
+
+
+class SqliteUserStore:
+    """:class:`~rlhf_core.store.base.UserStore` for one session."""
+
+    def __init__(self, database: Database, session: Session) -> None:
+        self._database = database
+        self._user_id = session.user_id
+        self._sql = named_statements(_STATEMENTS)
+
+    def _key(self, chat_id: str, step_id: str | None) -> dict[str, Any]:
+        return {"user_id": self._user_id, "chat_id": chat_id, "step_id": step_id}
+
+    def rate(self, chat_id: str, step_id: str | None, score: int, scale: Scale) -> Feedback:
+        check_score(score)
+        values = self._key(chat_id, step_id) | {
+            "id": new_id(),
+            "feedback_type": feedback_type_of(score),
+            "feedback_score": score,
+            "scale": scale,
+            "now": utc_now(),
+        }
+        with self._database.transaction() as connection:
+            row = connection.execute(self._sql["rate"], values).fetchone()
+            if row is None:
+                what = f"Chat {chat_id!r} does not exist" if step_id is None else f"Chat {chat_id!r} has no step {step_id!r}"
+                raise NotFound(f"{what}. Reload the page to see the chat as it is now.")
+        return Feedback(*row)
+
+    def comment(self, chat_id: str, step_id: str | None, text: str) -> Feedback:
+        text = text.strip()
+        if len(text) > COMMENT_MAX_CHARS:
+            raise InvalidInput(f"A comment has at most {COMMENT_MAX_CHARS:,} characters; this one has {len(text):,}.")
+        values = self._key(chat_id, step_id) | {"comment": text or None, "now": utc_now()}
+        with self._database.transaction() as connection:
+            row = connection.execute(self._sql["comment"], values).fetchone()
+            if row is None:
+                raise NotFound("There is no rating to comment on yet. Rate first, then comment.")
+        return Feedback(*row)
+
+    def withdraw(self, chat_id: str, step_id: str | None) -> bool:
+        with self._database.transaction() as connection:
+            return connection.execute(self._sql["withdraw"], self._key(chat_id, step_id)).fetchone() is not None
+
+    def ratings(self, chat_id: str) -> dict[str | None, Feedback]:
+        values = {"user_id": self._user_id, "chat_id": chat_id}
+        with self._database.connection() as connection:
+            rows = connection.execute(self._sql["my_ratings_of_chat"], values).fetchall()
+        mine = [Feedback(*row) for row in rows]
+        return {feedback.step_id: feedback for feedback in mine}
+
+    def progress(self) -> Progress:
+        with self._database.connection() as connection:
+            return Progress(*connection.execute(self._sql["progress"], {"user_id": self._user_id}).fetchone())
+
+    def next_chat(self, after: Chat | None = None) -> str | None:
+        values = {
+            "user_id": self._user_id,
+            "after_created_at": after.created_at if after else "",
+            "after_id": after.id if after else "",
+        }
+        with self._database.connection() as connection:
+            row = connection.execute(self._sql["next_open_chat"], values).fetchone()
+        return row[0] if row else None

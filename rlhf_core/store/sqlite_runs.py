@@ -1,0 +1,85 @@
+"""The run ledger over the embedded store's file. Local to a machine even where feedback lives elsewhere."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rlhf_core.ground.errors import NotFound, RunRefused
+from rlhf_core.ground.files import canonical_json
+from rlhf_core.ground.records import utc_now
+from rlhf_core.ground.runs import Run, RunKind, RunStatus
+from rlhf_core.ground.settings import SQL_ROOT
+from rlhf_core.store.sql import named_statements
+from rlhf_core.store.sqlite import Database
+
+_STATEMENTS = SQL_ROOT / "sqlite" / "queries" / "runs.sql"
+
+
+class SqliteRunLedger:
+    """:class:`~rlhf_core.store.base.RunLedger` over one SQLite file."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._sql = named_statements(_STATEMENTS)
+
+    @staticmethod
+    def _run(row: tuple[Any, ...]) -> Run:
+        run_id, kind, status, config, *rest = row
+        return Run(run_id, kind, status, json.loads(config), *rest)
+
+    def _write(self, name: str, **values: Any) -> Run | None:
+        with self._database.transaction() as connection:
+            row = connection.execute(self._sql[name], values | {"now": utc_now()}).fetchone()
+        return self._run(row) if row else None
+
+    def _read(self, name: str, **values: Any) -> list[Run]:
+        with self._database.connection() as connection:
+            return [self._run(row) for row in connection.execute(self._sql[name], values).fetchall()]
+
+    def add(
+        self, run_id: str, kind: RunKind, config: dict[str, Any], snapshot_id: str, requested_by: str | None,
+        host: str | None = None,
+    ) -> Run:  # fmt: skip
+        self._write(
+            "add_run", id=run_id, kind=kind, config=canonical_json(config), snapshot_id=snapshot_id,
+            requested_by=requested_by, host=host,
+        )  # fmt: skip
+        return self.get(run_id)
+
+    def get(self, run_id: str) -> Run:
+        rows = self._read("run", id=run_id)
+        if not rows:
+            raise NotFound(f"There is no run {run_id!r} in this workspace. `python -m rlhf_core runs` lists them.")
+        return rows[0]
+
+    def recent(self, limit: int = 200) -> list[Run]:
+        return self._read("runs", limit=limit)
+
+    def unfinished(self) -> list[Run]:
+        return self._read("unfinished_runs")
+
+    def claim_next(self, host: str) -> Run | None:
+        return self._write("claim_next", host=host)
+
+    def claim(self, run_id: str, host: str) -> Run:
+        run = self._write("claim", id=run_id, host=host)
+        if run is None:
+            raise RunRefused(f"Run {run_id} is {self.get(run_id).status}, not queued, so it cannot be started.")
+        return run
+
+    def set_process(self, run_id: str, host: str, pid: int, pid_create_time: float) -> None:
+        self._write("set_process", id=run_id, host=host, pid=pid, pid_create_time=pid_create_time)
+
+    def beat(self, run_id: str, phase: str, step: int, total_steps: int | None) -> Run | None:
+        return self._write("beat", id=run_id, phase=phase, step=step, total_steps=total_steps)
+
+    def finish(self, run_id: str, status: RunStatus, message: str | None, checkpoint_id: str | None) -> bool:
+        row = self._write("finish", id=run_id, status=status, message=message, checkpoint_id=checkpoint_id)
+        return row is not None
+
+    def request_cancel(self, run_id: str) -> Run:
+        run = self._write("request_cancel", id=run_id)
+        if run is None:
+            raise RunRefused(f"Run {run_id} has ended already ({self.get(run_id).status}).")
+        return run

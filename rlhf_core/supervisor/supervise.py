@@ -1,0 +1,158 @@
+"""One supervisor for each workspace and machine, held by a file lock: a thread of the app, or ``python -m rlhf_core supervise``.
+
+A run is a child in a session of its own with its output in a file, so it outlives the page, the server and this thread. Only
+the run records success; what ended without a word becomes ``lost``. It never calls Streamlit.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+
+import filelock
+import psutil
+
+from rlhf_core.ground.errors import RlhfError
+from rlhf_core.ground.processes import ProcessIdentity, this_host
+from rlhf_core.ground.records import parse_utc, utc_now
+from rlhf_core.ground.runs import LOG_FILE, Run, train_command
+from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE, Workspace
+from rlhf_core.store.base import RunLedger
+
+POLL_S = 0.5
+CANCEL_GRACE_S = 60.0
+TERMINATE_GRACE_S = 15.0
+STALE_HEARTBEAT_S = 120.0
+START_GRACE_S = 30.0
+log = logging.getLogger("rlhf_core.supervisor")
+
+
+class Supervisor:
+    """Looks after the runs of one workspace on this machine. One thread calls :meth:`serve`."""
+
+    def __init__(
+        self,
+        workspace: Workspace,
+        ledger: RunLedger,
+        *,
+        cancel_grace_s: float = CANCEL_GRACE_S,
+        terminate_grace_s: float = TERMINATE_GRACE_S,
+        stale_heartbeat_s: float = STALE_HEARTBEAT_S,
+    ) -> None:
+        self._workspace, self._ledger, self._host = workspace, ledger, this_host()
+        self._cancel_grace_s, self._terminate_grace_s = cancel_grace_s, terminate_grace_s
+        self._stale_heartbeat_s = stale_heartbeat_s
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._heard: dict[str, tuple[str | None, float]] = {}
+        self._cancel_seen: dict[str, float] = {}
+        self._terminated: set[str] = set()
+
+    def serve(self, stop: threading.Event) -> None:
+        """Work until ``stop`` is set. Waits for its turn while another process supervises this workspace."""
+        lock = filelock.FileLock(self._workspace.supervisor_lock)
+        while not stop.is_set():
+            try:
+                lock.acquire(timeout=0)
+            except filelock.Timeout:
+                stop.wait(POLL_S * 4)
+                continue
+            with lock:
+                while not stop.wait(POLL_S):
+                    try:
+                        self.look_around()
+                    except RlhfError as error:
+                        log.warning("supervisor: %s", error)
+                    except Exception:
+                        log.exception("supervisor: a bug; it goes on with the next round")
+
+    def look_around(self) -> None:
+        """One round: bury the dead, push on with cancels, start what waits."""
+        for run in self._ledger.unfinished():
+            if run.status == "running" and run.host == self._host:
+                self._watch(run)
+        claimed = self._ledger.claim_next(self._host)
+        if claimed is not None:
+            self._start(claimed)
+
+    def _start(self, run: Run) -> None:
+        folder = self._workspace.run_folder(run.id)
+        argv = train_command(run, self._workspace.root)
+        environment = os.environ | {"PYTHONUNBUFFERED": "1", WORKSPACE_VARIABLE: str(self._workspace.root)}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with (folder / LOG_FILE).open("ab") as output:  # a file, never a pipe: an unread pipe stalls training
+                child = subprocess.Popen(
+                    argv, cwd=PROJECT_ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+                    stderr=subprocess.STDOUT, start_new_session=True,
+                )  # fmt: skip
+        except OSError as error:
+            self._ledger.finish(run.id, "failed", f"The run could not be started: {error}.", None)
+            return
+        self._children[run.id] = child
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self._ledger.set_process(run.id, self._host, child.pid, psutil.Process(child.pid).create_time())
+
+    def _watch(self, run: Run) -> None:
+        now = time.monotonic()
+        child = self._children.get(run.id)
+        exit_code = child.poll() if child is not None else None
+        if run.pid is None or run.pid_create_time is None:
+            waited = (parse_utc(utc_now()) - parse_utc(run.started_at or run.created_at)).total_seconds()
+            if exit_code is not None or (child is None and waited > START_GRACE_S):
+                self._bury(run, exit_code, "It was claimed but never came to life.")
+            return
+        identity = ProcessIdentity(run.pid, run.pid_create_time)
+        if exit_code is not None or not identity.is_alive():
+            self._bury(run, exit_code, "Its process ended without a word.")
+            return
+        heartbeat, since = self._heard.get(run.id, (None, now))
+        if heartbeat != run.heartbeat_at or run.id not in self._heard:
+            self._heard[run.id] = (run.heartbeat_at, now)
+        elif now - since > self._stale_heartbeat_s:
+            self._signal(identity, signal.SIGKILL)
+            self._bury(run, None, f"It gave no sign of life for {self._stale_heartbeat_s:.0f} s and was ended.")
+            return
+        if run.cancel_requested:
+            asked = self._cancel_seen.setdefault(run.id, now)
+            if now - asked > self._cancel_grace_s + self._terminate_grace_s:
+                self._signal(identity, signal.SIGKILL)
+            elif now - asked > self._cancel_grace_s and run.id not in self._terminated:
+                self._terminated.add(run.id)
+                self._signal(identity, signal.SIGTERM)
+
+    @staticmethod
+    def _signal(identity: ProcessIdentity, number: signal.Signals) -> None:
+        """To the run's whole process group, if it is still that process."""
+        if identity.is_alive():
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(identity.pid, number)
+
+    def _bury(self, run: Run, exit_code: int | None, what: str) -> None:
+        if exit_code is not None and exit_code < 0:
+            name = signal.Signals(-exit_code).name
+            what = f"Its process was killed ({name})." + (" The machine may have run out of memory." if exit_code == -9 else "")
+        elif exit_code is not None:
+            what = f"{what} Exit code {exit_code}."
+        last = _last_line(self._workspace, run.id)
+        message = f"{what} Last line of its log: {last}" if last else what
+        status = "cancelled" if run.cancel_requested else "lost"
+        self._ledger.finish(run.id, status, message, None)
+        self._children.pop(run.id, None)
+        self._heard.pop(run.id, None)
+        self._cancel_seen.pop(run.id, None)
+        self._terminated.discard(run.id)
+
+
+def _last_line(workspace: Workspace, run_id: str) -> str:
+    try:
+        with (workspace.run_folder(run_id) / LOG_FILE).open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - 2000))
+            lines = file.read().decode("utf-8", "replace").split("\n")
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

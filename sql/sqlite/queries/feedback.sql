@@ -1,0 +1,98 @@
+-- Statements of the embedded store. Each begins with its name; values are $named.
+
+-- name: add_profile
+INSERT INTO profiles (user_id, display_name, origin, created_at)
+VALUES ($user_id, $display_name, $origin, $now)
+ON CONFLICT (user_id) DO NOTHING;
+
+-- name: profiles
+SELECT user_id, display_name, origin, created_at FROM profiles
+WHERE ifnull(origin = $origin, TRUE)
+ORDER BY display_name, user_id;
+
+-- name: profile
+SELECT user_id, display_name, origin, created_at FROM profiles WHERE user_id = $user_id;
+
+-- name: counts
+SELECT (SELECT count(*) FROM chats),
+       (SELECT count(*) FROM reasoning_steps),
+       (SELECT count(*) FROM chat_feedback),
+       (SELECT count(DISTINCT user_id) FROM chat_feedback);
+
+-- name: chat
+SELECT id, query, response, source, model, external_id, owner_id, created_at FROM chats WHERE id = $chat_id;
+
+-- name: steps_of_chat
+SELECT id, chat_id, step_content, step_order FROM reasoning_steps WHERE chat_id = $chat_id ORDER BY step_order;
+
+-- name: search_chats
+SELECT id, query, response, source, model, external_id, owner_id, created_at FROM chats
+WHERE $text = '' OR instr(lower(query), lower($text)) > 0
+ORDER BY created_at, id
+LIMIT $limit;
+
+-- name: rate
+-- The step id is taken from the chat it is rated under, so the row count tells whether the two belong together.
+INSERT INTO chat_feedback (id, chat_id, message_id, step_id, user_id, feedback_type, feedback_score, scale, comment,
+                           created_at, updated_at)
+SELECT $id, c.id, NULL, $step_id, $user_id, $feedback_type, $feedback_score, $scale, NULL, $now, $now
+FROM chats AS c
+WHERE c.id = $chat_id
+  AND ($step_id IS NULL OR EXISTS (SELECT 1 FROM reasoning_steps AS s WHERE s.id = $step_id AND s.chat_id = c.id))
+ON CONFLICT (user_id, chat_id, ifnull(step_id, '')) DO UPDATE
+SET feedback_type = excluded.feedback_type, feedback_score = excluded.feedback_score, scale = excluded.scale,
+    updated_at = excluded.updated_at
+RETURNING id, chat_id, step_id, user_id, feedback_type, feedback_score, scale, comment, created_at, updated_at;
+
+-- name: comment
+UPDATE chat_feedback SET comment = $comment, updated_at = $now
+WHERE user_id = $user_id AND chat_id = $chat_id AND step_id IS $step_id
+RETURNING id, chat_id, step_id, user_id, feedback_type, feedback_score, scale, comment, created_at, updated_at;
+
+-- name: withdraw
+DELETE FROM chat_feedback WHERE user_id = $user_id AND chat_id = $chat_id AND step_id IS $step_id RETURNING id;
+
+-- name: my_ratings_of_chat
+SELECT id, chat_id, step_id, user_id, feedback_type, feedback_score, scale, comment, created_at, updated_at
+FROM chat_feedback WHERE user_id = $user_id AND chat_id = $chat_id;
+
+-- name: mean_scores_of_chat
+SELECT step_id, avg(feedback_score), count(*) FROM chat_feedback WHERE chat_id = $chat_id GROUP BY step_id;
+
+-- name: progress
+WITH mine AS (
+    SELECT chat_id, count(*) AS n FROM chat_feedback WHERE user_id = $user_id GROUP BY chat_id
+)
+SELECT (SELECT count(*) FROM mine
+        WHERE n = 1 + (SELECT count(*) FROM reasoning_steps AS s WHERE s.chat_id = mine.chat_id)),
+       (SELECT count(*) FROM chats),
+       (SELECT ifnull(sum(n), 0) FROM mine);
+
+-- name: next_open_chat
+SELECT c.id FROM chats AS c
+WHERE (c.created_at, c.id) > ($after_created_at, $after_id)
+  AND (SELECT count(*) FROM chat_feedback AS f WHERE f.user_id = $user_id AND f.chat_id = c.id)
+      < 1 + (SELECT count(*) FROM reasoning_steps AS s WHERE s.chat_id = c.id)
+ORDER BY c.created_at, c.id
+LIMIT 1;
+
+-- name: previous_chat
+SELECT c.id FROM chats AS c
+WHERE (c.created_at, c.id) < ($before_created_at, $before_id)
+ORDER BY c.created_at DESC, c.id DESC
+LIMIT 1;
+
+-- name: export_profiles
+SELECT user_id, origin FROM profiles ORDER BY user_id;
+
+-- name: export_chats
+SELECT id, query, response, source, model, external_id, owner_id, created_at FROM chats ORDER BY created_at, id;
+
+-- name: export_reasoning_steps
+SELECT id, chat_id, step_content, step_order, created_at FROM reasoning_steps ORDER BY chat_id, step_order;
+
+-- name: export_chat_feedback
+SELECT id, chat_id, step_id, user_id, feedback_type, feedback_score, scale, comment, created_at, updated_at
+FROM chat_feedback
+WHERE ifnull(updated_at >= $since, TRUE)
+ORDER BY chat_id, step_id, user_id;
