@@ -92,9 +92,7 @@ def disk_errors(doing: str, where: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise StorageFull(
-                f"The disk is full: {doing} in {where} was undone. Free some space and try again."
-            ) from error
+            raise StorageFull(f"The disk is full: {doing} in {where} was undone. Free some space and try again.") from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise StoreUnavailable(
                 f"No permission for {doing} in {where} ({error.strerror}). Choose another folder with --workspace "

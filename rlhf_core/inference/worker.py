@@ -24,8 +24,8 @@ class Scorer:
     def __init__(self, checkpoints: Path) -> None:
         from transformers.utils import logging as transformers_logging
 
-        transformers_logging.set_verbosity_error()
-        transformers_logging.disable_progress_bar()
+        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
         self._checkpoints = checkpoints
         self._models: OrderedDict[str, Any] = OrderedDict()
 

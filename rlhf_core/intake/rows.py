@@ -81,9 +81,7 @@ def build_rows(record: Mapping[str, Any], *, default_source: str, now: str) -> C
 
     chat_id = content_id("chat", external or "", query, response, *contents)
     steps = [(content_id("step", chat_id, str(k)), chat_id, text, k, created_at) for k, text in enumerate(contents, 1)]
-    rows = ChatRows(
-        external, (chat_id, query, response, source, _text(record, "model"), external, created_at), steps
-    )
+    rows = ChatRows(external, (chat_id, query, response, source, _text(record, "model"), external, created_at), steps)
     default_rater = _text(record, "rater") or f"labels of {source}"
     judged: set[tuple[str, int | None]] = set()
     for place, judgement in _judgements(record, attached, len(contents)):
@@ -170,9 +168,7 @@ def _judgements(
             if not isinstance(one, Mapping):
                 raise BadRecord(f"feedback {n} is {shorten(repr(one), 40)}; expected an object")
             place = one.get("step")
-            if place is not None and (
-                not isinstance(place, int) or isinstance(place, bool) or not 1 <= place <= step_count
-            ):
+            if place is not None and (not isinstance(place, int) or isinstance(place, bool) or not 1 <= place <= step_count):
                 raise BadRecord(f"feedback {n} is for step {place!r}; this chat has steps 1 to {step_count}")
             found.append((place, one))
     if record.get("score") is not None or record.get("feedback_type") is not None:

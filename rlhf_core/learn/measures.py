@@ -16,8 +16,8 @@ def liked_auc(scores: Sequence[float], rewards: Sequence[float]) -> float | None
 
     Things in between are left out. None where one of the two kinds is missing.
     """
-    clear = [(score >= LIKED, reward) for score, reward in zip(scores, rewards, strict=True) if score >= LIKED or score <= DISLIKED]
-    liked = [one for one, _ in clear]
+    clear = [(score, reward) for score, reward in zip(scores, rewards, strict=True) if not DISLIKED < score < LIKED]
+    liked = [score >= LIKED for score, _ in clear]
     if all(liked) or not any(liked):
         return None
     return float(roc_auc_score(liked, [reward for _, reward in clear]))

@@ -176,9 +176,7 @@ def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
 def _load(place: str, name: str) -> tuple[Any, Any]:
     try:
         tokenizer = AutoTokenizer.from_pretrained(place)
-        model = AutoModelForSequenceClassification.from_pretrained(
-            place, num_labels=1, use_safetensors=True, dtype=torch.float32
-        )
+        model = AutoModelForSequenceClassification.from_pretrained(place, num_labels=1, use_safetensors=True, dtype=torch.float32)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, safetensors.SafetensorError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelUnavailable(

@@ -30,7 +30,8 @@ class Recorder:
     def __init__(self, ledger: RunLedger, run_id: str, folder: Path) -> None:
         self._ledger, self._run_id = ledger, run_id
         self._metrics = (folder / METRICS_FILE).open("a", encoding="utf-8")
-        self._phase, self._step, self._total = "starting", 0, None
+        self._phase, self._step = "starting", 0
+        self._total: int | None = None
         self._stop, self._ended = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()

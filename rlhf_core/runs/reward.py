@@ -28,7 +28,9 @@ from rlhf_core.learn.reward_model import RewardModel, autocast, library_versions
 from rlhf_core.runs.recording import Cancelled, Recorder, log
 
 
-def train_reward(workspace: Workspace, run_id: str, snapshot_id: str, config: RewardConfig, recorder: Recorder) -> tuple[str, str]:
+def train_reward(
+    workspace: Workspace, run_id: str, snapshot_id: str, config: RewardConfig, recorder: Recorder
+) -> tuple[str, str]:
     """Run the whole of it. Returns (what came of it in words, checkpoint id).
 
     Raises:
@@ -129,7 +131,10 @@ def train_reward(workspace: Workspace, run_id: str, snapshot_id: str, config: Re
         "train_seconds": round(trained_s, 1),
     }  # fmt: skip
     checkpoint = _save(workspace, run_id, snapshot, config, reward_model, True, metrics)
-    return f"{checkpoint.id}: {_in_words(test)} on {test['examples']} held-out examples, {trained_s:.0f} s of training.", checkpoint.id
+    return (
+        f"{checkpoint.id}: {_in_words(test)} on {test['examples']} held-out examples, {trained_s:.0f} s of training.",
+        checkpoint.id,
+    )
 
 
 def _examples(snapshot: Snapshot, config: RewardConfig) -> Split:

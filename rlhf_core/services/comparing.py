@@ -99,3 +99,7 @@ def compare(workbench: Workbench, chosen: Sequence[Candidate], query: str, place
         except RlhfError as error:
             failures[candidate.label] = str(error)
     return Comparison(query, places, rewards, failures)
+
+
+def trained_count(workbench: Workbench) -> int:
+    return len(list_checkpoints(workbench.workspace.checkpoints))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, get_args
 
 from rlhf_core.ground.errors import InvalidInput, NotFound, disk_errors
 from rlhf_core.ground.records import Origin
@@ -14,7 +14,11 @@ from rlhf_core.intake.parsing import parse_file
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.base import BulkCounts
 
-__all__ = ["PRESETS", "ImportReport", "describe", "import_file", "import_stream"]
+__all__ = ["PRESETS", "ImportReport", "Preset", "describe", "import_file", "import_stream", "preset_names"]
+
+
+def preset_names() -> tuple[Preset, ...]:
+    return get_args(Preset)
 
 
 @dataclass(frozen=True, slots=True)

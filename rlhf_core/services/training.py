@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from datetime import UTC, datetime
@@ -93,8 +94,8 @@ def seconds_left(run: Run, lines: list[dict[str, Any]]) -> float | None:
     steps = [line for line in lines if line.get("split") == "train"][-30:]
     if run.total_steps is None or len(steps) < 2:
         return None
-    paces = sorted(later["time"] - earlier["time"] for earlier, later in zip(steps, steps[1:], strict=False))
-    return paces[len(paces) // 2] * max(0, run.total_steps - steps[-1]["step"])
+    paces = sorted(later["time"] - earlier["time"] for earlier, later in itertools.pairwise(steps))
+    return float(paces[len(paces) // 2]) * max(0, run.total_steps - int(steps[-1]["step"]))
 
 
 def seconds_running(run: Run) -> float | None:

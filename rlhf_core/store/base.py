@@ -22,6 +22,7 @@ from rlhf_core.ground.records import Chat, Feedback, Origin, Profile, Progress, 
 from rlhf_core.ground.runs import Run, RunKind, RunStatus
 from rlhf_core.ground.tables import Export
 
+
 @dataclass(slots=True)
 class BulkCounts:
     """What an import added. What was there already (same id, or a judgement its rater gave before) counts as ``known``."""
@@ -124,7 +125,12 @@ class RunLedger(Protocol):
     """One row for each training run on a workspace. Status changes are atomic, and a finished run never changes again."""
 
     def add(
-        self, run_id: str, kind: RunKind, config: dict[str, Any], snapshot_id: str, requested_by: str | None,
+        self,
+        run_id: str,
+        kind: RunKind,
+        config: dict[str, Any],
+        snapshot_id: str,
+        requested_by: str | None,
         host: str | None = None,
     ) -> Run:
         """Queue a run; with ``host`` it is running there from the start. An id that is known is left as it is."""

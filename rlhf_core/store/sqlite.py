@@ -10,6 +10,7 @@ import queue
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +182,7 @@ class SqliteStore:
             if row is None:
                 raise NotFound(f"There is no chat {chat_id!r} in this workspace. It may have been deleted.")
             steps = connection.execute(self._sql["steps_of_chat"], {"chat_id": chat_id}).fetchall()
-        return Chat(*row, steps=tuple(Step(*step) for step in steps))
+        return replace(Chat(*row), steps=tuple(Step(*step) for step in steps))
 
     def previous_chat(self, before: Chat) -> str | None:
         rows = self._rows("previous_chat", {"before_created_at": before.created_at, "before_id": before.id})

@@ -20,7 +20,7 @@ import psutil
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.processes import ProcessIdentity, this_host
 from rlhf_core.ground.records import parse_utc, utc_now
-from rlhf_core.ground.runs import LOG_FILE, Run, train_command
+from rlhf_core.ground.runs import LOG_FILE, Run, RunStatus, train_command
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE, Workspace
 from rlhf_core.store.base import RunLedger
 
@@ -140,7 +140,7 @@ class Supervisor:
             what = f"{what} Exit code {exit_code}."
         last = _last_line(self._workspace, run.id)
         message = f"{what} Last line of its log: {last}" if last else what
-        status = "cancelled" if run.cancel_requested else "lost"
+        status: RunStatus = "cancelled" if run.cancel_requested else "lost"
         self._ledger.finish(run.id, status, message, None)
         self._children.pop(run.id, None)
         self._heard.pop(run.id, None)

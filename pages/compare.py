@@ -1,0 +1,70 @@
+"""Reward scores of several checkpoints side by side, step by step."""
+
+import pandas as pd
+import streamlit as st
+
+from rlhf_core.ground.text import shorten
+from rlhf_core.services import comparing
+from rlhf_core.ui import charts, keys, resources
+from rlhf_core.ui.texts import markdown_of
+
+workbench = resources.workbench()
+st.title("Compare")
+st.markdown(
+    "What do checkpoints think of an answer, and at which step do they part? A reward is a predicted mean score in stars."
+)
+
+choices = {one.label: one for one in comparing.candidates(workbench)}
+if not choices:
+    st.info("There is no model on this machine yet. Train one first.")
+    st.page_link("train.py", label="Train", icon=":material/model_training:")
+    st.stop()
+workbench.scoring.warm()
+trained = [label for label, one in choices.items() if one.checkpoint]
+untrained = [label for label, one in choices.items() if not one.checkpoint]
+if not trained:
+    st.info("No checkpoint has been trained yet; an untrained model's rewards mean nothing, but show what training changes.")
+labels = st.multiselect("Checkpoints", choices, default=[*trained[:2], *untrained[:1]], placeholder="Choose two or more")
+
+kind = st.segmented_control("Answer", ["From the store", "Typed"], default="From the store", required=True)
+query = ""
+places: list[comparing.Place] = []
+if kind == "Typed":
+    query = st.text_area("Question", height=80, placeholder="What training do I need for solar installation?")
+    response = st.text_area("Answer", height=220, placeholder="1. First step …\n2. Second step …")
+    if response.strip():
+        response, places = comparing.places_of_text(response)
+else:
+    text = st.text_input("Find", placeholder="Words in the question", icon=":material/search:")
+    found = workbench.store.search_chats(text)
+    if not found:
+        st.info("No chat's question contains these words." if text else "The store is empty: import chats or load the demo set.")
+        st.stop()
+    wanted = next((k for k, one in enumerate(found) if one.id == st.query_params.get(keys.URL_CHAT)), 0)
+    chosen = st.selectbox("Chat", found, index=wanted, format_func=lambda one: shorten(one.query, 120))
+    chat = workbench.store.chat(chosen.id)
+    query, places = chat.query, comparing.places_of_chat(workbench, chat)
+    st.query_params[keys.URL_CHAT] = chat.id
+
+ready = bool(labels and query.strip() and places)
+if st.button("Compare", type="primary", disabled=not ready, icon=":material/compare_arrows:"):
+    with st.spinner("Scoring. The first time, models are loaded in a process of their own …"):
+        st.session_state[keys.COMPARE_RESULT] = comparing.compare(workbench, [choices[label] for label in labels], query, places)
+
+result: comparing.Comparison | None = st.session_state.get(keys.COMPARE_RESULT)
+if result is None:
+    st.caption("Choose checkpoints and an answer, then press Compare.")
+    st.stop()
+for label, message in result.errors.items():
+    st.error(f"{label}: {message}", icon=":material/error:")
+if result.rewards:
+    st.subheader(shorten(result.query, 140))
+    st.altair_chart(charts.rewards_by_place(result))
+    frame = pd.DataFrame({"place": [place.label for place in result.places]} | result.rewards)
+    frame["people"] = [place.people[0] if place.people else None for place in result.places]
+    frame["ratings"] = [place.people[1] if place.people else 0 for place in result.places]
+    frame["text"] = [shorten(place.text, 400) for place in result.places]
+    numbers = {label: st.column_config.NumberColumn(format="%.2f") for label in [*result.rewards, "people"]}
+    st.dataframe(frame, hide_index=True, column_config=numbers | {"text": st.column_config.TextColumn(width="large")})
+    with st.expander("The answer in full"):
+        st.markdown(markdown_of(result.places[-1].text))

@@ -1,0 +1,65 @@
+"""Where the loop stands and what to do next."""
+
+import streamlit as st
+
+from rlhf_core.services import demo, snapshots, training
+from rlhf_core.services.comparing import trained_count
+from rlhf_core.ui import resources
+from rlhf_core.ui.texts import plural
+
+workbench = resources.workbench()
+counts = workbench.counts()
+
+st.title("RLHF Workbench")
+st.markdown("People's judgement of an assistant's **reasoning steps** becomes a better model: rate, snapshot, train, compare.")
+
+if counts.chats == 0:
+    with st.container(border=True):
+        st.subheader("This workspace is empty")
+        st.markdown(
+            "Look around with 60 rated chats about clean-energy jobs in Massachusetts (raters are fictional and marked as "
+            "demo), or bring your own chats."
+        )
+        with st.container(horizontal=True):
+            if st.button("Load the demo set", type="primary", icon=":material/science:"):
+                with st.spinner("Loading the demo set"):
+                    demo.load_demo(workbench)
+                st.rerun()
+            st.page_link("upload.py", label="Import a file", icon=":material/upload_file:")
+    st.stop()
+
+taken = snapshots.listing(workbench)
+runs = training.runs(workbench)
+checkpoints = trained_count(workbench)
+running = sum(run.unfinished for run in runs)
+stale = not taken or taken[0].ratings != counts.ratings
+if not taken:
+    frozen = "take one when ratings are in"
+else:
+    frozen = "the newest lacks recent ratings" if stale else "ready to train on"
+stages = [
+    ("Import", "upload.py", counts.chats, f"chats with {plural(counts.steps, 'step')}"),
+    ("Label", "label.py", counts.ratings, f"ratings, raters: {counts.raters}"),
+    ("Snapshots", "snapshots.py", len(taken), frozen),
+    ("Train", "train.py", len(runs), f"runs, {running} in progress" if running else "runs on this machine"),
+    ("Compare", "compare.py", checkpoints, "checkpoints to compare"),
+]
+for column, (title, target, figure, note) in zip(st.columns(len(stages)), stages, strict=True):
+    with column.container(border=True, height="stretch"):
+        st.page_link(target, label=f"**{title}**")
+        st.markdown(f"### {figure:,}")
+        st.caption(note)
+
+if counts.ratings == 0:
+    hint = "Nothing is rated yet. **Label** some chats: two dozen are enough for a first look."
+elif stale:
+    hint = "There are ratings that no snapshot holds. Take a **snapshot**, then train on it."
+elif not runs:
+    hint = "A snapshot is ready. **Train** a reward model on it."
+elif running:
+    hint = "A run is in progress. Watch it under **Train**."
+elif checkpoints:
+    hint = "**Compare** checkpoints on a chat, step by step, then rate what they get wrong."
+else:
+    hint = "No run has finished with a checkpoint yet. See **Train** for why."
+st.info(hint, icon=":material/lightbulb:")

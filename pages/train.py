@@ -1,0 +1,163 @@
+"""Launch reward-model runs on this machine and watch them."""
+
+import shlex
+
+import pandas as pd
+import streamlit as st
+
+from rlhf_core.ground.configs import RewardConfig
+from rlhf_core.ground.errors import NotFound, RlhfError
+from rlhf_core.ground.metrics import REWARD_METRICS
+from rlhf_core.ground.runs import Run
+from rlhf_core.services import snapshots, training
+from rlhf_core.ui import charts, forms, keys, resources
+from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, plural, show_error
+
+FIRST = ("epochs", "batch_size", "learning_rate", "max_length", "max_examples", "learn_from")
+workbench, session = resources.workbench(), resources.session()
+
+
+def launch_form() -> None:
+    taken = snapshots.listing(workbench)
+    if not taken:
+        st.info("Training reads a snapshot. Take one first.")
+        st.page_link("snapshots.py", label="Snapshots", icon=":material/photo_camera:")
+        return
+    ids = {one.id: f"{one.id} · {plural(one.ratings, 'rating')} · {ago(one.created_at)}" for one in taken}
+    wanted = st.query_params.get(keys.URL_SNAPSHOT)
+    names, note = training.base_models(workbench)
+    with st.form("train:form", border=True):
+        left, right = st.columns(2)
+        snapshot_id = left.selectbox(
+            "Snapshot", ids, format_func=ids.__getitem__, index=[*ids].index(wanted) if wanted in ids else 0
+        )
+        base = right.selectbox("Base model", names, accept_new_options=True, help=f"{note} Or type a hub name or a folder.")
+        right.caption(note)
+        values: dict[str, object] = {"reward_base_model": base}
+        for column, name in zip([*st.columns(3), *st.columns(3)], FIRST, strict=True):
+            with column:
+                values[name] = forms.option(name, RewardConfig.model_fields[name])
+        with st.expander("More options"):
+            rest = [name for name in RewardConfig.model_fields if name not in values]
+            for name, column in zip(rest, [*st.columns(3), *st.columns(3), *st.columns(3)], strict=False):
+                with column:
+                    values[name] = forms.option(name, RewardConfig.model_fields[name])
+        if st.form_submit_button("Start training", type="primary", icon=":material/play_arrow:"):
+            try:
+                run = training.add_reward_run(workbench, snapshot_id, RewardConfig.parse(values), requested_by=session.user_id)
+            except RlhfError as error:
+                show_error(error)
+            else:
+                st.query_params[keys.URL_RUN] = run.id
+                st.rerun()
+
+
+def status_line(run: Run, lines: list[dict[str, object]]) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.badge(run.status, color=STATUS_COLOURS[run.status])
+        st.markdown(f"**{run.id}** on snapshot `{run.snapshot_id}`", width="content")
+        if run.unfinished:
+            stopping = run.cancel_requested is not None
+            if st.button(
+                "Stopping …" if stopping else "Cancel",
+                disabled=stopping,
+                icon=":material/stop_circle:",
+                key=f"train:cancel:{run.id}",
+            ):
+                training.cancel(workbench, run.id)
+                st.rerun()
+    elapsed = duration(training.seconds_running(run))
+    if run.status == "running":
+        left = training.seconds_left(run, lines)
+        text = f"{run.phase} · {elapsed}"
+        if run.phase == "training" and left is not None:
+            text += f" · about {duration(left)} of training left"
+        st.progress(min(1.0, run.step / run.total_steps) if run.total_steps else 0.0, text)
+    elif run.status == "queued":
+        st.progress(0.0, "Waiting for its turn; one run at a time on this machine.")
+    elif run.message:
+        show = st.success if run.status == "succeeded" else st.warning if run.status == "cancelled" else st.error
+        show(run.message.replace("$", "\\$"))
+        st.caption(f"{run.step} of {run.total_steps or '?'} steps in {elapsed}")
+    if run.checkpoint_id:
+        st.page_link("compare.py", label=f"Compare {run.checkpoint_id}", icon=":material/compare_arrows:")
+
+
+def measures(lines: list[dict[str, object]]) -> None:
+    rows = [
+        {"measured on": "test" if line["split"] == "test" else f"validation, epoch {line['epoch']}"}
+        | {
+            name: line.get(name)
+            for name in ("step_auc", "length_auc", "answer_auc", "rmse", "rmse_of_mean", "spearman", "examples")
+        }
+        for line in lines
+        if line.get("split") in ("validation", "test")
+    ]
+    if rows:
+        columns = {
+            metric.name: st.column_config.NumberColumn(
+                metric.title, format="%.3f", help=f"{metric.definition} Unit: {metric.unit}. Healthy: {metric.healthy}."
+            )
+            for metric in REWARD_METRICS.values()
+        }
+        st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=columns)
+
+
+def watch(run_id: str) -> None:
+    run = training.run(workbench, run_id)
+
+    @st.fragment(run_every=1.0 if run.unfinished else None)
+    def live() -> None:
+        now = training.run(workbench, run_id)
+        lines = training.metrics(workbench, run_id)
+        status_line(now, lines)
+        curve, log = st.columns([3, 2])
+        with curve:
+            st.markdown("**Loss**", help=REWARD_METRICS["loss"].definition + " Healthy: " + REWARD_METRICS["loss"].healthy)
+            if any(line.get("split") == "train" for line in lines):
+                st.altair_chart(charts.loss_curve(lines))
+            else:
+                st.caption("The curve begins with the first training step." if now.unfinished else "No training step was done.")
+            measures(lines)
+        with log:
+            st.markdown("**Log**")
+            st.code(training.log_tail(workbench, run_id) or "Nothing yet.", language=None, height=380, wrap_lines=True)
+        if now.status != run.status:
+            st.rerun()  # once more in full: the runs' table, and no timer when it has ended
+
+    with st.container(border=True):
+        live()
+        with st.expander("Command and options"):
+            st.code(shlex.join(training.command_of(workbench, run)), language="bash", wrap_lines=True)
+            st.json(run.config)
+
+
+st.title("Train")
+runs = training.runs(workbench)
+chosen = st.query_params.get(keys.URL_RUN) or next((run.id for run in runs if run.unfinished), None)
+if chosen:
+    try:
+        watch(chosen)
+    except NotFound as error:
+        show_error(error)
+with st.expander("New reward model", expanded=not chosen, icon=":material/add:"):
+    launch_form()
+
+if runs:
+    st.subheader("Runs")
+    table = pd.DataFrame(
+        {
+            "status": [run.status for run in runs],
+            "run": [run.id for run in runs],
+            "base": [run.config.get("reward_base_model") for run in runs],
+            "snapshot": [run.snapshot_id for run in runs],
+            "steps": [f"{run.step} of {run.total_steps}" if run.total_steps else "" for run in runs],
+            "started": [ago(run.created_at) for run in runs],
+            "outcome": [run.message or run.phase or "" for run in runs],
+        }
+    )
+    picked = st.dataframe(table, hide_index=True, on_select="rerun", selection_mode="single-row", key=f"train:runs:{chosen}")
+    rows = picked["selection"]["rows"]
+    if rows and runs[rows[0]].id != chosen:
+        st.query_params[keys.URL_RUN] = runs[rows[0]].id
+        st.rerun()

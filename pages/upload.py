@@ -1,0 +1,53 @@
+"""Bring in a file of chats."""
+
+import pandas as pd
+import streamlit as st
+
+from rlhf_core.ground.errors import ImportRejected, RlhfError
+from rlhf_core.services import importing
+from rlhf_core.ui import keys, resources
+from rlhf_core.ui.texts import plural, show_error
+
+workbench = resources.workbench()
+st.title("Import chats")
+st.markdown("A file comes in whole or not at all. Importing the same file again adds nothing.")
+
+file = st.file_uploader("File", type=["jsonl", "ndjson", "json", "csv", "parquet"], help="JSON Lines, JSON, CSV or Parquet")
+preset: importing.Preset = st.selectbox(
+    "Format", importing.preset_names(), format_func=lambda name: f"{name}: {importing.PRESETS[name]}", help="auto fits most files"
+)
+
+
+def show_progress(records: int) -> None:
+    bar.progress(min(0.95, records / (records + 5000)), f"{records:,} records read")
+
+
+if st.button("Import", type="primary", disabled=file is None, icon=":material/upload_file:") and file is not None:
+    st.session_state.pop(keys.IMPORT_RESULT, None)
+    bar = st.progress(0.0, "Checking every line before anything is stored …")
+    try:
+        report = importing.import_stream(workbench, file, file.name, preset=preset, on_progress=show_progress)
+        st.session_state[keys.IMPORT_RESULT] = report
+    except RlhfError as error:
+        st.session_state[keys.IMPORT_RESULT] = error
+    bar.empty()
+
+result = st.session_state.get(keys.IMPORT_RESULT)
+if isinstance(result, ImportRejected):
+    st.error(
+        f"{result.name}: nothing was imported, because of {plural(len(result.problems), 'bad line')}.", icon=":material/error:"
+    )
+    frame = pd.DataFrame([(problem.line, problem.reason) for problem in result.problems], columns=["line", "reason"])
+    st.dataframe(frame, hide_index=True)
+    st.download_button("Download the list", frame.to_csv(index=False), "problems.csv", "text/csv", icon=":material/download:")
+elif isinstance(result, RlhfError):
+    show_error(result)
+elif isinstance(result, importing.ImportReport):
+    st.success(str(result).replace("_", "\\_"), icon=":material/check_circle:")
+    st.page_link("label.py", label="Rate these chats", icon=":material/thumbs_up_down:")
+
+with st.expander("What a file may contain", expanded=result is None):
+    st.markdown("Steps are taken from the file, or split from the response: numbered and bulleted lists, *Step n:*, paragraphs, "
+                "and streamed `step_start` / `step_end` lines.")  # fmt: skip
+    st.code('{"query": "…", "steps": ["…", "…"], "step_labels": [1, -1], "score": 2, "rater": "Ana"}', language="json")
+    st.code(importing.describe(), language=None)

@@ -1,0 +1,81 @@
+"""Altair charts. Every axis names its unit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from rlhf_core.ground.metrics import REWARD_METRICS
+from rlhf_core.services.comparing import Comparison
+
+PEOPLE = "people's mean"
+
+
+def loss_curve(lines: list[dict[str, Any]]) -> alt.Chart | alt.LayerChart:
+    """Training loss by step, with its running mean."""
+    frame = pd.DataFrame([line for line in lines if line.get("split") == "train"])
+    frame["smooth"] = frame["loss"].ewm(span=max(5, len(frame) // 20)).mean()
+    step = alt.X("step:Q", title="optimiser step", axis=alt.Axis(tickMinStep=1, format="d"))
+    title = f"{REWARD_METRICS['loss'].title.lower()} ({REWARD_METRICS['loss'].unit})"
+    points = alt.Chart(frame).mark_circle(opacity=0.3, size=14).encode(
+        step, alt.Y("loss:Q", title=title), tooltip=["step", "epoch", alt.Tooltip("loss", format=".4f")]
+    )  # fmt: skip
+    line = alt.Chart(frame).mark_line(strokeWidth=2.5).encode(step, alt.Y("smooth:Q", title=title))
+    return (points + line).properties(height=280)
+
+
+def score_distribution(frame: pd.DataFrame) -> alt.Chart:
+    return (
+        alt.Chart(frame)
+        .mark_bar()
+        .encode(
+            alt.X("score:O", title="score (stars)", axis=alt.Axis(labelAngle=0)),
+            alt.XOffset("judged:N"),
+            alt.Y("ratings:Q", title="ratings"),
+            alt.Color("judged:N", title=None, legend=alt.Legend(orient="top")),
+            tooltip=["judged", "score", "ratings"],
+        )
+        .properties(height=230)
+    )
+
+
+def scores_by_position(frame: pd.DataFrame) -> alt.Chart:
+    return (
+        alt.Chart(frame)
+        .mark_bar()
+        .encode(
+            alt.X("step_order:O", title="step", axis=alt.Axis(labelAngle=0)),
+            alt.Y("mean_score:Q", title="mean score (stars)", scale=alt.Scale(domain=[1, 5], clamp=True)),
+            tooltip=["step_order", alt.Tooltip("mean_score", format=".2f"), "ratings"],
+        )
+        .properties(height=230)
+    )
+
+
+def rewards_by_place(comparison: Comparison) -> alt.Chart:
+    """One line for each checkpoint across an answer's steps, people's mean beside them."""
+    rows = [
+        {"place": place.label, "position": position, "scorer": label, "reward": rewards[position]}
+        for label, rewards in comparison.rewards.items()
+        for position, place in enumerate(comparison.places)
+    ]
+    rows += [
+        {"place": place.label, "position": position, "scorer": PEOPLE, "reward": place.people[0]}
+        for position, place in enumerate(comparison.places)
+        if place.people is not None
+    ]
+    frame = pd.DataFrame(rows)
+    return (
+        alt.Chart(frame)
+        .mark_line(point=alt.OverlayMarkDef(size=70), strokeWidth=2.5)
+        .encode(
+            alt.X("place:N", title=None, sort=[place.label for place in comparison.places], axis=alt.Axis(labelAngle=0)),
+            alt.Y("reward:Q", title="reward (stars)", scale=alt.Scale(zero=False, padding=12)),
+            alt.Color("scorer:N", title=None, legend=alt.Legend(orient="top", columns=1, labelLimit=600)),
+            alt.StrokeDash("scorer:N", legend=None),
+            tooltip=["scorer", "place", alt.Tooltip("reward", format=".3f")],
+        )
+        .properties(height=320)
+    )

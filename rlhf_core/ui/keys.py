@@ -1,0 +1,21 @@
+"""Names of things in the session and the URL: ``page:thing:id``. One place, so that no two pages use one key for two things."""
+
+from __future__ import annotations
+
+RATER = "frame:rater"
+LABEL_PROBLEM = "label:problem"
+IMPORT_RESULT = "import:result"
+COMPARE_RESULT = "compare:result"
+TRAIN_DRAFT = "train:draft"
+
+URL_CHAT = "chat"
+URL_RUN = "run"
+URL_SNAPSHOT = "snapshot"
+
+
+def rating(widget: str, user_id: str, chat_id: str, step_id: str | None) -> str:
+    return f"label:{widget}:{user_id}:{chat_id}:{step_id or 'answer'}"
+
+
+def option(name: str) -> str:
+    return f"train:option:{name}"
