@@ -1,0 +1,114 @@
+"""Shared fixtures: a fresh workspace each, a tiny real encoder made on the spot, small sets of chats."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_core.ground.records import Session
+from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE, Workspace
+from rlhf_core.services import importing
+from rlhf_core.services.demo import load_demo
+from rlhf_core.services.workbench import Workbench
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # no test may depend on a model hub
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of a fresh workspace, which the environment points at."""
+    folder = tmp_path / "workspace"
+    monkeypatch.setenv(WORKSPACE_VARIABLE, str(folder))
+    return folder
+
+
+@pytest.fixture
+def workbench(root: Path) -> Iterator[Workbench]:
+    opened = Workbench(Workspace.resolve(root))
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def demo(workbench: Workbench) -> Workbench:
+    load_demo(workbench)
+    return workbench
+
+
+@pytest.fixture
+def ana(workbench: Workbench) -> Session:
+    return Workbench.session(workbench.add_person("Ana"))
+
+
+def write_lines(path: Path, records: list[Any]) -> Path:
+    path.write_text("".join(json.dumps(record) + "\n" for record in records), encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def add_chats(workbench: Workbench, tmp_path: Path) -> Any:
+    """Import records given as dicts; returns the report."""
+    count = 0
+
+    def add(*records: dict[str, Any], **options: Any) -> importing.ImportReport:
+        nonlocal count
+        count += 1
+        return importing.import_file(workbench, write_lines(tmp_path / f"chats{count}.jsonl", [*records]), **options)
+
+    return add
+
+
+GOOD = ("book a visit at the career center", "ask for the training voucher", "apply for the apprenticeship")
+BAD = ("wire the panel live without gloves", "lie about your licence", "pay a stranger in cash")
+
+
+def learnable_chats(count: int = 24) -> list[dict[str, Any]]:
+    """Chats whose good and bad steps differ in their words, so that even a tiny model can learn them."""
+    records = []
+    for k in range(count):
+        steps = [GOOD[k % 3], BAD[k % 3]] if k % 2 else [BAD[(k + 1) % 3], GOOD[(k + 2) % 3]]
+        scores = [5 if step in GOOD else 1 for step in steps]
+        judged = [{"step": n, "score": score, "rater": "Rui"} for n, score in enumerate(scores, 1)]
+        judged.append({"score": 4 if k % 2 else 2, "rater": "Rui"})
+        records.append({"id": f"c{k}", "query": f"how do I start in solar job {k}", "steps": steps, "feedback": judged})
+    return records
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real BERT of 2 layers x 32 with a WordPiece vocabulary of the words used here. Random weights, seeded."""
+    import torch
+    from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
+
+    folder = tmp_path_factory.mktemp("tiny-encoder")
+    words = sorted({word for text in [*GOOD, *BAD, "user : assistant how do i start in solar job"] for word in text.lower().split()})
+    pieces = [*"abcdefghijklmnopqrstuvwxyz0123456789", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"), ".", ",", "?"]
+    vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys([*words, *pieces])]
+    (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")
+    tokenizer = BertTokenizerFast(vocab=str(folder / "vocab.txt"), do_lower_case=True)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(vocabulary), hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+        max_position_embeddings=128,
+    )  # fmt: skip
+    BertForMaskedLM(config).save_pretrained(folder)
+    return folder
+
+
+def command(*arguments: object, root: Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run the real command line in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "rlhf_core", *map(str, arguments)],
+        cwd=PROJECT_ROOT, env=os.environ | {WORKSPACE_VARIABLE: str(root)}, text=True, capture_output=True, timeout=240, **options,
+    )  # fmt: skip
+    if check and done.returncode != 0:
+        raise AssertionError(f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
+    return done
