@@ -19,6 +19,7 @@ from rlhf_core.services.demo import load_demo
 from rlhf_core.services.workbench import Workbench
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may depend on a model hub
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # toy models are quickest on one thread
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def learnable_chats(count: int = 24) -> list[dict[str, Any]]:
         steps = [GOOD[k % 3], BAD[k % 3]] if k % 2 else [BAD[(k + 1) % 3], GOOD[(k + 2) % 3]]
         scores = [5 if step in GOOD else 1 for step in steps]
         judged = [{"step": n, "score": score, "rater": "Rui"} for n, score in enumerate(scores, 1)]
-        judged.append({"score": 4 if k % 2 else 2, "rater": "Rui"})
+        judged.append({"score": 4 if steps[-1] in GOOD else 2, "rater": "Rui"})
         records.append({"id": f"c{k}", "query": f"how do I start in solar job {k}", "steps": steps, "feedback": judged})
     return records
 
@@ -112,3 +113,11 @@ def command(*arguments: object, root: Path, check: bool = True, **options: Any) 
     if check and done.returncode != 0:
         raise AssertionError(f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
     return done
+
+
+def need(condition: object, what: str) -> None:
+    """Skip a test whose machine lacks something, with the reason; with RLHF_NO_SKIP set (as in CI) that is a failure."""
+    if not condition:
+        if os.environ.get("RLHF_NO_SKIP"):
+            pytest.fail(f"this machine does not allow {what}")
+        pytest.skip(f"this machine does not allow {what}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import queue
@@ -87,6 +88,7 @@ class ScoringClient:
         try:
             return self._ask(model, pairs)
         except _WorkerGone as gone:
+            self._end()
             raise WorkerFailed(f"The scoring process died twice. {self._last_words()} The log is {self._log_file}.") from gone
 
     def _ask(self, model: ModelRef, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -137,7 +139,8 @@ class ScoringClient:
             process.kill()
             process.wait()
             if process.stdin is not None:
-                process.stdin.close()
+                with contextlib.suppress(BrokenPipeError):  # what it was never going to read
+                    process.stdin.close()
 
     def _last_words(self) -> str:
         try:

@@ -1,0 +1,71 @@
+import pyarrow as pa
+import pytest
+
+from rlhf_core.ground.errors import NotEnoughData
+from rlhf_core.learn.examples import Example, build_examples, mean_and_std, split_by_query, take_whole_queries
+
+
+def tables() -> tuple[pa.Table, pa.Table, pa.Table]:
+    chats = pa.table({"id": ["c1", "c2", "c3"], "query": ["q1", "q2", "q3"], "response": ["one two", "x", "unrated"]})
+    steps = pa.table({
+        "id": ["s2", "s1", "s3"], "chat_id": ["c1", "c1", "c3"], "step_content": ["two", "one", "unrated"], "step_order": [2, 1, 1],
+    })  # fmt: skip
+    feedback = pa.table({
+        "chat_id": ["c1", "c1", "c1", "c2"], "step_id": ["s1", "s1", "s2", None], "feedback_score": [5, 2, 1, 4],
+    })  # fmt: skip
+    return chats, steps, feedback
+
+
+def test_steps_become_prefixes_and_raters_are_averaged() -> None:
+    assert build_examples(*tables()) == [
+        Example("c1", "q1", "one", 1, 3.5, 2),
+        Example("c1", "q1", "one two", 2, 1.0, 1),
+        Example("c2", "q2", "x", None, 4.0, 1),
+    ]
+
+
+def test_answers_or_steps_alone() -> None:
+    assert [example.is_step for example in build_examples(*tables(), learn_from="answers")] == [False]
+    assert [example.is_step for example in build_examples(*tables(), learn_from="steps")] == [True, True]
+
+
+def examples(queries: int, each: int = 3) -> list[Example]:
+    return [Example(f"c{q}-{k}", f"{'Q' if k else ' q'}uery  {q}", "t", None, 3.0, 1) for q in range(queries) for k in range(each)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_query_stands_on_one_side_only(seed: int) -> None:
+    split = split_by_query(examples(20), test=0.2, validation=0.1, seed=seed)
+    sides = [{example.query.casefold().strip() for example in side} for side in (split.train, split.validation, split.test)]
+    assert [len(side) for side in sides] == [14, 2, 4]
+    assert not sides[0] & sides[1] and not sides[0] & sides[2] and not sides[1] & sides[2]  # noqa: PT018  # one fact
+
+
+def test_a_split_is_seeded_and_does_not_depend_on_order() -> None:
+    forwards = split_by_query(examples(20), test=0.2, validation=0.1, seed=1)
+    backwards = split_by_query(examples(20)[::-1], test=0.2, validation=0.1, seed=1)
+    assert {example.chat_id for example in forwards.test} == {example.chat_id for example in backwards.test}
+    other = split_by_query(examples(20), test=0.2, validation=0.1, seed=2)
+    assert {example.chat_id for example in forwards.test} != {example.chat_id for example in other.test}
+
+
+@pytest.mark.parametrize(("queries", "sizes"), [(2, (1, 0, 1)), (3, (1, 1, 1)), (4, (2, 1, 1))])
+def test_small_sets_keep_every_side_they_can(queries: int, sizes: tuple[int, int, int]) -> None:
+    split = split_by_query(examples(queries, 1), test=0.2, validation=0.1, seed=0)
+    assert (len(split.train), len(split.validation), len(split.test)) == sizes
+
+
+def test_one_query_is_not_enough() -> None:
+    with pytest.raises(NotEnoughData, match="at least 2 different queries"):
+        split_by_query(examples(1), test=0.2, validation=0.1, seed=0)
+
+
+@pytest.mark.parametrize(("at_most", "taken"), [(None, 12), (100, 12), (12, 12), (8, 6), (6, 6), (2, 3)])
+def test_subsets_are_whole_queries(at_most: int | None, taken: int) -> None:
+    subset = take_whole_queries(examples(4), at_most)
+    assert subset == examples(4)[:taken]
+
+
+def test_mean_and_std_by_hand() -> None:
+    assert mean_and_std([1, 5]) == (3.0, 2.0)
+    assert mean_and_std([4, 4]) == (4.0, 1.0)

@@ -1,0 +1,36 @@
+"""What the training command refuses before it starts, at once and without a run to clean up."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_core.services import snapshots, training
+from rlhf_core.services.workbench import Workbench
+from tests.conftest import command
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--snapshot", "zzz"], "No snapshot begins with 'zzz'"),
+        (["--snapshot", "SNAP"], "has no ratings"),
+        (["--snapshot", "SNAP", "--epochs", "0"], "epochs: Input should be greater than or equal to 1 (got '0')"),
+        (["--snapshot", "SNAP", "--config", "/no/such.json"], "There is no file /no/such.json"),
+    ],
+)
+def test_clear_errors(arguments: list[str], said: str, workbench: Workbench, add_chats: Any, root: Path) -> None:
+    add_chats({"query": "q", "response": "r"})
+    snapshot, _ = snapshots.take(workbench)
+    arguments = [snapshot.id if one == "SNAP" else one for one in arguments]
+    done = command("train", "reward", *arguments, root=root, check=False)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert training.runs(workbench) == []
+
+
+def test_a_base_model_path_without_a_model(demo: Workbench, root: Path) -> None:
+    snapshot, _ = snapshots.take(demo)
+    done = command("train", "reward", "--snapshot", snapshot.id, "--reward-base-model", "./nowhere", root=root, check=False)
+    assert "There is no folder ./nowhere. Without a network these work: minilm-l6" in done.stderr

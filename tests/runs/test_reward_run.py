@@ -1,0 +1,141 @@
+"""The real command at toy size: what it learns, writes, and says when it is stopped or cannot go on."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rlhf_core.checkpoints.registry import list_checkpoints, open_checkpoint
+from rlhf_core.ground.configs import RewardConfig
+from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE
+from rlhf_core.services import snapshots, training
+from rlhf_core.services.workbench import Workbench
+from tests.conftest import command, learnable_chats, need
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def snapshot_id(workbench: Workbench, add_chats: Any) -> str:
+    add_chats(*learnable_chats())
+    return snapshots.take(workbench)[0].id
+
+
+def options(tiny_encoder: Path, **more: Any) -> list[str]:
+    return RewardConfig(reward_base_model=str(tiny_encoder), learning_rate=1e-3, max_length=64, **more).arguments()
+
+
+def test_it_learns_writes_a_checkpoint_and_repeats_itself(
+    workbench: Workbench, root: Path, snapshot_id: str, tiny_encoder: Path
+) -> None:
+    arguments = ["train", "reward", "--snapshot", snapshot_id, *options(tiny_encoder, epochs=20)]
+    done = command(*arguments, root=root)
+    assert "succeeded" in done.stdout
+    (run,) = training.runs(workbench)
+    assert (run.status, run.step) == ("succeeded", run.total_steps)
+    lines = training.metrics(workbench, run.id)
+    steps = [line for line in lines if line["split"] == "train"]
+    assert [line["step"] for line in steps] == list(range(1, len(steps) + 1))
+    epochs = [[line["loss"] for line in steps if line["epoch"] == epoch] for epoch in (1, 20)]
+    assert sum(epochs[1]) < sum(epochs[0]) / 2
+    test = next(line for line in lines if line["split"] == "test")
+    assert test["step_auc"] == 1.0
+    assert test["rmse"] < test["rmse_of_mean"]
+    assert "succeeded" in training.log_tail(workbench, run.id)
+
+    checkpoint = open_checkpoint(workbench.workspace.checkpoints, run.checkpoint_id or "", verify=True)
+    assert (checkpoint.run_id, checkpoint.snapshot_id, checkpoint.complete) == (run.id, snapshot_id, True)
+    assert checkpoint.manifest["config"]["epochs"] == 20
+    assert checkpoint.metrics["test"]["step_auc"] == 1.0
+    assert {"torch", "transformers", "python"} <= set(checkpoint.manifest["libraries"])
+    assert not [path for path in checkpoint.folder.iterdir() if path.suffix not in (".json", ".safetensors", ".txt")]
+
+    command(*arguments, root=root)
+    again = list_checkpoints(workbench.workspace.checkpoints)[0]
+    assert again.id != checkpoint.id
+    weights = [one.manifest["files"]["model.safetensors"]["sha256"] for one in (checkpoint, again)]
+    assert weights[0] == weights[1]
+
+    score = command("score", "--checkpoint", checkpoint.id, "--query", "how do i start in solar job 3",
+                    "--response", "1. ask for the training voucher\n2. lie about your licence", root=root)  # fmt: skip
+    reply = json.loads(score.stdout)
+    assert reply["model"] == checkpoint.id
+    assert reply["steps"][0] > reply["steps"][1] + 1
+    assert "step AUC 1.000" in command("checkpoints", root=root).stdout
+
+
+def start(root: Path, snapshot_id: str, arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "rlhf_core", "train", "reward", "--snapshot", snapshot_id, *arguments],
+        cwd=PROJECT_ROOT, env=os.environ | {WORKSPACE_VARIABLE: str(root)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+def wait_for_step(workbench: Workbench, process: subprocess.Popen[str]) -> str:
+    for _ in range(600):
+        runs = training.runs(workbench)
+        if runs and any(line["split"] == "train" for line in training.metrics(workbench, runs[0].id)):
+            return runs[0].id
+        assert process.poll() is None, process.communicate()[0]
+        time.sleep(0.1)
+    raise AssertionError("no training step within a minute")
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGINT", "cancel"])
+def test_stopped_it_saves_what_it_has_learnt(
+    workbench: Workbench, root: Path, snapshot_id: str, tiny_encoder: Path, how: str
+) -> None:
+    with start(root, snapshot_id, options(tiny_encoder, epochs=100, batch_size=1)) as process:
+        run_id = wait_for_step(workbench, process)
+        if how == "cancel":
+            assert "asked to save and stop" in command("cancel", run_id, root=root).stdout
+        else:
+            process.send_signal(getattr(signal, how))
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    run = training.run(workbench, run_id)
+    assert run.status == "cancelled"
+    assert "saved" in (run.message or "")
+    checkpoint = open_checkpoint(workbench.workspace.checkpoints, run.checkpoint_id or "", verify=True)
+    assert not checkpoint.complete
+    assert 0 < checkpoint.metrics["trained_steps"] < (run.total_steps or 0)
+
+
+def test_max_steps_ends_a_run_early_but_whole(workbench: Workbench, root: Path, snapshot_id: str, tiny_encoder: Path) -> None:
+    command("train", "reward", "--snapshot", snapshot_id, *options(tiny_encoder, max_steps=3), root=root)
+    (run,) = training.runs(workbench)
+    assert (run.status, run.step, run.total_steps) == ("succeeded", 3, 3)
+
+
+def test_a_changed_snapshot_fails_the_run(workbench: Workbench, root: Path, snapshot_id: str, tiny_encoder: Path) -> None:
+    snapshots.find(workbench, snapshot_id).file("chat_feedback").write_bytes(b"PAR1")
+    done = command("train", "reward", "--snapshot", snapshot_id, *options(tiny_encoder), root=root, check=False)
+    assert done.returncode == 1
+    (run,) = training.runs(workbench)
+    assert run.status == "failed"
+    assert "was changed" in (run.message or "")
+
+
+def test_a_full_disk_fails_the_run_and_leaves_no_half_checkpoint(
+    workbench: Workbench, root: Path, snapshot_id: str, tiny_encoder: Path
+) -> None:
+    mount = 'mount -t tmpfs -o size=64k tmpfs "$0/checkpoints" && exec "$@"'
+    unshare = ["unshare", "--map-root-user", "--mount", "bash", "-c", mount, str(root)]
+    need(shutil.which("unshare") and subprocess.run([*unshare, "true"], check=False).returncode == 0, "a private mount of a tiny disk")
+    arguments = ["train", "reward", "--snapshot", snapshot_id, *options(tiny_encoder, max_steps=1)]
+    done = subprocess.run(
+        [*unshare, sys.executable, "-m", "rlhf_core", *arguments], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=200,
+        env=os.environ | {WORKSPACE_VARIABLE: str(root)}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stdout
+    (run,) = training.runs(workbench)
+    assert run.status == "failed"
+    assert "The disk is full: saving the checkpoint" in (run.message or "")
+    assert list(workbench.workspace.checkpoints.iterdir()) == []

@@ -1,0 +1,62 @@
+from typing import Any
+
+import pytest
+
+from rlhf_core.ground.errors import CorruptArtifact, InvalidInput
+from rlhf_core.services import comparing, training
+from rlhf_core.services.workbench import Workbench
+from tests.checkpoints.test_registry import make
+
+
+def test_places_of_a_chat_carry_peoples_means(workbench: Workbench, add_chats: Any) -> None:
+    add_chats({"query": "q", "steps": ["a", "b"], "step_labels": [1, None], "score": 2})
+    (found,) = workbench.store.search_chats()
+    places = comparing.places_of_chat(workbench, workbench.store.chat(found.id))
+    assert [(place.label, place.people) for place in places] == [("Step 1", (5.0, 1)), ("Step 2", None), ("Whole answer", (2.0, 1))]
+
+
+def test_places_of_typed_text() -> None:
+    response, places = comparing.places_of_text("1. a\n2. b")
+    assert response == "1. a\n2. b"
+    assert [place.text for place in places] == ["a", "b", response]
+    with pytest.raises(InvalidInput, match="Type or paste"):
+        comparing.places_of_text("  \n")
+
+
+def test_candidates_offer_checkpoints_and_their_untrained_base(workbench: Workbench) -> None:
+    made = make(workbench.workspace.checkpoints)
+    labels = [one.label for one in comparing.candidates(workbench)]
+    assert labels[0].startswith(made.id)
+    assert "untrained base" in labels
+    assert "untrained minilm-l6" in labels
+
+
+def test_a_candidate_that_fails_does_not_take_the_others_down(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(workbench.workspace.checkpoints)
+    chosen = comparing.candidates(workbench)[:2]
+    asked = []
+
+    def score(ref: Any, pairs: Any) -> list[float]:
+        asked.append(pairs)
+        if ref.checkpoint:
+            raise CorruptArtifact("broken file")
+        return [1.0] * len(pairs)
+
+    monkeypatch.setattr(workbench.scoring, "score", score)
+    response, places = comparing.places_of_text("Do:\n- a\n- b")
+    result = comparing.compare(workbench, chosen, "q", places)
+    assert asked[0] == [("q", "Do:\n- a"), ("q", response), ("q", response)]
+    assert result.errors == {chosen[0].label: "broken file"}
+    assert result.rewards == {chosen[1].label: [1.0, 1.0, 1.0]}
+    for query, some in ((" ", chosen), ("q", [])):
+        with pytest.raises(InvalidInput):
+            comparing.compare(workbench, some, query, places)
+
+
+def test_time_left_follows_the_pace_of_the_last_steps(workbench: Workbench) -> None:
+    run = workbench.ledger.add("r", "reward", {}, "s", None, "h")
+    workbench.ledger.beat("r", "training", 3, 10)
+    run = workbench.ledger.get("r")
+    lines = [{"split": "train", "step": k, "time": 100.0 + 2 * k} for k in (1, 2, 3)]
+    assert training.seconds_left(run, lines) == 14.0
+    assert training.seconds_left(run, lines[:1]) is None
