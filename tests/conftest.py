@@ -89,7 +89,9 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from transformers import BertConfig, BertForMaskedLM, BertTokenizerFast
 
     folder = tmp_path_factory.mktemp("tiny-encoder")
-    words = sorted({word for text in [*GOOD, *BAD, "user : assistant how do i start in solar job"] for word in text.lower().split()})
+    words = sorted(
+        {word for text in [*GOOD, *BAD, "user : assistant how do i start in solar job"] for word in text.lower().split()}
+    )
     pieces = [*"abcdefghijklmnopqrstuvwxyz0123456789", *(f"##{c}" for c in "abcdefghijklmnopqrstuvwxyz0123456789"), ".", ",", "?"]
     vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *dict.fromkeys([*words, *pieces])]
     (folder / "vocab.txt").write_text("\n".join(vocabulary) + "\n", encoding="utf-8")

@@ -33,7 +33,10 @@ def main() -> int:
     if not find_browser():
         subprocess.run([sys.executable, "-m", "playwright", "install", "chromium"], check=False)
     if not find_browser():
-        print("The browser tests need Chromium. Install it (Debian: apt-get install chromium) or set CHROMIUM=/path.", file=sys.stderr)
+        print(
+            "The browser tests need Chromium. Install it (Debian: apt-get install chromium) or set CHROMIUM=/path.",
+            file=sys.stderr,
+        )
         return 1
     return 0
 

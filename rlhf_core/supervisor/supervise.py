@@ -72,9 +72,13 @@ class Supervisor:
 
     def look_around(self) -> None:
         """One round: bury the dead, push on with cancels, start what waits."""
-        for run in self._ledger.unfinished():
+        unfinished = self._ledger.unfinished()
+        for run in unfinished:
             if run.status == "running" and run.host == self._host:
                 self._watch(run)
+        for run_id in self._children.keys() - {run.id for run in unfinished}:
+            if self._children[run_id].poll() is not None:  # it said how it ended and has gone: leave no zombie
+                self._forget(run_id)
         claimed = self._ledger.claim_next(self._host)
         if claimed is not None:
             self._start(claimed)
@@ -142,10 +146,13 @@ class Supervisor:
         message = f"{what} Last line of its log: {last}" if last else what
         status: RunStatus = "cancelled" if run.cancel_requested else "lost"
         self._ledger.finish(run.id, status, message, None)
-        self._children.pop(run.id, None)
-        self._heard.pop(run.id, None)
-        self._cancel_seen.pop(run.id, None)
-        self._terminated.discard(run.id)
+        self._forget(run.id)
+
+    def _forget(self, run_id: str) -> None:
+        self._children.pop(run_id, None)
+        self._heard.pop(run_id, None)
+        self._cancel_seen.pop(run_id, None)
+        self._terminated.discard(run_id)
 
 
 def _last_line(workspace: Workspace, run_id: str) -> str:

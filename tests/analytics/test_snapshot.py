@@ -42,7 +42,11 @@ def test_the_manifest_counts_and_hashes(demo: Workbench) -> None:
     assert snapshot.rows == {"chats": 60, "reasoning_steps": counts.steps, "chat_feedback": counts.ratings}
     assert snapshot.facts["raters"] == 4
     assert snapshot.facts["demo_ratings"] == counts.ratings
-    assert sum(snapshot.facts["scores"].values()) == snapshot.facts["step_ratings"] + snapshot.facts["answer_ratings"] == counts.ratings
+    assert (
+        sum(snapshot.facts["scores"].values())
+        == snapshot.facts["step_ratings"] + snapshot.facts["answer_ratings"]
+        == counts.ratings
+    )
     snapshots.find(demo, snapshot.id, verify=True)
 
 
@@ -118,7 +122,9 @@ snapshots.take(Workbench.open())
 
 
 def test_a_kill_leaves_no_half_snapshot(demo: Workbench, root: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", KILLED], cwd=PROJECT_ROOT, env=os.environ | {WORKSPACE_VARIABLE: str(root)}, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED], cwd=PROJECT_ROOT, env=os.environ | {WORKSPACE_VARIABLE: str(root)}, check=False
+    )
     assert done.returncode == -signal.SIGKILL
     assert [path.name.startswith(".") for path in demo.workspace.snapshots.iterdir()] == [True]
     assert snapshots.listing(demo) == []

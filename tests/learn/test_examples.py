@@ -30,7 +30,9 @@ def test_answers_or_steps_alone() -> None:
 
 
 def examples(queries: int, each: int = 3) -> list[Example]:
-    return [Example(f"c{q}-{k}", f"{'Q' if k else ' q'}uery  {q}", "t", None, 3.0, 1) for q in range(queries) for k in range(each)]
+    return [
+        Example(f"c{q}-{k}", f"{'Q' if k else ' q'}uery  {q}", "t", None, 3.0, 1) for q in range(queries) for k in range(each)
+    ]
 
 
 @pytest.mark.parametrize("seed", range(5))

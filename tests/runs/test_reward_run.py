@@ -128,7 +128,10 @@ def test_a_full_disk_fails_the_run_and_leaves_no_half_checkpoint(
 ) -> None:
     mount = 'mount -t tmpfs -o size=64k tmpfs "$0/checkpoints" && exec "$@"'
     unshare = ["unshare", "--map-root-user", "--mount", "bash", "-c", mount, str(root)]
-    need(shutil.which("unshare") and subprocess.run([*unshare, "true"], check=False).returncode == 0, "a private mount of a tiny disk")
+    need(
+        shutil.which("unshare") and subprocess.run([*unshare, "true"], check=False).returncode == 0,
+        "a private mount of a tiny disk",
+    )
     arguments = ["train", "reward", "--snapshot", snapshot_id, *options(tiny_encoder, max_steps=1)]
     done = subprocess.run(
         [*unshare, sys.executable, "-m", "rlhf_core", *arguments], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=200,

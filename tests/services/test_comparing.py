@@ -12,7 +12,11 @@ def test_places_of_a_chat_carry_peoples_means(workbench: Workbench, add_chats: A
     add_chats({"query": "q", "steps": ["a", "b"], "step_labels": [1, None], "score": 2})
     (found,) = workbench.store.search_chats()
     places = comparing.places_of_chat(workbench, workbench.store.chat(found.id))
-    assert [(place.label, place.people) for place in places] == [("Step 1", (5.0, 1)), ("Step 2", None), ("Whole answer", (2.0, 1))]
+    assert [(place.label, place.people) for place in places] == [
+        ("Step 1", (5.0, 1)),
+        ("Step 2", None),
+        ("Whole answer", (2.0, 1)),
+    ]
 
 
 def test_places_of_typed_text() -> None:

@@ -83,7 +83,10 @@ def test_a_child_lives_in_its_own_session_with_its_output_in_a_file(
 @pytest.mark.parametrize(
     ("script", "said"),
     [
-        ("import os, signal; print('last words', flush=True); os.kill(os.getpid(), signal.SIGKILL)", "SIGKILL.*memory.*last words"),
+        (
+            "import os, signal; print('last words', flush=True); os.kill(os.getpid(), signal.SIGKILL)",
+            "SIGKILL.*memory.*last words",
+        ),
         ("raise SystemExit(7)", "without a word. Exit code 7"),
         ("print('done')", "without a word. Exit code 0. Last line of its log: done"),
     ],
@@ -96,6 +99,18 @@ def test_only_the_run_records_success(
     run = ended(workbench, supervisor)
     assert run.status == "lost"
     assert re.search(said, run.message or "")
+
+
+def test_a_run_that_ended_by_itself_leaves_no_zombie(
+    workbench: Workbench, supervisor: Supervisor, stand_in: Callable[[str], None]
+) -> None:
+    stand_in("import time; time.sleep(0.5)")
+    queued(workbench)
+    supervisor.look_around()
+    pid = workbench.ledger.get("r1").pid or 0
+    workbench.ledger.finish("r1", "succeeded", "done", None)
+    until(lambda: not psutil.pid_exists(pid), supervisor.look_around)
+    assert workbench.ledger.get("r1").status == "succeeded"
 
 
 def test_after_a_restart_a_new_supervisor_finds_the_run_again(
@@ -185,7 +200,9 @@ def test_the_app_dies_training_goes_on_and_is_recorded(
     config = RewardConfig(reward_base_model=str(tiny_encoder), epochs=2)
     run = training.add_reward_run(workbench, snapshots.take(workbench)[0].id, config)
     headless = subprocess.Popen(
-        [sys.executable, "-m", "rlhf_core", "supervise", "--workspace", str(root)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "rlhf_core", "supervise", "--workspace", str(root)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     until(lambda: workbench.ledger.get(run.id).pid)
     headless.kill()

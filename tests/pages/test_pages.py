@@ -1,0 +1,253 @@
+"""Every page through the frame: empty, with the demo set, after the loop has gone round, and when something fails."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from rlhf_core.ground.errors import StoreUnavailable
+from rlhf_core.ground.settings import PROJECT_ROOT
+from rlhf_core.services import comparing, labeling, snapshots, training
+from rlhf_core.services.workbench import Workbench
+from rlhf_core.store.sqlite import SqliteUserStore
+from tests.checkpoints.test_registry import make
+from tests.conftest import learnable_chats, write_lines
+
+PAGES = sorted(path.name for path in (PROJECT_ROOT / "pages").glob("*.py") if path.name != "frame.py")
+
+
+@pytest.fixture(autouse=True)
+def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The compare page starts the scoring process ahead of time; that is tested with the real process elsewhere."""
+    monkeypatch.setattr("rlhf_core.inference.client.ScoringClient.warm", lambda _: None)
+
+
+def open_page(name: str, **query: str) -> AppTest:
+    app = AppTest.from_file(str(PROJECT_ROOT / "pages" / "frame.py"), default_timeout=60)
+    app.run()
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.switch_page(name).run()
+    return app
+
+
+def check(app: AppTest) -> AppTest:
+    assert not app.exception, [one.value for one in app.exception]
+    return app
+
+
+def texts(app: AppTest) -> str:
+    kinds = ("title", "subheader", "markdown", "caption", "info", "success", "warning", "error", "code")
+    return "\n".join(str(one.value) for kind in kinds for one in getattr(app, kind))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_opens_on_an_empty_workspace_and_says_what_to_do(name: str, root: Path) -> None:
+    app = check(open_page(name))
+    assert app.title
+    assert any(
+        word in texts(app)
+        for word in ("demo set", "Take one", "import", "Import", "Train one", "then take one", "bring your own")
+    )
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_page_opens_when_the_loop_has_gone_round(name: str, demo: Workbench) -> None:
+    snapshot, _ = snapshots.take(demo)
+    checkpoint = make(demo.workspace.checkpoints)
+    run = demo.ledger.add("r1", "reward", {"reward_base_model": "minilm-l6"}, snapshot.id, None, "h")
+    (demo.workspace.run_folder("r1")).mkdir()
+    (demo.workspace.run_folder("r1") / "metrics.jsonl").write_text(
+        '{"time": 1, "split": "train", "step": 1, "epoch": 1, "loss": 1.0}\n{"time": 2, "split": "train", "step": 2, "epoch": 1, "loss": 0.5}\n'
+        '{"time": 3, "split": "validation", "epoch": 1, "step_auc": 0.7, "rmse": 1.0}\n{"time": 4, "split": "te'
+    )
+    demo.ledger.finish(run.id, "succeeded", "fine $5", checkpoint.id)
+    check(open_page(name, run="r1") if name == "train.py" else open_page(name))
+
+
+def test_the_demo_set_is_one_click_away(workbench: Workbench) -> None:
+    app = open_page("home.py")
+    next(button for button in app.button if button.label == "Load the demo set").click()
+    check(app.run())
+    assert workbench.counts().chats == 60
+    assert "This workspace is empty" not in texts(app)
+
+
+def feedback(app: AppTest, kind: str, place: int) -> Any:
+    return [widget for widget in app.feedback if f"label:{kind}:" in widget.key][place]
+
+
+def chat_of(app: AppTest) -> str:
+    value = app.query_params["chat"]
+    return value if isinstance(value, str) else value[0]
+
+
+def test_a_click_is_stored_and_shown_as_saved(demo: Workbench) -> None:
+    app = check(open_page("label.py"))
+    assert "saved" not in texts(app)
+    feedback(app, "stars", 0).set_value(3).run()
+    check(app)
+    assert "saved" in texts(app)
+    session = Workbench.session(demo.people()[0])
+    chat_id = chat_of(app)
+    view = labeling.open_chat(demo, session, chat_id)
+    (rating,) = view.ratings.values()
+    assert (rating.feedback_score, rating.scale, rating.step_id) == (4, "stars", view.chat.steps[0].id)
+    assert feedback(app, "thumbs", 0).value == 1
+
+    feedback(app, "thumbs", 0).set_value(0).run()
+    (rating,) = labeling.open_chat(demo, session, chat_id).ratings.values()
+    assert (rating.feedback_score, rating.scale) == (1, "thumbs")
+    assert feedback(app, "stars", 0).value == 0
+    app.text_area[0].set_value("Wrong state: this is Texas.").run()
+    assert next(iter(labeling.open_chat(demo, session, chat_id).ratings.values())).comment == "Wrong state: this is Texas."
+    feedback(app, "thumbs", 0).set_value(None).run()
+    assert labeling.open_chat(demo, session, chat_id).ratings == {}
+
+
+def test_a_rating_that_could_not_be_saved_says_so_and_does_not_look_saved(
+    demo: Workbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = open_page("label.py")
+
+    def down(*_: object) -> None:
+        raise StoreUnavailable("The store is away. Try again.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteUserStore, "rate", down)
+        feedback(app, "stars", 1).set_value(4).run()
+    assert "Not saved. The store is away. Try again." in texts(app)
+    assert feedback(app, "stars", 1).value is None
+    feedback(app, "stars", 1).set_value(4).run()
+    assert "Not saved" not in texts(app)
+    assert feedback(app, "stars", 1).value == 4
+
+
+def test_next_goes_on_and_previous_comes_back(demo: Workbench) -> None:
+    app = open_page("label.py")
+    first = chat_of(app)
+    next(button for button in app.button if button.label == "Next").click().run()
+    second = chat_of(app)
+    assert second != first
+    next(button for button in app.button if button.label == "Previous").click().run()
+    assert chat_of(app) == first
+    check(app)
+
+
+def test_everything_rated(workbench: Workbench, add_chats: Any) -> None:
+    add_chats({"query": "q", "steps": ["a"]})
+    app = open_page("label.py")
+    for place in range(2):
+        feedback(app, "stars", place).set_value(4).run()
+    next(button for button in app.button if button.label == "Next").click().run()
+    assert "Everything is rated" in texts(check(app))
+
+
+def test_a_chat_that_is_gone(demo: Workbench) -> None:
+    app = check(open_page("label.py", chat="nowhere"))
+    assert "There is no chat 'nowhere'" in texts(app)
+    app.button[-1].click().run()
+    assert feedback(check(app), "stars", 0).value is None
+
+
+def test_money_is_not_read_as_mathematics(workbench: Workbench, add_chats: Any) -> None:
+    add_chats({"query": "costs $5 or $10?", "steps": [r"so \(x^2\) and $y_1$", "![x](http://example.org/a.png) :red[no]"]})
+    words = texts(open_page("label.py"))
+    assert r"costs \$5 or \$10?" in words
+    assert "so $x^2$ and $y_1$" in words
+    assert "![x]" not in words
+
+
+def test_people_rate_as_themselves(demo: Workbench) -> None:
+    app = open_page("label.py")
+    next(one for one in app.text_input if one.label == "Name").set_value("Ana").run()
+    assert app.sidebar.selectbox[0].options[0] == "Ana" or "Ana" in app.sidebar.selectbox[0].options
+    feedback(app, "stars", 0).set_value(4).run()
+    ana = next(person for person in demo.people() if person.display_name == "Ana")
+    assert demo.store.for_user(Workbench.session(ana)).progress().ratings == 1
+    next(one for one in app.text_input if one.label == "Name").set_value("ana").run()
+    assert "is here already" in texts(app)
+
+
+def test_importing_in_the_app(workbench: Workbench, tmp_path: Path) -> None:
+    good = write_lines(tmp_path / "good.jsonl", learnable_chats(3))
+    app = open_page("upload.py")
+    app.file_uploader[0].set_value([(good.name, good.read_bytes(), "application/jsonl")]).run()
+    next(button for button in app.button if button.label == "Import").click().run()
+    assert "added 3 chats" in texts(check(app))
+    bad = write_lines(tmp_path / "bad.jsonl", [{"query": "q"}, {"query": "q", "response": "r", "score": 6}])
+    app.file_uploader[0].set_value([(bad.name, bad.read_bytes(), "application/jsonl")]).run()
+    next(button for button in app.button if button.label == "Import").click().run()
+    assert "nothing was imported, because of 2 bad lines" in texts(check(app))
+    assert app.dataframe[0].value["line"].tolist() == [1, 2]
+    assert workbench.counts().chats == 3
+
+
+def test_a_snapshot_at_a_click(demo: Workbench) -> None:
+    app = open_page("snapshots.py")
+    next(button for button in app.button if button.label == "Take a snapshot").click().run()
+    (taken,) = snapshots.listing(demo)
+    assert app.query_params["snapshot"] in (taken.id, [taken.id])
+    assert "The most problematic steps" in texts(check(app))
+
+
+def test_launching_a_run_queues_it_with_its_config(demo: Workbench) -> None:
+    snapshot, _ = snapshots.take(demo)
+    app = open_page("train.py")
+    next(one for one in app.number_input if one.label == "Epochs").set_value(1)
+    next(one for one in app.number_input if one.label == "Max steps").set_value(2)
+    next(button for button in app.button if button.label == "Start training").click().run()
+    (run,) = training.runs(demo)
+    assert (run.status, run.snapshot_id, run.requested_by) == ("queued", snapshot.id, demo.people()[0].user_id)
+    assert (run.config["epochs"], run.config["max_steps"], run.config["reward_base_model"]) == (1, 2, "minilm-l6")
+    assert "Waiting for its turn" in str([one.proto for one in app.main]) or run.id in texts(check(app))
+    next(button for button in app.button if button.label == "Cancel").click().run()
+    assert training.run(demo, run.id).status == "cancelled"
+    assert "Cancelled before it started" in texts(check(app))
+
+
+def test_a_wrong_form_is_refused_with_a_reason(demo: Workbench) -> None:
+    snapshots.take(demo)
+    app = open_page("train.py")
+    next(one for one in app.number_input if one.label == "Test fraction").set_value(0.6)
+    next(one for one in app.number_input if one.label == "Validation fraction").set_value(0.6)
+    next(button for button in app.button if button.label == "Start training").click().run()
+    assert "leave less than 5% to train on" in texts(check(app))
+    assert training.runs(demo) == []
+
+
+def test_comparing_shows_rewards_and_failures_side_by_side(demo: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(demo.workspace.checkpoints)
+    labels = [one.label for one in comparing.candidates(demo)]
+
+    def compare(_: Workbench, chosen: Any, query: str, places: Any) -> comparing.Comparison:
+        return comparing.Comparison(query, places, {labels[1]: [2.5] * len(places)}, {labels[0]: "corrupt file"})
+
+    monkeypatch.setattr(comparing, "compare", compare)
+    app = open_page("compare.py")
+    next(button for button in app.button if button.label == "Compare").click().run()
+    words = texts(check(app))
+    assert "corrupt file" in words
+    table = app.dataframe[0].value
+    assert table["place"].tolist()[-1] == "Whole answer"
+    assert set(table[labels[1]]) == {2.5}
+    assert table["people"].notna().any()
+
+
+def test_a_workspace_that_cannot_be_opened_is_said_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("RLHF_WORKSPACE", str(tmp_path / "file"))
+    app = AppTest.from_file(str(PROJECT_ROOT / "pages" / "frame.py")).run()
+    assert not app.exception
+    assert "is a file. Name a folder" in app.error[0].value
+
+
+def test_a_damaged_store_is_said_on_the_page(root: Path) -> None:
+    root.mkdir()
+    (root / "workbench.sqlite3").write_bytes(b"garbage" * 1000)
+    app = AppTest.from_file(str(PROJECT_ROOT / "pages" / "frame.py")).run()
+    assert not app.exception
+    assert "damaged or no SQLite database" in app.error[0].value
