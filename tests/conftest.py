@@ -110,7 +110,8 @@ def command(*arguments: object, root: Path, check: bool = True, **options: Any) 
     """Run the real command line in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "rlhf_core", *map(str, arguments)],
-        cwd=PROJECT_ROOT, env=os.environ | {WORKSPACE_VARIABLE: str(root)}, text=True, capture_output=True, timeout=240, **options,
+        cwd=PROJECT_ROOT, env=os.environ | {WORKSPACE_VARIABLE: str(root)}, text=True,
+        capture_output=True, timeout=240, **options,
     )  # fmt: skip
     if check and done.returncode != 0:
         raise AssertionError(f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}")
@@ -121,5 +122,5 @@ def need(condition: object, what: str) -> None:
     """Skip a test whose machine lacks something, with the reason; with RLHF_NO_SKIP set (as in CI) that is a failure."""
     if not condition:
         if os.environ.get("RLHF_NO_SKIP"):
-            pytest.fail(f"this machine does not allow {what}")
-        pytest.skip(f"this machine does not allow {what}")
+            pytest.fail(f"not possible here: {what}")
+        pytest.skip(f"not possible here: {what}")

@@ -149,7 +149,8 @@ class Supervisor:
         self._forget(run.id)
 
     def _forget(self, run_id: str) -> None:
-        self._children.pop(run_id, None)
+        if run_id in self._children and self._children[run_id].poll() is not None:
+            del self._children[run_id]
         self._heard.pop(run_id, None)
         self._cancel_seen.pop(run_id, None)
         self._terminated.discard(run_id)

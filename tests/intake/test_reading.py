@@ -195,7 +195,7 @@ def test_prm800k_takes_the_chosen_completions() -> None:
 
     record = {
         "labeler": "lab-1", "timestamp": "2022-07-30T23:23:32.118856", "question": {"problem": "p"},
-        "label": {"steps": [step(1, -1, 1), step(None, -1, human="by hand"), step(None, 0, -1), step(None)], "finish_reason": "give_up"},
+        "label": {"steps": [step(1, -1, 1), step(None, -1, human="by hand"), step(None, 0, -1), step(None)]},
     }  # fmt: skip
     rows = parse(jsonl(record))
     assert [row[2] for row in rows.steps] == ["t1", "by hand", "t0"]

@@ -8,7 +8,8 @@ from rlhf_core.learn.examples import Example, build_examples, mean_and_std, spli
 def tables() -> tuple[pa.Table, pa.Table, pa.Table]:
     chats = pa.table({"id": ["c1", "c2", "c3"], "query": ["q1", "q2", "q3"], "response": ["one two", "x", "unrated"]})
     steps = pa.table({
-        "id": ["s2", "s1", "s3"], "chat_id": ["c1", "c1", "c3"], "step_content": ["two", "one", "unrated"], "step_order": [2, 1, 1],
+        "id": ["s2", "s1", "s3"], "chat_id": ["c1", "c1", "c3"], "step_content": ["two", "one", "unrated"],
+        "step_order": [2, 1, 1],
     })  # fmt: skip
     feedback = pa.table({
         "chat_id": ["c1", "c1", "c1", "c2"], "step_id": ["s1", "s1", "s2", None], "feedback_score": [5, 2, 1, 4],

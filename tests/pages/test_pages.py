@@ -61,7 +61,8 @@ def test_every_page_opens_when_the_loop_has_gone_round(name: str, demo: Workbenc
     run = demo.ledger.add("r1", "reward", {"reward_base_model": "minilm-l6"}, snapshot.id, None, "h")
     (demo.workspace.run_folder("r1")).mkdir()
     (demo.workspace.run_folder("r1") / "metrics.jsonl").write_text(
-        '{"time": 1, "split": "train", "step": 1, "epoch": 1, "loss": 1.0}\n{"time": 2, "split": "train", "step": 2, "epoch": 1, "loss": 0.5}\n'
+        '{"time": 1, "split": "train", "step": 1, "epoch": 1, "loss": 1.0}\n'
+        '{"time": 2, "split": "train", "step": 2, "epoch": 1, "loss": 0.5}\n'
         '{"time": 3, "split": "validation", "epoch": 1, "step_auc": 0.7, "rmse": 1.0}\n{"time": 4, "split": "te'
     )
     demo.ledger.finish(run.id, "succeeded", "fine $5", checkpoint.id)

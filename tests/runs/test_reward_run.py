@@ -74,7 +74,8 @@ def test_it_learns_writes_a_checkpoint_and_repeats_itself(
 def start(root: Path, snapshot_id: str, arguments: list[str]) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "rlhf_core", "train", "reward", "--snapshot", snapshot_id, *arguments],
-        cwd=PROJECT_ROOT, env=os.environ | {WORKSPACE_VARIABLE: str(root)}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=PROJECT_ROOT, env=os.environ | {WORKSPACE_VARIABLE: str(root)}, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
 
 

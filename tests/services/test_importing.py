@@ -62,7 +62,8 @@ def test_killed_in_the_middle_nothing_is_there(workbench: Workbench, root: Path,
         "import os, signal, sys; from pathlib import Path\n"
         "from rlhf_core.services import importing; from rlhf_core.services.workbench import Workbench\n"
         "import rlhf_core.store.sqlite as s; real = s.SqliteBulkWriter.add_feedback; calls = []\n"
-        "def add(self, rows):\n    real(self, rows); calls.append(1)\n    if len(calls) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "def add(self, rows):\n    real(self, rows); calls.append(1)\n"
+        "    if len(calls) == 3: os.kill(os.getpid(), signal.SIGKILL)\n"
         "s.SqliteBulkWriter.add_feedback = add\nimporting.import_file(Workbench.open(), Path(sys.argv[1]))"
     )
     done = subprocess.run(
