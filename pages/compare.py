@@ -8,6 +8,7 @@ from rlhf_core.services import comparing
 from rlhf_core.ui import charts, keys, resources
 from rlhf_core.ui.texts import markdown_of
 
+MENU = 200  # chats in the menu; more are found by their words
 workbench = resources.workbench()
 st.title("Compare")
 st.markdown(
@@ -26,25 +27,37 @@ if not trained:
     st.info("No checkpoint has been trained yet; an untrained model's rewards mean nothing, but show what training changes.")
 labels = st.multiselect("Checkpoints", choices, default=[*trained[:2], *untrained[:1]], placeholder="Choose two or more")
 
-kind = st.segmented_control("Answer", ["From the store", "Typed"], default="From the store", required=True)
+
+def keep_in_url() -> None:
+    one = st.session_state[keys.COMPARE_CHAT]
+    st.query_params.from_dict({keys.URL_CHAT: one.id} if one else {})
+
+
 query = ""
 places: list[comparing.Place] = []
-if kind == "Typed":
+text = ""
+if workbench.counts().chats > MENU:
+    text = st.text_input("Find", placeholder="Words in the question", icon=":material/search:")
+found = workbench.store.search_chats(text, limit=MENU)
+if not found:
+    st.info("No chat's question contains these words." if text else "No chats yet: import some, load the demo set, or type one.")
+wanted = next((k for k, one in enumerate(found, start=1) if one.id == st.query_params.get(keys.URL_CHAT)), min(1, len(found)))
+chosen = st.selectbox(
+    "Answer",
+    [None, *found],
+    index=wanted,
+    format_func=lambda one: shorten(one.query, 120) if one else "Type an answer …",
+    key=keys.COMPARE_CHAT,
+    on_change=keep_in_url,
+)
+if chosen is None:
     query = st.text_area("Question", height=80, placeholder="What training do I need for solar installation?")
-    response = st.text_area("Answer", height=220, placeholder="1. First step …\n2. Second step …")
+    response = st.text_area("Its answer", height=220, placeholder="1. First step …\n2. Second step …")
     if response.strip():
         response, places = comparing.places_of_text(response)
 else:
-    text = st.text_input("Find", placeholder="Words in the question", icon=":material/search:")
-    found = workbench.store.search_chats(text)
-    if not found:
-        st.info("No chat's question contains these words." if text else "The store is empty: import chats or load the demo set.")
-        st.stop()
-    wanted = next((k for k, one in enumerate(found) if one.id == st.query_params.get(keys.URL_CHAT)), 0)
-    chosen = st.selectbox("Chat", found, index=wanted, format_func=lambda one: shorten(one.query, 120))
     chat = workbench.store.chat(chosen.id)
     query, places = chat.query, comparing.places_of_chat(workbench, chat)
-    st.query_params[keys.URL_CHAT] = chat.id
 
 ready = bool(labels and query.strip() and places)
 if st.button("Compare", type="primary", disabled=not ready, icon=":material/compare_arrows:"):
@@ -53,7 +66,7 @@ if st.button("Compare", type="primary", disabled=not ready, icon=":material/comp
 
 result: comparing.Comparison | None = st.session_state.get(keys.COMPARE_RESULT)
 if result is None:
-    st.caption("Choose checkpoints and an answer, then press Compare.")
+    st.caption("At which step do checkpoints part? A reward is a predicted mean score in stars.")
     st.stop()
 for label, message in result.errors.items():
     st.error(f"{label}: {message}", icon=":material/error:")

@@ -47,8 +47,7 @@ stages = [
 for column, (title, target, figure, note) in zip(st.columns(len(stages)), stages, strict=True):
     with column.container(border=True, height="stretch"):
         st.page_link(target, label=f"**{title}**")
-        st.markdown(f"### {figure:,}")
-        st.caption(note)
+        st.markdown(f"### {figure:,}\n{note}")
 
 if counts.ratings == 0:
     hint = "Nothing is rated yet. **Label** some chats: two dozen are enough for a first look."

@@ -4,7 +4,7 @@ import streamlit as st
 
 from rlhf_core.ground.errors import NotFound
 from rlhf_core.services import labeling
-from rlhf_core.ui import keys, rating, resources
+from rlhf_core.ui import keys, people, rating, resources
 from rlhf_core.ui.texts import markdown_of
 
 workbench, session = resources.workbench(), resources.session()
@@ -25,6 +25,7 @@ if chat_id is None:
         st.info("There is nothing to rate yet. Load the demo set on the home page, or import your own chats.")
         st.page_link("home.py", label="Home", icon=":material/home:")
     else:
+        people.picker(workbench, session)
         st.success(f"Everything is rated. Thank you, {session.display_name}.", icon=":material/task_alt:")
         st.page_link("snapshots.py", label="Take a snapshot of the ratings", icon=":material/photo_camera:")
     st.stop()
@@ -34,7 +35,6 @@ except NotFound as error:
     st.error(str(error))
     st.button("Go to the next chat", on_click=go_to, args=(None,))
     st.stop()
-st.query_params[keys.URL_CHAT] = chat.id  # a refresh stays on this chat
 
 
 @st.fragment
@@ -66,9 +66,8 @@ def go_back() -> None:
 
 with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
     st.title("Label", width="content")
-    st.caption(" · ".join(part for part in (chat.source, chat.model) if part), width="content")
-with st.chat_message("user"):
-    st.markdown(markdown_of(chat.query))
+    people.picker(workbench, session)
+st.markdown(f"> {markdown_of(chat.query).replace(chr(10), chr(10) + '> ')}")
 rate_chat()
 with st.container(horizontal=True):
     st.button("Previous", on_click=go_back, icon=":material/arrow_back:", shortcut="P")

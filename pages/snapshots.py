@@ -1,10 +1,9 @@
 """Take snapshots of the store, and see what is in them."""
 
-import pandas as pd
 import streamlit as st
 
 from rlhf_core.services import snapshots
-from rlhf_core.ui import charts, keys, resources
+from rlhf_core.ui import charts, keys, resources, rows
 from rlhf_core.ui.texts import ago, plural
 
 workbench = resources.workbench()
@@ -24,23 +23,30 @@ if not taken:
     st.info("No snapshot yet. Import or load chats, rate some, then take one.")
     st.stop()
 
-frame = pd.DataFrame(
-    {
-        "snapshot": [one.id for one in taken],
-        "taken": [ago(one.created_at) for one in taken],
-        "chats": [one.rows["chats"] for one in taken],
-        "steps": [one.rows["reasoning_steps"] for one in taken],
-        "ratings": [one.ratings for one in taken],
-        "raters": [one.facts["raters"] for one in taken],
-        "demo ratings": [one.facts["demo_ratings"] for one in taken],
-    }
-)
-st.dataframe(frame, hide_index=True)
 
+def choose(snapshot_id: str) -> None:
+    st.query_params[keys.URL_SNAPSHOT] = snapshot_id
+
+
+chosen = st.query_params.get(keys.URL_SNAPSHOT)
+rows.pick(
+    "snapshots",
+    [
+        rows.Row(
+            one.id,
+            f"{ago(one.created_at)} · {plural(one.ratings, 'rating')} by {plural(one.facts['raters'], 'rater')} "
+            f"on {plural(one.rows['chats'], 'chat')}"
+            + (f" · {one.facts['demo_ratings']:,} of them demo" if one.facts["demo_ratings"] else ""),
+        )
+        for one in taken
+    ],
+    chosen,
+    choose,
+)
 ids = [one.id for one in taken]
-wanted = st.query_params.get(keys.URL_SNAPSHOT)
-chosen = st.selectbox("Look into", ids, index=ids.index(wanted) if wanted in ids else 0)
-st.query_params[keys.URL_SNAPSHOT] = chosen
+if chosen not in ids:
+    st.caption("Press a snapshot to see what is in it.")
+    st.stop()
 snapshot = taken[ids.index(chosen)]
 if snapshot.ratings == 0:
     st.info(f"Snapshot {chosen} has {plural(snapshot.rows['chats'], 'chat')} and no ratings: nothing to show or train on yet.")

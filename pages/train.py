@@ -9,16 +9,16 @@ from rlhf_core.ground.configs import RewardConfig
 from rlhf_core.ground.errors import NotFound, RlhfError
 from rlhf_core.ground.metrics import REWARD_METRICS
 from rlhf_core.ground.runs import Run
+from rlhf_core.ground.text import shorten
 from rlhf_core.services import snapshots, training
-from rlhf_core.ui import charts, forms, keys, resources
-from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, plural, show_error
+from rlhf_core.ui import charts, forms, keys, resources, rows
+from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, markdown_of, plural, show_error
 
-FIRST = ("epochs", "batch_size", "learning_rate", "max_length", "max_examples", "learn_from")
+FIRST = ("epochs", "batch_size", "learning_rate")
 workbench, session = resources.workbench(), resources.session()
 
 
 def launch_form() -> None:
-    taken = snapshots.listing(workbench)
     if not taken:
         st.info("Training reads a snapshot. Take one first.")
         st.page_link("snapshots.py", label="Snapshots", icon=":material/photo_camera:")
@@ -26,6 +26,7 @@ def launch_form() -> None:
     ids = {one.id: f"{one.id} · {plural(one.ratings, 'rating')} · {ago(one.created_at)}" for one in taken}
     wanted = st.query_params.get(keys.URL_SNAPSHOT)
     names, note = training.base_models(workbench)
+    all_options = st.toggle("All options")
     with st.form("train:form", border=True):
         left, right = st.columns(2)
         snapshot_id = left.selectbox(
@@ -34,12 +35,12 @@ def launch_form() -> None:
         base = right.selectbox("Base model", names, accept_new_options=True, help=f"{note} Or type a hub name or a folder.")
         right.caption(note)
         values: dict[str, object] = {"reward_base_model": base}
-        for column, name in zip([*st.columns(3), *st.columns(3)], FIRST, strict=True):
+        for column, name in zip(st.columns(3), FIRST, strict=True):
             with column:
                 values[name] = forms.option(name, RewardConfig.model_fields[name])
-        with st.expander("More options"):
+        if all_options:
             rest = [name for name in RewardConfig.model_fields if name not in values]
-            for name, column in zip(rest, [*st.columns(3), *st.columns(3), *st.columns(3)], strict=False):
+            for name, column in zip(rest, [column for _ in rest[::3] for column in st.columns(3)], strict=False):
                 with column:
                     values[name] = forms.option(name, RewardConfig.model_fields[name])
         if st.form_submit_button("Start training", type="primary", icon=":material/play_arrow:"):
@@ -48,8 +49,23 @@ def launch_form() -> None:
             except RlhfError as error:
                 show_error(error)
             else:
-                st.query_params[keys.URL_RUN] = run.id
+                choose(run.id)
                 st.rerun()
+
+
+def show_form() -> None:
+    st.session_state[keys.TRAIN_FORM] = True
+    st.query_params.pop(keys.URL_RUN, None)
+
+
+def choose(run_id: str) -> None:
+    st.session_state.pop(keys.TRAIN_FORM, None)
+    st.query_params.from_dict({keys.URL_RUN: run_id})
+
+
+def describe(run: Run) -> str:
+    outcome = markdown_of(shorten(run.message or run.phase or "", 140))
+    return f":{STATUS_COLOURS[run.status]}[{run.status}] · {ago(run.created_at)} · {outcome}"
 
 
 def status_line(run: Run, lines: list[dict[str, object]]) -> None:
@@ -121,7 +137,8 @@ def watch(run_id: str) -> None:
             measures(lines)
         with log:
             st.markdown("**Log**")
-            st.code(training.log_tail(workbench, run_id) or "Nothing yet.", language=None, height=380, wrap_lines=True)
+            with st.container(height=380):
+                st.text(training.log_tail(workbench, run_id) or "Nothing yet.")
         if now.status != run.status:
             st.rerun()  # once more in full: the runs' table, and no timer when it has ended
 
@@ -133,31 +150,21 @@ def watch(run_id: str) -> None:
 
 
 st.title("Train")
-runs = training.runs(workbench)
+runs, taken = training.runs(workbench), snapshots.listing(workbench)
 chosen = st.query_params.get(keys.URL_RUN) or next((run.id for run in runs if run.unfinished), None)
 if chosen:
     try:
         watch(chosen)
     except NotFound as error:
         show_error(error)
-with st.expander("New reward model", expanded=not chosen, icon=":material/add:"):
+if not taken or st.session_state.get(keys.TRAIN_FORM) or st.query_params.get(keys.URL_SNAPSHOT):
+    st.subheader("New reward model")
     launch_form()
+else:
+    st.button("New reward model", type="primary", icon=":material/add:", on_click=show_form)
 
 if runs:
     st.subheader("Runs")
-    table = pd.DataFrame(
-        {
-            "status": [run.status for run in runs],
-            "run": [run.id for run in runs],
-            "base": [run.config.get("reward_base_model") for run in runs],
-            "snapshot": [run.snapshot_id for run in runs],
-            "steps": [f"{run.step} of {run.total_steps}" if run.total_steps else "" for run in runs],
-            "started": [ago(run.created_at) for run in runs],
-            "outcome": [run.message or run.phase or "" for run in runs],
-        }
-    )
-    picked = st.dataframe(table, hide_index=True, on_select="rerun", selection_mode="single-row", key=f"train:runs:{chosen}")
-    rows = picked["selection"]["rows"]
-    if rows and runs[rows[0]].id != chosen:
-        st.query_params[keys.URL_RUN] = runs[rows[0]].id
-        st.rerun()
+    rows.pick("train", [rows.Row(run.id, describe(run)) for run in runs], chosen, choose)
+elif not chosen:
+    st.caption("A run learns from a snapshot's ratings on this machine, in a process of its own. No run yet.")

@@ -13,9 +13,14 @@ st.title("Import chats")
 st.markdown("A file comes in whole or not at all. Importing the same file again adds nothing.")
 
 file = st.file_uploader("File", type=["jsonl", "ndjson", "json", "csv", "parquet"], help="JSON Lines, JSON, CSV or Parquet")
-preset: importing.Preset = st.selectbox(
-    "Format", importing.preset_names(), format_func=lambda name: f"{name}: {importing.PRESETS[name]}", help="auto fits most files"
-)
+preset: importing.Preset = "auto"
+if file is not None:  # not before: each kind of widget makes the page slower to open
+    preset = st.selectbox(
+        "Format",
+        importing.preset_names(),
+        format_func=lambda name: f"{name}: {importing.PRESETS[name]}",
+        help="auto fits most files",
+    )
 
 
 def show_progress(records: int) -> None:
@@ -46,8 +51,8 @@ elif isinstance(result, importing.ImportReport):
     st.success(str(result).replace("_", "\\_"), icon=":material/check_circle:")
     st.page_link("label.py", label="Rate these chats", icon=":material/thumbs_up_down:")
 
-with st.expander("What a file may contain", expanded=result is None):
+with st.popover("What a file may contain", icon=":material/help:", width="stretch"):
     st.markdown("Steps are taken from the file, or split from the response: numbered and bulleted lists, *Step n:*, paragraphs, "
                 "and streamed `step_start` / `step_end` lines.")  # fmt: skip
-    st.code('{"query": "…", "steps": ["…", "…"], "step_labels": [1, -1], "score": 2, "rater": "Ana"}', language="json")
-    st.code(importing.describe(), language=None)
+    st.markdown("""For example: `{"query": "…", "steps": ["…", "…"], "step_labels": [1, -1], "score": 2, "rater": "Ana"}`""")
+    st.markdown(importing.fields_table())

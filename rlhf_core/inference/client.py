@@ -20,6 +20,7 @@ from rlhf_core.ground.settings import PROJECT_ROOT
 
 START_TIMEOUT_S = 120.0
 REQUEST_TIMEOUT_S = 300.0
+WARM_DELAY_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,14 @@ class ScoringClient:
         self._ids = itertools.count()
 
     def warm(self) -> None:
-        """Start the worker without waiting for it, so that its imports overlap with the person's choosing."""
+        """Start the worker soon and without waiting for it, so that its imports overlap with the person's choosing and
+        not with the page's first drawing."""
+        if self.pid is None:
+            timer = threading.Timer(WARM_DELAY_S, self._warm_now)
+            timer.daemon = True
+            timer.start()
+
+    def _warm_now(self) -> None:
         if self._lock.acquire(blocking=False):
             try:
                 self._ensure_started()

@@ -54,6 +54,12 @@ def describe() -> str:
     return "\n".join(lines)
 
 
+def fields_table() -> str:
+    """The fields as a Markdown table."""
+    rows = [f"| `{name}` | {text} |" for name, text in (FIELDS | LONG_FIELDS).items()]
+    return "\n".join(["| field | meaning |", "| --- | --- |", *rows])
+
+
 def detect(record: Record) -> Preset:
     """The preset that a file's first record looks like."""
     if isinstance(record.get("label"), Mapping) and "steps" in record["label"]:

@@ -9,12 +9,12 @@ from typing import BinaryIO, get_args
 
 from rlhf_core.ground.errors import InvalidInput, NotFound, disk_errors
 from rlhf_core.ground.records import Origin
-from rlhf_core.intake.formats import PRESETS, Preset, describe
+from rlhf_core.intake.formats import PRESETS, Preset, describe, fields_table
 from rlhf_core.intake.parsing import parse_file
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.base import BulkCounts
 
-__all__ = ["PRESETS", "ImportReport", "Preset", "describe", "import_file", "import_stream", "preset_names"]
+__all__ = ["PRESETS", "ImportReport", "Preset", "describe", "fields_table", "import_file", "import_stream", "preset_names"]
 
 
 def preset_names() -> tuple[Preset, ...]:

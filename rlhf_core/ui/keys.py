@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-RATER = "frame:rater"
+RATER = "session:rater"
+RATER_CHOICE = "label:rater"
+RATER_NEW = "label:new_person"
+RATER_PROBLEM = "label:rater_problem"
 LABEL_PROBLEM = "label:problem"
 IMPORT_RESULT = "import:result"
+COMPARE_CHAT = "compare:chat"
 COMPARE_RESULT = "compare:result"
-TRAIN_DRAFT = "train:draft"
+TRAIN_FORM = "train:form_open"
 
 URL_CHAT = "chat"
+URL_RATER = "as"
 URL_RUN = "run"
 URL_SNAPSHOT = "snapshot"
 

@@ -25,8 +25,7 @@ def card(
     st.session_state[stars] = None if score is None else score - 1
     at = (workbench, session, chat_id, step_id)
     with st.container(border=True):
-        st.markdown(f"**{title}**")
-        st.markdown(markdown_of(text))
+        st.markdown(f"**{title}**\n\n{markdown_of(text)}")
         with st.container(horizontal=True, vertical_alignment="center", gap="medium"):
             st.feedback("thumbs", key=thumbs, on_change=_save, args=(*at, thumbs, "thumbs"))
             st.feedback("stars", key=stars, on_change=_save, args=(*at, stars, "stars"))
@@ -51,6 +50,7 @@ def _save(workbench: Workbench, session: Session, chat_id: str, step_id: str | N
             score = value + 1 if scale == "stars" else _THUMB_SCORES[value]
             labeling.rate(workbench, session, chat_id, step_id, score, scale)
         st.session_state.pop(keys.LABEL_PROBLEM, None)
+        st.query_params[keys.URL_CHAT] = chat_id  # a refresh stays here, even when this was the last thing to rate
     except RlhfError as error:
         st.session_state[keys.LABEL_PROBLEM] = f"Not saved. {error}"
 

@@ -29,9 +29,9 @@ def workbench() -> Workbench:
 
 
 def session() -> Session:
-    """Who is at the keyboard, as chosen in the frame."""
+    """Who is at the keyboard: as chosen on the label page, kept in its address so that a refresh changes nobody's name."""
     people = workbench().people()
-    chosen = st.session_state.get(keys.RATER)
+    chosen = st.session_state.get(keys.RATER) or st.query_params.get(keys.URL_RATER)
     person = next((one for one in people if one.user_id == chosen), people[0])
     return Workbench.session(person)
 

@@ -79,6 +79,10 @@ def test_a_worker_that_cannot_start_says_why(tmp_path: Path, monkeypatch: pytest
 def test_the_worker_ends_with_its_parent(tmp_path: Path) -> None:
     one = ScoringClient(tmp_path, tmp_path / "log.txt")
     one.warm()
+    for _ in range(100):
+        if one.pid:
+            break
+        time.sleep(0.1)
     process = psutil.Process(one.pid)
     assert one._process is not None
     assert one._process.stdin is not None

@@ -93,7 +93,7 @@ def test_a_click_is_stored_and_shown_as_saved(demo: Workbench) -> None:
     check(app)
     assert "saved" in texts(app)
     session = Workbench.session(demo.people()[0])
-    chat_id = chat_of(app)
+    chat_id = chat_of(app)  # from the first rating on, the address keeps the chat
     view = labeling.open_chat(demo, session, chat_id)
     (rating,) = view.ratings.values()
     assert (rating.feedback_score, rating.scale, rating.step_id) == (4, "stars", view.chat.steps[0].id)
@@ -129,7 +129,7 @@ def test_a_rating_that_could_not_be_saved_says_so_and_does_not_look_saved(
 
 def test_next_goes_on_and_previous_comes_back(demo: Workbench) -> None:
     app = open_page("label.py")
-    first = chat_of(app)
+    first = labeling.next_chat(demo, Workbench.session(demo.people()[0]))
     next(button for button in app.button if button.label == "Next").click().run()
     second = chat_of(app)
     assert second != first
@@ -164,12 +164,15 @@ def test_money_is_not_read_as_mathematics(workbench: Workbench, add_chats: Any) 
 
 def test_people_rate_as_themselves(demo: Workbench) -> None:
     app = open_page("label.py")
-    next(one for one in app.text_input if one.label == "Name").set_value("Ana").run()
-    assert app.sidebar.selectbox[0].options[0] == "Ana" or "Ana" in app.sidebar.selectbox[0].options
+    next(one for one in app.text_input if one.label == "Somebody new").set_value("Ana").run()
+    picker = next(one for one in app.selectbox if one.label == "Working as")
+    assert {one.user_id: one.display_name for one in demo.people()}[picker.value] == "Ana"
     feedback(app, "stars", 0).set_value(4).run()
     ana = next(person for person in demo.people() if person.display_name == "Ana")
     assert demo.store.for_user(Workbench.session(ana)).progress().ratings == 1
-    next(one for one in app.text_input if one.label == "Name").set_value("ana").run()
+    again = open_page("label.py", **{"as": ana.user_id})  # a refresh is a new session with the same address
+    assert feedback(again, "stars", 0).value == 4
+    next(one for one in app.text_input if one.label == "Somebody new").set_value("ana").run()
     assert "is here already" in texts(app)
 
 
@@ -195,9 +198,16 @@ def test_a_snapshot_at_a_click(demo: Workbench) -> None:
     assert "The most problematic steps" in texts(check(app))
 
 
+def open_form() -> AppTest:
+    app = open_page("train.py")
+    next(button for button in app.button if button.label == "New reward model").click().run()
+    app.toggle[0].set_value(True).run()
+    return app
+
+
 def test_launching_a_run_queues_it_with_its_config(demo: Workbench) -> None:
     snapshot, _ = snapshots.take(demo)
-    app = open_page("train.py")
+    app = open_form()
     next(one for one in app.number_input if one.label == "Epochs").set_value(1)
     next(one for one in app.number_input if one.label == "Max steps").set_value(2)
     next(button for button in app.button if button.label == "Start training").click().run()
@@ -212,7 +222,7 @@ def test_launching_a_run_queues_it_with_its_config(demo: Workbench) -> None:
 
 def test_a_wrong_form_is_refused_with_a_reason(demo: Workbench) -> None:
     snapshots.take(demo)
-    app = open_page("train.py")
+    app = open_form()
     next(one for one in app.number_input if one.label == "Test fraction").set_value(0.6)
     next(one for one in app.number_input if one.label == "Validation fraction").set_value(0.6)
     next(button for button in app.button if button.label == "Start training").click().run()
