@@ -29,7 +29,7 @@ def option(name: str, field: FieldInfo) -> Any:
         small = isinstance(field.default, float) and 0 < field.default < 0.001
         return st.number_input(
             label, value=field.default, min_value=None if low is None else float(low), help=field.description, key=key,
-            max_value=None if high is None else float(high), step=field.default / 2 if small else 0.05,
+            max_value=None if high is None else float(high), step=field.default / 2 if small else 0.01,
             format="%.1e" if small else "%.2f",
         )  # fmt: skip
     return st.text_input(label, value=field.default, help=field.description, key=key)
