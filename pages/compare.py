@@ -11,10 +11,6 @@ from rlhf_core.ui.texts import markdown_of
 MENU = 200  # chats in the menu; more are found by their words
 workbench = resources.workbench()
 st.title("Compare")
-st.markdown(
-    "What do checkpoints think of an answer, and at which step do they part? A reward is a predicted mean score in stars."
-)
-
 choices = {one.label: one for one in comparing.candidates(workbench)}
 if not choices:
     st.info("There is no model on this machine yet. Train one first.")

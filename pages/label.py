@@ -67,7 +67,7 @@ def go_back() -> None:
 with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
     st.title("Label", width="content")
     people.picker(workbench, session)
-st.markdown(f"> {markdown_of(chat.query).replace(chr(10), chr(10) + '> ')}")
+st.markdown(f":gray[Question]\n\n{markdown_of(chat.query)}")
 rate_chat()
 with st.container(horizontal=True):
     st.button("Previous", on_click=go_back, icon=":material/arrow_back:", shortcut="P")

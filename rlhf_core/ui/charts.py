@@ -18,7 +18,7 @@ def loss_curve(lines: list[dict[str, Any]]) -> alt.Chart | alt.LayerChart:
     frame = pd.DataFrame([line for line in lines if line.get("split") == "train"])
     frame["smooth"] = frame["loss"].ewm(span=max(5, len(frame) // 20)).mean()
     step = alt.X("step:Q", title="optimiser step", axis=alt.Axis(tickMinStep=1, format="d"))
-    title = f"{REWARD_METRICS['loss'].title.lower()} ({REWARD_METRICS['loss'].unit})"
+    title = f"loss ({REWARD_METRICS['loss'].unit})"
     points = alt.Chart(frame).mark_circle(opacity=0.3, size=14).encode(
         step, alt.Y("loss:Q", title=title), tooltip=["step", "epoch", alt.Tooltip("loss", format=".4f")]
     )  # fmt: skip
@@ -74,8 +74,7 @@ def rewards_by_place(comparison: Comparison) -> alt.Chart:
             alt.X("place:N", title=None, sort=[place.label for place in comparison.places], axis=alt.Axis(labelAngle=0)),
             alt.Y("reward:Q", title="reward (stars)", scale=alt.Scale(zero=False, padding=12)),
             alt.Color("scorer:N", title=None, legend=alt.Legend(orient="top", columns=1, labelLimit=600)),
-            alt.StrokeDash("scorer:N", legend=None),
             tooltip=["scorer", "place", alt.Tooltip("reward", format=".3f")],
         )
-        .properties(height=320)
+        .properties(height=400)
     )

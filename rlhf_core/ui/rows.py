@@ -24,7 +24,9 @@ def pick(name: str, rows: Sequence[Row], chosen: str | None, on_pick: Callable[[
     for row in rows[:SHOWN]:
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             kind: Literal["secondary", "tertiary"] = "secondary" if row.id == chosen else "tertiary"
-            st.button(row.id, key=f"{name}:row:{row.id}", type=kind, on_click=on_pick, args=(row.id,))
+            st.button(
+                row.id, key=f"{name}:row:{row.id}", type=kind, icon=":material/chevron_right:", on_click=on_pick, args=(row.id,)
+            )
             st.markdown(row.words, width="content")
     if len(rows) > SHOWN:
         key = f"{name}:older"
