@@ -32,7 +32,7 @@ taken = snapshots.listing(workbench)
 runs = training.runs(workbench)
 checkpoints = trained_count(workbench)
 running = sum(run.unfinished for run in runs)
-stale = not taken or taken[0].ratings != counts.ratings
+stale = not taken or (taken[0].ratings, taken[0].facts["last_rated_at"]) != (counts.ratings, counts.last_rated_at or "")
 if not taken:
     frozen = "take one when ratings are in"
 else:

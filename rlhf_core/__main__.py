@@ -4,7 +4,9 @@ inside the commands that need them."""
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import logging
 import os
 import sys
 import threading
@@ -21,6 +23,9 @@ from rlhf_core.services.workbench import Workbench
 
 
 def main(argv: list[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a file's odd characters must not break a report
     parser = _parser()
     arguments = parser.parse_args(argv)
     try:
@@ -31,6 +36,9 @@ def main(argv: list[str] | None = None) -> int:
         print(f"error: {error.name}: nothing was imported, because of {len(error.problems)} problem(s) above.", file=sys.stderr)
     except RlhfError as error:
         print(f"error: {error}", file=sys.stderr)
+    except KeyboardInterrupt:
+        print("Stopped. What was not finished was not stored.", file=sys.stderr)
+        return 130
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # the reader (head, less) has gone: no complaint
     return 1
@@ -157,7 +165,7 @@ def _query(arguments: argparse.Namespace) -> None:
     for text in arguments.param:
         name, equals, value = text.partition("=")
         try:
-            params[name] = json.loads(value) if equals else None
+            params[name] = json.loads(value if equals else "")
         except ValueError as error:
             raise InvalidInput(f"--param {text!r}: give NAME=NUMBER.") from error
     table = snapshots.answer(workbench, arguments.snapshot, arguments.name, **params)
@@ -214,7 +222,8 @@ def _supervise(arguments: argparse.Namespace) -> None:
     from rlhf_core.supervisor.supervise import Supervisor
 
     workbench = _open(arguments)
-    print(f"Supervising runs of {workbench.workspace.root}. Ctrl+C ends this; running runs go on.", file=sys.stderr)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    print("Waiting for this workspace's turn. Ctrl+C ends this; running runs go on.", file=sys.stderr)
     try:
         Supervisor(workbench.workspace, workbench.ledger).serve(threading.Event())
     except KeyboardInterrupt:
@@ -228,30 +237,39 @@ def _train_reward(arguments: argparse.Namespace) -> int:
             values = json.loads(arguments.config.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
             raise NotFound(f"There is no file {arguments.config}.") from error
-        except ValueError as error:
-            raise InvalidInput(f"{arguments.config} is not JSON: {error}.") from error
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"{arguments.config} cannot be read as JSON: {error}.") from error
         if not isinstance(values, dict):
             raise InvalidInput(f"{arguments.config} does not hold a JSON object of options.")
     given = {name: value for name, value in vars(arguments).items() if name in RewardConfig.model_fields}
     config = RewardConfig.parse(values | {name: None if value == "none" else value for name, value in given.items()})
 
+    from rlhf_core.ground.processes import ProcessIdentity
     from rlhf_core.services.training import add_reward_run
 
     workbench = _open(arguments)
     if arguments.run_id is None:
         run = add_reward_run(workbench, arguments.snapshot, config, here=True)
+        me = ProcessIdentity.of_this_process()
+        workbench.ledger.set_process(run.id, run.host or "", me.pid, me.create_time)
     else:
         run = workbench.ledger.get(arguments.run_id)
-
-    from rlhf_core.runs.recording import record_run
-    from rlhf_core.runs.reward import train_reward
+        config = RewardConfig.parse(run.config)  # what was asked for when it was queued, and nothing else
+    try:
+        from rlhf_core.runs.recording import record_run
+        from rlhf_core.runs.reward import train_reward
+    except BaseException as error:
+        workbench.ledger.finish(run.id, "failed", f"It could not be started: {error!r}.", None)
+        raise
 
     print(f"Run {run.id}, snapshot {run.snapshot_id}", flush=True)
     return record_run(
-        workbench.ledger, run.id, workbench.workspace.run_folder(run.id),
+        workbench.ledger,
+        run.id,
+        workbench.workspace.run_folder(run.id),
         lambda recorder: train_reward(workbench.workspace, run.id, run.snapshot_id, config, recorder),
         own_log=arguments.run_id is None,
-    )  # fmt: skip
+    )
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.ground.errors import InvalidInput, NotFound
 from rlhf_core.ground.settings import SQL_ROOT
 from rlhf_core.ground.tables import EXPORT_COLUMNS
+from rlhf_core.ground.text import shorten
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,7 +71,7 @@ def ask(snapshot: Snapshot, name: str, **params: Any) -> pd.DataFrame:
 
     Raises:
         NotFound: no question of that name.
-        InvalidInput: a parameter that the question does not have.
+        InvalidInput: a parameter that the question does not have or cannot take, or a damaged file.
     """
     path = FOLDER / f"{name}.sql"
     if not path.is_file():
@@ -79,6 +80,8 @@ def ask(snapshot: Snapshot, name: str, **params: Any) -> pd.DataFrame:
     question = read_question(path)
     if unknown := set(params) - set(question.params):
         raise InvalidInput(f"{name} has no parameter {', '.join(sorted(unknown))}; it has {list(question.params)}.")
+    if wrong := [f"{one}={value!r}" for one, value in params.items() if isinstance(value, bool | None | str)]:
+        raise InvalidInput(f"{name}: {', '.join(wrong)} should be a number.")
     import duckdb
 
     with duckdb.connect(":memory:") as connection:
@@ -88,7 +91,10 @@ def ask(snapshot: Snapshot, name: str, **params: Any) -> pd.DataFrame:
         for table in EXPORT_COLUMNS:
             connection.execute(f"CREATE VIEW {table} AS FROM read_parquet('{_quoted(snapshot.file(table))}')")
         connection.execute("SET lock_configuration = true")
-        return connection.execute(question.sql, question.params | params).df()
+        try:
+            return connection.execute(question.sql, question.params | params).df()
+        except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.BinderException, duckdb.IOException) as error:
+            raise InvalidInput(f"{name} could not be answered from snapshot {snapshot.id}: {shorten(str(error), 200)}") from error
 
 
 def _quoted(path: Path) -> str:

@@ -12,6 +12,7 @@ import hmac
 import json
 import os
 import secrets
+import shutil
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from rlhf_core.ground.records import parse_utc, utc_now
 from rlhf_core.ground.tables import EXPORT_COLUMNS, Export, TableName
 
 FORMAT = 1
+KEY_BYTES = 32
 MANIFEST = "manifest.json"
 _TIME = pa.timestamp("us", tz="UTC")
 _SCHEMAS: dict[TableName, pa.Schema] = {
@@ -83,16 +85,18 @@ class Snapshot:
 
 
 def pseudonym_key(keys: Path) -> bytes:
-    """The workspace's secret key, made on first use (32 bytes, readable by its owner only)."""
+    """The workspace's secret key, made on first use (32 bytes, readable by its owner only).
+
+    Raises:
+        CorruptArtifact: the file is there but holds no key.
+    """
     path = keys / "pseudonym.key"
-    try:
-        return bytes.fromhex(path.read_text(encoding="ascii").strip())
-    except FileNotFoundError:
-        pass
+    if path.exists():
+        return _read_key(path)
     keys.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-        file.write(secrets.token_hex(32))
+        file.write(secrets.token_hex(KEY_BYTES))
         file.flush()
         os.fsync(file.fileno())
     try:
@@ -101,7 +105,20 @@ def pseudonym_key(keys: Path) -> bytes:
         pass
     finally:
         beside.unlink()
-    return bytes.fromhex(path.read_text(encoding="ascii").strip())
+    return _read_key(path)
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+    except (OSError, ValueError):
+        key = b""
+    if len(key) != KEY_BYTES:
+        raise CorruptArtifact(
+            f"The pseudonym key {path} is damaged: it should hold {2 * KEY_BYTES} hex digits. Restore it from a backup; without "
+            "it people's pseudonyms change. Delete it only if that does not matter."
+        )
+    return key
 
 
 def take_snapshot(export: Export, folder: Path, key: bytes, *, since: str | None = None) -> tuple[Snapshot, bool]:
@@ -142,6 +159,12 @@ def take_snapshot(export: Export, folder: Path, key: bytes, *, since: str | None
             }  # fmt: skip
             write_json(scratch / MANIFEST, manifest)
             new = publish(scratch, folder / snapshot_id)
+            if not new:
+                try:
+                    open_snapshot(folder, snapshot_id, verify=True)
+                except CorruptArtifact:  # what was taken before is damaged: put the good one in its place
+                    shutil.rmtree(folder / snapshot_id)
+                    new = publish(scratch, folder / snapshot_id)
     return open_snapshot(folder, snapshot_id), new
 
 
@@ -164,9 +187,11 @@ def open_snapshot(folder: Path, snapshot_id: str, *, verify: bool = False) -> Sn
                 f"Snapshot {found[0].name} has format {manifest['format']} and id {manifest['id']}; expected format "
                 f"{FORMAT} and its folder's name. Take it again."
             )
-        rows = {name.removesuffix(".parquet"): entry["rows"] for name, entry in manifest["files"].items()}
+        rows: dict[str, int] = {table: int(manifest["files"][f"{table}.parquet"]["rows"]) for table in EXPORT_COLUMNS}
+        if _FACTS - set(manifest["facts"]):
+            raise KeyError("facts")
         snapshot = Snapshot(manifest["id"], found[0], manifest["created_at"], rows, manifest["facts"], manifest)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CorruptArtifact(f"Snapshot {found[0].name} has a broken manifest ({error!r}). Take it again.") from error
     if verify:
         snapshot.verify()
@@ -201,6 +226,9 @@ class _Pseudonyms:
         return self._known[user_id]
 
 
+_FACTS = {"raters", "step_ratings", "answer_ratings", "demo_ratings", "last_rated_at", "scores"}
+
+
 class _Facts:
     """Counts for the manifest, so that a list of snapshots opens no Parquet file."""
 
@@ -209,9 +237,11 @@ class _Facts:
         self._raters: set[str] = set()
         self._scores: Counter[int] = Counter()
         self._steps = self._demo = 0
+        self._last = ""
 
     def see(self, row: tuple[Any, ...]) -> None:
-        _, _, step_id, user_id, _, score, *_ = row
+        _, _, step_id, user_id, _, score, *_, updated_at = row
+        self._last = max(self._last, updated_at)
         self._raters.add(user_id)
         self._scores[score] += 1
         self._steps += step_id is not None
@@ -224,6 +254,7 @@ class _Facts:
             "step_ratings": self._steps,
             "answer_ratings": total - self._steps,
             "demo_ratings": self._demo,
+            "last_rated_at": self._last,
             "scores": {str(score): self._scores[score] for score in range(1, 6)},
         }
 

@@ -33,10 +33,11 @@ class BaseModel:
         return self.place != "hub"
 
 
-def locate(name: str, checkpoints: Path | None = None) -> BaseModel:
+def locate(name: str, checkpoints: Path | None = None, *, verify: bool = False) -> BaseModel:
     """Where ``name`` leads. A hub name that is not cached is believed; loading it finds out.
 
     Raises:
+        CorruptArtifact: a checkpoint that (with ``verify``) is not what its manifest says.
         ModelUnavailable: a path without a model, the bundled encoder when it is not installed, an empty name.
     """
     if not name.strip():
@@ -54,7 +55,7 @@ def locate(name: str, checkpoints: Path | None = None) -> BaseModel:
             )
         return BaseModel(name, "bundled", str(bundled))
     if checkpoints is not None and (checkpoints / name).is_dir() and "/" not in name:
-        return BaseModel(name, "checkpoint", str(open_checkpoint(checkpoints, name).folder))
+        return BaseModel(name, "checkpoint", str(open_checkpoint(checkpoints, name, verify=verify).folder))
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelUnavailable(f"There is no folder {name}. {offline_choices(checkpoints)}")
     return BaseModel(name, "cache" if _cached(name) else "hub", name)

@@ -13,6 +13,7 @@ from rlhf_core.ground.records import utc_now
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+_OBJECTS = ("files", "scoring", "metrics", "config")
 _UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
 
 
@@ -37,11 +38,15 @@ class Checkpoint:
     def verify(self) -> None:
         """
         Raises:
-            CorruptArtifact: a file is missing, changed, or of a kind that could run code.
+            CorruptArtifact: the manifest or a file is changed or missing, or a file is of a kind that could run code.
         """
         for path in self.folder.rglob("*"):
             if path.suffix in _UNSAFE_SUFFIXES:
                 raise CorruptArtifact(f"Checkpoint {self.id} holds {path.name}; only safetensors are opened. Remove the file.")
+        if _id_of(self.manifest) != self.id:
+            raise CorruptArtifact(
+                f"The manifest of checkpoint {self.id} was changed: the id is no longer its hash. Restore it, or train again."
+            )
         for name, entry in self.manifest["files"].items():
             path = self.folder / name
             if not path.is_file():
@@ -82,10 +87,15 @@ def seal(
         "parent": parent, "complete": complete, "config": config, "metrics": metrics, "scoring": scoring,
         "libraries": libraries, "files": files,
     }  # fmt: skip
-    checkpoint_id = f"{kind}-{hashlib.sha256(canonical_json(manifest).encode()).hexdigest()[:12]}"
+    checkpoint_id = _id_of(manifest)
     write_json(scratch / MANIFEST, {"id": checkpoint_id} | manifest)
     publish(scratch, checkpoints / checkpoint_id)
     return open_checkpoint(checkpoints, checkpoint_id)
+
+
+def _id_of(manifest: dict[str, Any]) -> str:
+    content = {name: value for name, value in manifest.items() if name != "id"}
+    return f"{content['kind']}-{hashlib.sha256(canonical_json(content).encode()).hexdigest()[:12]}"
 
 
 def open_checkpoint(checkpoints: Path, checkpoint_id: str, *, verify: bool = False) -> Checkpoint:
@@ -96,12 +106,12 @@ def open_checkpoint(checkpoints: Path, checkpoint_id: str, *, verify: bool = Fal
         CorruptArtifact: broken manifest, or (with ``verify``) files that do not match it.
     """
     folder = checkpoints / checkpoint_id
-    if not checkpoint_id or Path(checkpoint_id).name != checkpoint_id or not folder.is_dir():
+    if checkpoint_id not in {path.name for path in _folders(checkpoints)}:
         known = ", ".join(path.name for path in _folders(checkpoints)) or "none yet; train one first"
         raise NotFound(f"There is no checkpoint {checkpoint_id!r}. Checkpoints here: {known}.")
     manifest = read_json(folder / MANIFEST, f"Checkpoint {checkpoint_id}")
     try:
-        if manifest["format"] != FORMAT or not isinstance(manifest["files"], dict) or not manifest["scoring"]:
+        if manifest["format"] != FORMAT or not all(isinstance(manifest[name], dict) for name in _OBJECTS):
             raise CorruptArtifact(f"Checkpoint {checkpoint_id} has format {manifest['format']!r}; expected {FORMAT}.")
         checkpoint = Checkpoint(
             checkpoint_id, folder, manifest["created_at"], manifest["run_id"], manifest["snapshot_id"], manifest["parent"],

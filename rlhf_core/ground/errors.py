@@ -82,7 +82,7 @@ class ImportRejected(InvalidInput):
 
 @contextmanager
 def disk_errors(doing: str, where: Path) -> Iterator[None]:
-    """Turn a full disk, a missing permission or a read-only disk into a :class:`RlhfError` that names the place.
+    """Turn whatever the disk refuses (full, no permission, read-only, no such path) into a :class:`RlhfError` that names it.
 
     Raises:
         StorageFull: no space or quota left.
@@ -93,9 +93,7 @@ def disk_errors(doing: str, where: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise StorageFull(f"The disk is full: {doing} in {where} was undone. Free some space and try again.") from error
-        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise StoreUnavailable(
-                f"No permission for {doing} in {where} ({error.strerror}). Choose another folder with --workspace "
-                "or RLHF_WORKSPACE, or change its permissions."
-            ) from error
-        raise
+        raise StoreUnavailable(
+            f"{doing[:1].upper()}{doing[1:]} in {where} failed: {error.strerror or error}. Check the path and its permissions, "
+            "or choose another folder with --workspace or RLHF_WORKSPACE."
+        ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from rlhf_core.ground.errors import CorruptArtifact, NotFound
 from rlhf_core.ground.processes import ProcessIdentity
 
 _BUILDING = ".building-"
+_BUILDER = re.compile(re.escape(_BUILDING) + r"(\d+)_([\d.]+)_\w+")
 
 
 def canonical_json(value: Any) -> str:
@@ -63,8 +65,8 @@ def read_json(path: Path, what: str) -> dict[str, Any]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise NotFound(f"{what} has no {path.name} in {path.parent}.") from error
-    except (ValueError, UnicodeDecodeError) as error:
-        raise CorruptArtifact(f"{what}: {path} is not valid JSON ({error}). Restore it or delete the folder.") from error
+    except (OSError, ValueError) as error:
+        raise CorruptArtifact(f"{what}: {path} cannot be read as JSON ({error}). Restore it or delete the folder.") from error
     if not isinstance(value, dict):
         raise CorruptArtifact(f"{what}: {path} does not hold a JSON object. Restore it or delete the folder.")
     return value
@@ -107,12 +109,8 @@ def sweep_leftovers(parent: Path) -> list[Path]:
     """Delete folders that killed processes left half built. Returns what was deleted."""
     swept = []
     for folder in parent.glob(f"{_BUILDING}*"):
-        pid, create_time, _ = folder.name.removeprefix(_BUILDING).split("_")
-        if not ProcessIdentity(int(pid), float(create_time)).is_alive():
+        match = _BUILDER.fullmatch(folder.name)
+        if match is None or not ProcessIdentity(int(match[1]), float(match[2])).is_alive():
             shutil.rmtree(folder, ignore_errors=True)
             swept.append(folder)
     return swept
-
-
-def folder_size_bytes(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

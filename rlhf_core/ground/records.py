@@ -44,7 +44,7 @@ def utc_now() -> str:
 def format_utc(moment: datetime) -> str:
     """A moment as stored text. A naive datetime is read as UTC."""
     moment = moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S.%f") + "Z"
+    return moment.replace(tzinfo=None).isoformat(timespec="microseconds") + "Z"
 
 
 def parse_utc(text: str) -> datetime:
@@ -145,3 +145,4 @@ class StoreCounts:
     steps: int
     ratings: int
     raters: int
+    last_rated_at: str | None

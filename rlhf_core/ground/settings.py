@@ -27,11 +27,15 @@ class Workspace:
             InvalidInput: the path is a file.
             StoreUnavailable: the folder cannot be made.
         """
-        root = Path(explicit or os.environ.get(WORKSPACE_VARIABLE) or PROJECT_ROOT / "data").expanduser().absolute()
+        given = Path(explicit or os.environ.get(WORKSPACE_VARIABLE) or PROJECT_ROOT / "data")
+        try:
+            root = given.expanduser().absolute()
+        except RuntimeError as error:
+            raise InvalidInput(f"The workspace {given} cannot be found: {error}") from error
         workspace = cls(root)
-        if root.exists() and not root.is_dir():
-            raise InvalidInput(f"The workspace {root} is a file. Name a folder with --workspace or {WORKSPACE_VARIABLE}.")
         with disk_errors("making the workspace", root):
+            if root.exists() and not root.is_dir():
+                raise InvalidInput(f"The workspace {root} is a file. Name a folder with --workspace or {WORKSPACE_VARIABLE}.")
             for folder in (root, workspace.snapshots, workspace.runs, workspace.checkpoints, workspace.keys):
                 folder.mkdir(parents=True, exist_ok=True)
         return workspace

@@ -47,7 +47,7 @@ class Scorer:
             checkpoint = open_checkpoint(self._checkpoints, model["checkpoint"], verify=True)
             loaded = RewardModel.from_checkpoint(checkpoint.folder, checkpoint.manifest["scoring"], device=device)
         else:
-            base = locate(model["base"], self._checkpoints)
+            base = locate(model["base"], self._checkpoints, verify=True)
             loaded = RewardModel.from_base(base, max_length=model["max_length"], seed=model["seed"], device=device)
         loaded.model.eval()
         self._models[key] = loaded

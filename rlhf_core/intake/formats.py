@@ -25,7 +25,7 @@ FIELDS: dict[str, str] = {
     "comment": "the rater's words on the whole answer",
 }
 LONG_FIELDS: dict[str, str] = {
-    "step_content": "CSV and Parquet with one row for each step: the step's text (rows of one chat adjacent, same id)",
+    "step_content": "files with one row for each step, or each judgement of it: its text (rows of one chat adjacent, same id)",
     "step_score": "1-5 for that step",
     "step_comment": "the rater's words on that step",
 }
@@ -76,8 +76,12 @@ def _is_index(value: object) -> bool:
 def from_chats(record: Record) -> Record:
     """Known fields under their own names; a canonical name wins over its aliases."""
     renamed = dict(record)
-    if isinstance(renamed.get("is_correct"), bool) and renamed.get("feedback_type") is None:
-        renamed["feedback_type"] = "positive" if renamed["is_correct"] else "negative"
+    correct = renamed.get("is_correct")
+    if correct is not None and renamed.get("feedback_type") is None:
+        correct = {"true": True, "false": False}.get(correct.strip().lower()) if isinstance(correct, str) else correct
+        if not isinstance(correct, bool):
+            raise ValueError(f"is_correct is {renamed['is_correct']!r}; expected true or false")
+        renamed["feedback_type"] = "positive" if correct else "negative"
     for name, aliases in ALIASES.items():
         for alias in aliases:
             if alias in renamed:
@@ -154,7 +158,7 @@ CONVERTERS: dict[str, Callable[[Record], Record]] = {
 READ_BY_PRESET: dict[str, frozenset[str]] = {
     "chats": frozenset(FIELDS) | {alias for aliases in ALIASES.values() for alias in aliases} | frozenset(LONG_FIELDS),
     "processbench": frozenset(
-        ("id", "query", "problem", "response", "steps", "label", "first_error", "step_labels", "model", "generator", "source")
+        ("id", "query", "problem", "response", "steps", "label", "first_error", "model", "generator", "source")
     ),
     "prm800k": frozenset(("question", "label", "labeler", "timestamp")),
 }

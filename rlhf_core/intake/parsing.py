@@ -77,7 +77,8 @@ def parse_file(
         InvalidInput: the file as a whole cannot be read.
     """
     problems: list[Problem] = []
-    seen = _IdsSeen()
+    seen = _Seen("its id stands already in line {}")
+    judged = _Seen("the same person judges the same thing as in line {}")
     batch, batches, records = Batch(), 0, 0
     fields: dict[str, None] = {}
     now = utc_now()
@@ -101,6 +102,9 @@ def parse_file(
             fields.update(dict.fromkeys(record))
             if rows.external_id is not None:
                 seen.add(rows.external_id, line)
+            else:  # an id makes a chat its own, so only chats without one can be judged twice over
+                for row in rows.feedback:
+                    judged.add(row[0], line)
             batch.add(rows)
             if len(batch.chats) == _BATCH_CHATS:
                 pickle.dump(batch, spool, pickle.HIGHEST_PROTOCOL)
@@ -108,7 +112,7 @@ def parse_file(
                 if on_progress is not None:
                     on_progress(records)
         pickle.dump(batch, spool, pickle.HIGHEST_PROTOCOL)
-        problems.extend(seen.duplicates())
+        problems += seen.again() + judged.again()
         if problems:
             raise ImportRejected(name, sorted(problems, key=lambda problem: problem.line))
         if records == 0:
@@ -117,23 +121,25 @@ def parse_file(
         yield ParsedFile(name, chosen, records, ignored, spool, batches + 1)
 
 
-class _IdsSeen:
-    """Finds ids that stand twice, in 16 bytes for each record: a 64-bit hash and a line number."""
+class _Seen:
+    """Finds what stands twice, in 16 bytes for each thing: a 64-bit hash and a line number. ``reason`` takes the first line."""
 
-    def __init__(self) -> None:
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
         self._hashes = array.array("Q")
         self._lines = array.array("Q")
 
-    def add(self, external_id: str, line: int) -> None:
-        digest = hashlib.blake2b(external_id.encode("utf-8"), digest_size=8).digest()
+    def add(self, name: str, line: int) -> None:
+        digest = hashlib.blake2b(name.encode("utf-8"), digest_size=8).digest()
         self._hashes.append(int.from_bytes(digest, "little"))
         self._lines.append(line)
 
-    def duplicates(self) -> list[Problem]:
+    def again(self) -> list[Problem]:
         import numpy as np
 
         hashes, lines = np.array(self._hashes, np.uint64), np.array(self._lines, np.uint64)
         _, first, inverse = np.unique(hashes, return_index=True, return_inverse=True)
         earlier = first[inverse]
-        again = np.flatnonzero(earlier != np.arange(len(hashes)))
-        return [Problem(int(lines[k]), f"its id stands already in line {int(lines[earlier[k]])}") for k in again]
+        found = np.flatnonzero(earlier != np.arange(len(hashes)))
+        repeated = {int(lines[k]): int(lines[earlier[k]]) for k in found[::-1]}
+        return [Problem(line, self._reason.format(before)) for line, before in repeated.items()]

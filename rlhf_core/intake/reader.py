@@ -38,6 +38,8 @@ def read_records(file: BinaryIO, name: str) -> Iterator[Item]:
     suffix = PurePath(name).suffix.lower()
     if suffix not in SUFFIXES:
         raise InvalidInput(f"{name}: the suffix {suffix or '(none)'} is not known. Use one of {', '.join(SUFFIXES)}.")
+    if not file.seekable():
+        raise InvalidInput(f"{name} is a pipe. Save it to a file first.")
     head = file.read(4)
     file.seek(0)
     if not head:
@@ -46,13 +48,8 @@ def read_records(file: BinaryIO, name: str) -> Iterator[Item]:
         raise InvalidInput(f"{name} is UTF-16 text. Save it as UTF-8 (for example: iconv -f UTF-16 -t UTF-8) and try again.")
     if head[:2] == b"\x1f\x8b" or head == b"PK\x03\x04":
         raise InvalidInput(f"{name} is compressed. Unpack it and import what is inside.")
-    if suffix == ".parquet":
-        return _merge_long(_read_parquet(file, name))
-    if suffix == ".csv":
-        return _merge_long(_read_csv(file, name))
-    if suffix == ".json":
-        return _read_json(file, name)
-    return _read_jsonl(file)
+    read = {".parquet": _read_parquet, ".csv": _read_csv, ".json": _read_json}.get(suffix, _read_jsonl)
+    return _merge_long(read(file, name))
 
 
 def _raw_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | Problem]]:
@@ -80,7 +77,7 @@ def _decode(line: int, raw: bytes) -> str | Problem:
         )
 
 
-def _read_jsonl(file: BinaryIO) -> Iterator[Item]:
+def _read_jsonl(file: BinaryIO, _name: str) -> Iterator[Item]:
     for line, raw in _raw_lines(file):
         text = raw if isinstance(raw, Problem) else _decode(line, raw)
         if isinstance(text, Problem):
@@ -116,9 +113,11 @@ def _read_json(file: BinaryIO, name: str) -> Iterator[Item]:
     except json.JSONDecodeError as error:
         if "Extra data" in error.msg:
             file.seek(0)
-            yield from _read_jsonl(file)
+            yield from _read_jsonl(file, name)
             return
         raise InvalidInput(f"{name} is not JSON: {error}. Mend it and try again.") from error
+    except ValueError as error:  # a number of thousands of digits
+        raise InvalidInput(f"{name} is not JSON that can be read: {error}.") from error
     if isinstance(value, dict):
         value = value["chats"] if isinstance(value.get("chats"), list) else [value]
     if not isinstance(value, list):
@@ -158,7 +157,7 @@ def _read_csv(file: BinaryIO, name: str) -> Iterator[Item]:
                 yield line, _csv_record(line, dict(zip(header, row, strict=True)))
         yield from ((problem.line, problem) for problem in problems)
     except csv.Error as error:
-        yield rows.line_num, Problem(rows.line_num, f"not CSV: {error}")
+        yield rows.line_num, Problem(rows.line_num, f"not CSV: {error}; what follows could not be checked")
 
 
 def _csv_record(line: int, row: dict[str, str]) -> dict[str, Any] | Problem:
@@ -191,16 +190,27 @@ def _read_parquet(file: BinaryIO, name: str) -> Iterator[Item]:
         for batch in parquet.iter_batches(_PARQUET_BATCH_ROWS):
             for record in batch.to_pylist():
                 number += 1
-                for column in _JSON_COLUMNS:
-                    if isinstance(record.get(column), str):
-                        record[column] = json.loads(record[column])
-                yield number, {column: value for column, value in record.items() if value is not None}
+                yield number, _parquet_record(number, record)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise InvalidInput(f"{name} cannot be read as Parquet: {shorten(str(error), 200)}") from error
 
 
+def _parquet_record(number: int, record: dict[str, Any]) -> dict[str, Any] | Problem:
+    for column in _JSON_COLUMNS:
+        if isinstance(record.get(column), str):
+            try:
+                record[column] = json.loads(record[column])
+            except (ValueError, RecursionError) as error:
+                return Problem(number, f"{column} is not JSON: {error}")
+    return {column: value for column, value in record.items() if value is not None}
+
+
 def _merge_long(items: Iterator[Item]) -> Iterator[Item]:
-    """Rows of one step each become one record for each chat (adjacent rows with the same id)."""
+    """Rows of one step each become one record for each chat: adjacent rows with the same id.
+
+    A row that repeats the step before it adds another judgement of it. Chat fields may be left blank after the first row,
+    but may not contradict it.
+    """
     chat: dict[str, Any] | None = None
     first_line = 0
     for line, record in items:
@@ -210,18 +220,23 @@ def _merge_long(items: Iterator[Item]) -> Iterator[Item]:
                 chat = None
             yield line, record
             continue
-        step: dict[str, Any] = {"content": record["step_content"]}
-        if "step_score" in record or "step_comment" in record:
-            judgement = {"score": record.get("step_score"), "comment": record.get("step_comment"), "rater": record.get("rater")}
-            step["feedback"] = [{key: value for key, value in judgement.items() if value is not None}]
-        rest = {key: value for key, value in record.items() if key not in LONG_FIELDS}
+        rest = {key: value for key, value in record.items() if key not in LONG_FIELDS and key != "rater"}
         if "id" not in rest:
             yield line, Problem(line, "a row with step_content needs an id, which says the chat it belongs to")
-        elif chat is not None and chat["id"] == rest["id"]:
-            chat["steps"].append(step)
-        else:
+            continue
+        if chat is None or chat["id"] != rest["id"]:
             if chat is not None:
                 yield first_line, chat
-            chat, first_line = rest | {"steps": [step]}, line
+            chat, first_line = rest | {"steps": []}, line
+        elif contradicted := next((key for key, value in rest.items() if chat.setdefault(key, value) != value), None):
+            yield line, Problem(line, f"{contradicted} is not the same as in line {first_line}, though the id is")
+            continue
+        steps = chat["steps"]
+        if not steps or steps[-1]["content"] != record["step_content"]:
+            steps.append({"content": record["step_content"], "feedback": []})
+        names = {"step_score": "score", "step_comment": "comment", "rater": "rater"}
+        judgement = {name: record[column] for column, name in names.items() if record.get(column) is not None}
+        if "score" in judgement or "comment" in judgement:
+            steps[-1]["feedback"].append(judgement)
     if chat is not None:
         yield first_line, chat

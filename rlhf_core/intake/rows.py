@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,7 +16,7 @@ from rlhf_core.ground.records import (
     format_utc,
     parse_utc,
 )
-from rlhf_core.ground.text import shorten
+from rlhf_core.ground.text import shorten, step_prefixes
 from rlhf_core.intake.splitting import split_answer
 
 MAX_TEXT_CHARS = 1_000_000
@@ -72,6 +71,11 @@ def build_rows(record: Mapping[str, Any], *, default_source: str, now: str) -> C
         if response is None:
             raise BadRecord(f"has neither response nor steps (fields: {shorten(', '.join(record), 100)})")
         response, contents = split_answer(response)
+        if not contents:
+            raise BadRecord("response holds nothing but marks of a stream")
+        if len(contents) > MAX_STEPS:  # the file gave no steps, so it cannot be at fault for their number
+            cut = len(step_prefixes(response, contents)[MAX_STEPS - 2])
+            contents = [*contents[: MAX_STEPS - 1], response[cut:].strip()]
     if response is None:
         response = "\n\n".join(contents)
     if len(contents) > MAX_STEPS:
@@ -175,6 +179,8 @@ def _judgements(
         found.append((None, {
             "score": record.get("score"), "type": record.get("feedback_type"), "comment": record.get("comment"),
         }))  # fmt: skip
+    elif record.get("comment") is not None:
+        raise BadRecord("has a comment on the whole answer without a score or feedback_type")
     return found
 
 
@@ -216,10 +222,11 @@ def _score(judgement: Mapping[str, Any], where: str) -> tuple[int, str]:
         if kind is None:
             raise BadRecord(f"{where}: a judgement with neither score nor type")
         return SCORE_OF_TYPE[kind], "thumbs"
-    if isinstance(given, bool) or not isinstance(given, (int, float)) or math.isnan(given) or given != given // 1:
+    whole = isinstance(given, int) or (isinstance(given, float) and given.is_integer())
+    if isinstance(given, bool) or not whole:
         raise BadRecord(f"{where}: score is {shorten(repr(given), 40)}; expected a whole number from 1 to 5")
     if not SCORE_MIN <= given <= SCORE_MAX:
-        raise BadRecord(f"{where}: score is {given:g}; expected {SCORE_MIN} to {SCORE_MAX}")
+        raise BadRecord(f"{where}: score is {shorten(str(given), 40)}; expected {SCORE_MIN} to {SCORE_MAX}")
     score = int(given)
     if kind is not None and kind != feedback_type_of(score):
         raise BadRecord(f"{where}: type {kind!r} contradicts score {score}, which is {feedback_type_of(score)!r}")

@@ -15,12 +15,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rlhf_core.ground.errors import RlhfError, disk_errors
+from rlhf_core.ground.errors import RlhfError, RunRefused, disk_errors
 from rlhf_core.ground.processes import ProcessIdentity, this_host
-from rlhf_core.ground.runs import LOG_FILE, METRICS_FILE
+from rlhf_core.ground.runs import LOG_FILE, METRICS_FILE, RunStatus
 from rlhf_core.store.base import RunLedger
 
 HEARTBEAT_S = 2.0
+FINISH_WAITS_S = (1.0, 5.0, 30.0)
 log = logging.getLogger("rlhf_core.run")
 
 
@@ -38,13 +39,17 @@ class Recorder:
 
     def _beat(self) -> None:
         while not self._ended.wait(HEARTBEAT_S):
-            try:
-                run = self._ledger.beat(self._run_id, self._phase, self._step, self._total)
-            except RlhfError as error:
-                log.warning("heartbeat was not recorded: %s", error)
-                continue
-            if run is None or run.cancel_requested:
-                self.ask_to_stop("cancel requested" if run else "the run is no longer listed as running")
+            self._tell()
+
+    def _tell(self) -> None:
+        """One heartbeat. A store that is busy or away for a while must not end a run."""
+        try:
+            run = self._ledger.beat(self._run_id, self._phase, self._step, self._total)
+        except RlhfError as error:
+            log.warning("heartbeat was not recorded: %s", error)
+            return
+        if run is None or run.cancel_requested:
+            self.ask_to_stop("cancel requested" if run else "the run is no longer listed as running")
 
     def ask_to_stop(self, why: str) -> None:
         if not self._stop.is_set():
@@ -61,7 +66,7 @@ class Recorder:
         self._step = self._step if step is None else step
         self._total = self._total if total is None else total
         log.info("%s", phase)
-        self._ledger.beat(self._run_id, self._phase, self._step, self._total)
+        self._tell()
 
     def step(self, step: int, **metrics: Any) -> None:
         """Record one optimiser step's metrics. Reaches the ledger with the next heartbeat."""
@@ -102,10 +107,7 @@ def record_run(
     Raises:
         RunRefused: the row is not queued, or another process has it.
     """
-    me = ProcessIdentity.of_this_process()
-    if ledger.get(run_id).status == "queued":
-        ledger.claim(run_id, this_host())
-    ledger.set_process(run_id, this_host(), me.pid, me.create_time)
+    _take(ledger, run_id)
     with _logging(folder / LOG_FILE if own_log else None):
         recorder = Recorder(ledger, run_id, folder)
         with _signals(recorder):
@@ -114,25 +116,50 @@ def record_run(
                     message, checkpoint_id = body(recorder)
             except Cancelled as cancelled:
                 log.info("cancelled: %s", cancelled)
-                ledger.finish(run_id, "cancelled", str(cancelled), cancelled.checkpoint_id)
+                _finish(ledger, run_id, "cancelled", str(cancelled), cancelled.checkpoint_id)
                 return 130
             except KeyboardInterrupt:
                 log.info("stopped at once")
-                ledger.finish(run_id, "cancelled", "Stopped at once, before it could save.", None)
+                _finish(ledger, run_id, "cancelled", "Stopped at once, before it could save.", None)
                 return 130
             except RlhfError as error:
                 log.error("failed: %s", error)
-                ledger.finish(run_id, "failed", str(error), None)
+                _finish(ledger, run_id, "failed", str(error), None)
                 return 1
             except Exception as error:
                 log.error("failed:\n%s", traceback.format_exc())
-                ledger.finish(run_id, "failed", f"{type(error).__name__}: {error}. The log has the details.", None)
+                _finish(ledger, run_id, "failed", f"{type(error).__name__}: {error}. The log has the details.", None)
                 return 1
             finally:
                 recorder.close()
         log.info("succeeded: %s", message)
-        ledger.finish(run_id, "succeeded", message, checkpoint_id)
+        _finish(ledger, run_id, "succeeded", message, checkpoint_id)
         return 0
+
+
+def _take(ledger: RunLedger, run_id: str) -> None:
+    """Make the run this process's own: claim a queued one, or go on with one that was started for this very process."""
+    me = ProcessIdentity.of_this_process()
+    run = ledger.get(run_id)
+    if run.status == "queued":
+        ledger.claim(run_id, this_host())
+    elif run.status != "running":
+        raise RunRefused(f"Run {run_id} has ended ({run.status}). Start a new one.")
+    elif run.pid not in (None, me.pid):
+        raise RunRefused(f"Run {run_id} is carried out by process {run.pid} on {run.host}. Cancel it first, or start a new one.")
+    ledger.set_process(run_id, this_host(), me.pid, me.create_time)
+
+
+def _finish(ledger: RunLedger, run_id: str, status: RunStatus, message: str, checkpoint_id: str | None) -> None:
+    """Record the end, patiently: a store that is busy with somebody's import is asked again."""
+    for wait_s in FINISH_WAITS_S:
+        try:
+            ledger.finish(run_id, status, message, checkpoint_id)
+            return
+        except RlhfError as error:
+            log.warning("the end of the run was not recorded yet: %s", error)
+            time.sleep(wait_s)
+    ledger.finish(run_id, status, message, checkpoint_id)
 
 
 @contextmanager

@@ -53,7 +53,7 @@ def train_reward(
     # 2. The model: a pretrained encoder with a new head, seeded.
     recorder.phase("loading the base model")
     device = pick_device(config.device)
-    base = locate(config.reward_base_model, workspace.checkpoints)
+    base = locate(config.reward_base_model, workspace.checkpoints, verify=True)
     log.info("%s (%s) on %s", base.name, base.place, device)
     reward_model = RewardModel.from_base(base, max_length=config.max_length, seed=config.seed, device=device)
     reward_model.mean, reward_model.std = mean, std

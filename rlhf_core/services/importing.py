@@ -49,15 +49,15 @@ def import_file(workbench: Workbench, path: Path, *, preset: Preset = "auto", or
         NotFound, InvalidInput: no such file, a folder, not readable, a wrong format.
         ImportRejected: some lines are bad; nothing was imported.
     """
-    if path.is_dir():
-        raise InvalidInput(f"{path} is a folder. Name a file in it.")
     try:
+        if path.is_dir():
+            raise InvalidInput(f"{path} is a folder. Name a file in it.")
         with path.open("rb") as file:
             return import_stream(workbench, file, path.name, preset=preset, origin=origin)
     except FileNotFoundError as error:
         raise NotFound(f"There is no file {path}. Check the path.") from error
-    except PermissionError as error:
-        raise InvalidInput(f"{path} may not be read by you. Change its permissions or copy it.") from error
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}. Check the path and its permissions.") from error
 
 
 def import_stream(

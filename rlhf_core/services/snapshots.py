@@ -14,6 +14,7 @@ from rlhf_core.services.workbench import Workbench
 if TYPE_CHECKING:
     import pandas as pd
 
+MAX_DAYS = 36_500
 __all__ = ["Question", "Snapshot", "answer", "find", "listing", "questions", "take"]
 
 
@@ -28,8 +29,8 @@ def take(workbench: Workbench, *, days: int | None = None) -> tuple[Snapshot, bo
         NotEnoughData: the store is empty.
         InvalidInput: ``days`` is not positive.
     """
-    if days is not None and days < 1:
-        raise InvalidInput(f"days is {days}; give 1 or more, or leave it out to take everything.")
+    if days is not None and not 1 <= days <= MAX_DAYS:
+        raise InvalidInput(f"days is {days}; give 1 to {MAX_DAYS:,}, or leave it out to take everything.")
     since = None if days is None else format_utc(datetime.now(UTC) - timedelta(days=days))
     with workbench.store.export() as export:
         return take_snapshot(export, workbench.workspace.snapshots, pseudonym_key(workbench.workspace.keys), since=since)

@@ -27,11 +27,9 @@ def add_reward_run(
     config: RewardConfig,
     *,
     requested_by: str | None = None,
-    run_id: str | None = None,
     here: bool = False,
 ) -> Run:
-    """Write the config and a row. A supervisor starts it, or this process does (``here``). With the same ``run_id`` a retry
-    adds nothing.
+    """Write the config and a row. A supervisor starts it, or this process does (``here``).
 
     Raises:
         NotFound, CorruptArtifact: the snapshot.
@@ -42,7 +40,7 @@ def add_reward_run(
     if snapshot.ratings == 0:
         raise NotEnoughData(f"Snapshot {snapshot.id} has no ratings. Rate some chats and take a new snapshot.")
     locate(config.reward_base_model, workbench.workspace.checkpoints)
-    run_id = run_id or f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{new_id()[:6]}"
+    run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{new_id()[:6]}"
     folder = workbench.workspace.run_folder(run_id)
     with disk_errors("preparing the run", folder):
         folder.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,8 @@ POLL_S = 0.5
 CANCEL_GRACE_S = 60.0
 TERMINATE_GRACE_S = 15.0
 STALE_HEARTBEAT_S = 120.0
-START_GRACE_S = 30.0
+START_GRACE_S = 120.0  # torch is slow to import on a cold disk
+ELSEWHERE_GONE_S = 3600.0  # a renamed machine or a copied workspace
 log = logging.getLogger("rlhf_core.supervisor")
 
 
@@ -62,6 +63,7 @@ class Supervisor:
                 stop.wait(POLL_S * 4)
                 continue
             with lock:
+                log.info("supervising runs of %s", self._workspace.root)
                 while not stop.wait(POLL_S):
                     try:
                         self.look_around()
@@ -76,6 +78,8 @@ class Supervisor:
         for run in unfinished:
             if run.status == "running" and run.host == self._host:
                 self._watch(run)
+            elif run.status == "running" and _seconds_since(run.heartbeat_at or run.created_at) > ELSEWHERE_GONE_S:
+                self._bury(run, None, f"Nothing was heard of it from {run.host} for an hour.")
         for run_id in self._children.keys() - {run.id for run in unfinished}:
             if self._children[run_id].poll() is not None:  # it said how it ended and has gone: leave no zombie
                 self._forget(run_id)
@@ -106,8 +110,7 @@ class Supervisor:
         child = self._children.get(run.id)
         exit_code = child.poll() if child is not None else None
         if run.pid is None or run.pid_create_time is None:
-            waited = (parse_utc(utc_now()) - parse_utc(run.started_at or run.created_at)).total_seconds()
-            if exit_code is not None or (child is None and waited > START_GRACE_S):
+            if exit_code is not None or (child is None and _seconds_since(run.started_at or run.created_at) > START_GRACE_S):
                 self._bury(run, exit_code, "It was claimed but never came to life.")
             return
         identity = ProcessIdentity(run.pid, run.pid_create_time)
@@ -131,10 +134,13 @@ class Supervisor:
 
     @staticmethod
     def _signal(identity: ProcessIdentity, number: signal.Signals) -> None:
-        """To the run's whole process group, if it is still that process."""
+        """To the run's whole process group, or to it alone where a terminal's shell leads the group."""
         if identity.is_alive():
             with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(identity.pid, number)
+                if os.getpgid(identity.pid) == identity.pid:
+                    os.killpg(identity.pid, number)
+                else:
+                    os.kill(identity.pid, number)
 
     def _bury(self, run: Run, exit_code: int | None, what: str) -> None:
         if exit_code is not None and exit_code < 0:
@@ -154,6 +160,10 @@ class Supervisor:
         self._heard.pop(run_id, None)
         self._cancel_seen.pop(run_id, None)
         self._terminated.discard(run_id)
+
+
+def _seconds_since(moment: str) -> float:
+    return (parse_utc(utc_now()) - parse_utc(moment)).total_seconds()
 
 
 def _last_line(workspace: Workspace, run_id: str) -> str:

@@ -51,6 +51,11 @@ def test_unknown_names_and_parameters(demo: Workbench) -> None:
     with pytest.raises(InvalidInput, match="no parameter colour"):
         ask(snapshot, "score_distribution", colour=1)
     assert len(ask(snapshot, "most_problematic_steps", most=3)) == 3
+    for wrong in ("x", None, True):
+        with pytest.raises(InvalidInput, match="should be a number"):
+            ask(snapshot, "most_problematic_steps", most=wrong)
+    with pytest.raises(InvalidInput, match="could not be answered"):
+        ask(snapshot, "most_problematic_steps", most=-1)
 
 
 def test_a_question_cannot_reach_outside_the_snapshot(demo: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -167,3 +167,26 @@ def test_manifest_is_json_a_person_can_read(demo: Workbench) -> None:
     manifest = json.loads((snapshot.folder / "manifest.json").read_text())
     assert set(manifest) == {"id", "format", "created_at", "workbench", "rules", "facts", "content_sha256", "files"}
     assert manifest["created_at"] <= time.strftime("%Y-%m-%dT%H:%M:%S.9", time.gmtime())
+
+
+def test_a_damaged_snapshot_is_put_right_by_taking_it_again(demo: Workbench) -> None:
+    snapshot, _ = snapshots.take(demo)
+    for damage in (lambda: snapshot.file("chat_feedback").unlink(), lambda: (snapshot.folder / "manifest.json").write_text("{}")):
+        damage()
+        again, new = snapshots.take(demo)
+        assert new
+        assert again.id == snapshot.id
+        snapshots.find(demo, snapshot.id, verify=True)
+
+
+@pytest.mark.parametrize("text", ["", "zz", "abcd"])
+def test_a_damaged_key_is_never_used(demo: Workbench, text: str) -> None:
+    demo.workspace.keys.joinpath("pseudonym.key").write_text(text)
+    with pytest.raises(CorruptArtifact, match="pseudonym key .* is damaged"):
+        snapshots.take(demo)
+
+
+def test_strange_folders_do_not_stop_it(demo: Workbench) -> None:
+    (demo.workspace.snapshots / ".building-x").mkdir()
+    assert snapshots.take(demo)[1]
+    assert len(list(demo.workspace.snapshots.iterdir())) == 1

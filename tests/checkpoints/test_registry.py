@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 
+from rlhf_core.checkpoints.base_models import locate
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint, seal
 from rlhf_core.ground.errors import CorruptArtifact, NotFound
 from rlhf_core.ground.files import building
@@ -60,3 +61,18 @@ def test_unknown_ids_list_what_is_there(tmp_path: Path, name: str) -> None:
     made = make(tmp_path)
     with pytest.raises(NotFound, match=made.id):
         open_checkpoint(tmp_path, name)
+
+
+def test_a_changed_manifest_is_found_out(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    path = made.folder / "manifest.json"
+    path.write_text(path.read_text().replace('"reward_mean": 3.0', '"reward_mean": 99.0'))
+    with pytest.raises(CorruptArtifact, match="manifest of checkpoint .* was changed"):
+        open_checkpoint(tmp_path, made.id, verify=True)
+
+
+def test_a_damaged_checkpoint_is_no_base_for_a_run(tmp_path: Path) -> None:
+    made = make(tmp_path)
+    (made.folder / "model.safetensors").write_bytes(b"weirdos")
+    with pytest.raises(CorruptArtifact, match="hash differs"):
+        locate(made.id, tmp_path, verify=True)

@@ -44,7 +44,7 @@ def test_json_is_whole_or_a_clear_error(tmp_path: Path) -> None:
     assert read_json(tmp_path / "a.json", "it") == {"x": 1}
     assert os.listdir(tmp_path) == ["a.json"]
     (tmp_path / "a.json").write_text('{"x": ')
-    with pytest.raises(CorruptArtifact, match="not valid JSON"):
+    with pytest.raises(CorruptArtifact, match="cannot be read as JSON"):
         read_json(tmp_path / "a.json", "it")
     with pytest.raises(NotFound, match=r"b\.json"):
         read_json(tmp_path / "b.json", "it")

@@ -213,3 +213,51 @@ def test_plain_prompt_and_response() -> None:
 def test_fields_that_are_not_read_are_named() -> None:
     with parse_file(io.BytesIO(jsonl(GOOD | {"stpes": []})), "a.jsonl") as parsed:
         assert parsed.ignored_fields == ("stpes",)
+
+
+def test_rows_of_one_chat_add_up_and_may_not_contradict() -> None:
+    text = "id,query,step_content,step_score,rater,score\n1,q,one,5,Ana,\n1,,one,2,Ben,\n1,q,two,4,Ana,3\n1,other,three,4,Ana,\n"
+    assert problems(text.encode(), "long.csv") == ["line 5: query is not the same as in line 2, though the id is"]
+    rows = parse(text.rsplit("1,other", 1)[0].encode(), "long.csv")
+    assert [row[2] for row in rows.steps] == ["one", "two"]
+    assert [row[5] for row in rows.feedback] == [5, 2, 4, 3]
+
+
+def test_is_correct_as_csv_text() -> None:
+    rows = parse(b"query,response,is_correct\nq1,r1,true\nq2,r2,FALSE\n", "c.csv")
+    assert [row[5] for row in rows.feedback] == [5, 1]
+    (problem,) = problems(b"query,response,is_correct\nq1,r1,perhaps\n", "c.csv")
+    assert "expected true or false" in problem
+
+
+def test_contradicting_judgements_without_ids_are_named() -> None:
+    record = {"query": "q", "response": "r"}
+    assert problems(jsonl(record | {"score": 5}, record | {"score": 1})) == [
+        "line 2: the same person judges the same thing as in line 1"
+    ]
+    assert len(parse(jsonl(record | {"score": 5, "rater": "a"}, record | {"score": 1, "rater": "b"})).feedback) == 2
+
+
+def test_odd_values_are_bad_lines_not_crashes() -> None:
+    record = {"query": "q", "response": "r"}
+    found = problems(jsonl(
+        record | {"score": 10**400}, record | {"comment": "no score"}, record | {"created_at": "0001-01-01T00:00:00+14:00"},
+        {"query": "q", "response": '{"type": "step_start"}\n{"type": "step_end"}'},
+    ))  # fmt: skip
+    for line, reason in zip(found, ("expected 1 to 5", "without a score", "ISO-8601", "marks of a stream"), strict=True):
+        assert reason in line
+    assert parse(jsonl(record | {"created_at": "0001-01-01T00:00:00"})).chats[0][6] == "0001-01-01T00:00:00.000000Z"
+
+
+def test_a_very_long_answer_keeps_all_its_text() -> None:
+    response = "\n\n".join(f"Paragraph {k}." for k in range(900))
+    rows = parse(jsonl({"query": "q", "response": response}))
+    assert len(rows.steps) == 500
+    assert rows.steps[-1][2].startswith("Paragraph 499.")
+    assert rows.steps[-1][2].endswith("Paragraph 899.")
+
+
+def test_a_broken_cell_in_parquet_is_named_by_its_row(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"query": ["q", "q2"], "steps": ['["a"]', "[" * 100_000]}), tmp_path / "c.parquet")
+    (problem,) = problems((tmp_path / "c.parquet").read_bytes(), "c.parquet")
+    assert problem.startswith("line 2: steps is not JSON")

@@ -136,6 +136,18 @@ def test_a_reused_pid_is_not_taken_for_the_run(workbench: Workbench, supervisor:
     assert workbench.ledger.get("r1").status == "lost"
 
 
+def test_a_run_of_a_machine_that_is_gone_does_not_run_for_ever(
+    workbench: Workbench, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workbench.ledger.add("r1", "reward", {}, "snap", None, "old-name")
+    supervisor.look_around()
+    assert workbench.ledger.get("r1").status == "running"
+    monkeypatch.setattr(supervise, "ELSEWHERE_GONE_S", -1.0)
+    supervisor.look_around()
+    assert workbench.ledger.get("r1").status == "lost"
+    assert "old-name" in (workbench.ledger.get("r1").message or "")
+
+
 def test_a_frozen_run_is_ended(workbench: Workbench, supervisor: Supervisor, stand_in: Callable[[str], None]) -> None:
     stand_in("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
     queued(workbench)

@@ -17,7 +17,8 @@ SELECT user_id, display_name, origin, created_at FROM profiles WHERE user_id = $
 SELECT (SELECT count(*) FROM chats),
        (SELECT count(*) FROM reasoning_steps),
        (SELECT count(*) FROM chat_feedback),
-       (SELECT count(DISTINCT user_id) FROM chat_feedback);
+       (SELECT count(DISTINCT user_id) FROM chat_feedback),
+       (SELECT max(updated_at) FROM chat_feedback);
 
 -- name: chat
 SELECT id, query, response, source, model, external_id, owner_id, created_at FROM chats WHERE id = $chat_id;
