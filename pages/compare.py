@@ -62,7 +62,7 @@ if st.button("Compare", type="primary", disabled=not ready, icon=":material/comp
 
 result: comparing.Comparison | None = st.session_state.get(keys.COMPARE_RESULT)
 if result is None:
-    st.caption("At which step do checkpoints part? A reward is a predicted mean score in stars.")
+    st.text("At which step do checkpoints part? A reward is a predicted mean score in stars.")
     st.stop()
 for label, message in result.errors.items():
     st.error(f"{label}: {message}", icon=":material/error:")

@@ -167,4 +167,4 @@ if runs:
     st.subheader("Runs")
     rows.pick("train", [rows.Row(run.id, describe(run)) for run in runs], chosen, choose)
 elif not chosen:
-    st.caption("A run learns from a snapshot's ratings on this machine, in a process of its own. No run yet.")
+    st.text("A run learns from a snapshot's ratings on this machine, in a process of its own. No run yet.")

@@ -8,11 +8,10 @@ from rlhf_core.services import importing
 from rlhf_core.ui import keys, resources
 from rlhf_core.ui.texts import plural, show_error
 
+ABOUT = "JSON Lines, JSON, CSV or Parquet. A file comes in whole or not at all; importing it again adds nothing."
 workbench = resources.workbench()
 st.title("Import chats")
-st.markdown("A file comes in whole or not at all. Importing the same file again adds nothing.")
-
-file = st.file_uploader("File", type=["jsonl", "ndjson", "json", "csv", "parquet"], help="JSON Lines, JSON, CSV or Parquet")
+file = st.file_uploader("File", type=["jsonl", "ndjson", "json", "csv", "parquet"], help=ABOUT)
 preset: importing.Preset = "auto"
 if file is not None:  # not before: each kind of widget makes the page slower to open
     preset = st.selectbox(
