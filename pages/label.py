@@ -8,6 +8,8 @@ from rlhf_core.ui import keys, people, rating, resources
 from rlhf_core.ui.texts import markdown_of
 
 workbench, session = resources.workbench(), resources.session()
+if keys.RATER in st.session_state and st.query_params.get(keys.URL_RATER) != session.user_id:
+    st.query_params[keys.URL_RATER] = session.user_id  # coming from another page loses it, and a refresh would then rename
 
 
 def go_to(chat_id: str | None) -> None:

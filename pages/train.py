@@ -100,7 +100,7 @@ def status_line(run: Run, lines: list[dict[str, object]]) -> None:
 
 
 def measures(lines: list[dict[str, object]]) -> None:
-    rows = [
+    held_out = [
         {"measured on": "test" if line["split"] == "test" else f"validation, epoch {line['epoch']}"}
         | {
             name: line.get(name)
@@ -109,14 +109,14 @@ def measures(lines: list[dict[str, object]]) -> None:
         for line in lines
         if line.get("split") in ("validation", "test")
     ]
-    if rows:
+    if held_out:
         columns = {
             metric.name: st.column_config.NumberColumn(
                 metric.title, format="%.3f", help=f"{metric.definition} Unit: {metric.unit}. Healthy: {metric.healthy}."
             )
             for metric in REWARD_METRICS.values()
         }
-        st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=columns)
+        st.dataframe(pd.DataFrame(held_out), hide_index=True, column_config=columns)
 
 
 def watch(run_id: str) -> None:

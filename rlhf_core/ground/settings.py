@@ -27,11 +27,7 @@ class Workspace:
             InvalidInput: the path is a file.
             StoreUnavailable: the folder cannot be made.
         """
-        given = Path(explicit or os.environ.get(WORKSPACE_VARIABLE) or PROJECT_ROOT / "data")
-        try:
-            root = given.expanduser().absolute()
-        except RuntimeError as error:
-            raise InvalidInput(f"The workspace {given} cannot be found: {error}") from error
+        root = cls.root_named(explicit)
         workspace = cls(root)
         with disk_errors("making the workspace", root):
             if root.exists() and not root.is_dir():
@@ -39,6 +35,19 @@ class Workspace:
             for folder in (root, workspace.snapshots, workspace.runs, workspace.checkpoints, workspace.keys):
                 folder.mkdir(parents=True, exist_ok=True)
         return workspace
+
+    @staticmethod
+    def root_named(explicit: str | Path | None = None) -> Path:
+        """Which folder :meth:`resolve` would open; touches no disk.
+
+        Raises:
+            InvalidInput: ``~somebody`` who does not exist.
+        """
+        given = Path(explicit or os.environ.get(WORKSPACE_VARIABLE) or PROJECT_ROOT / "data")
+        try:
+            return given.expanduser().absolute()
+        except RuntimeError as error:
+            raise InvalidInput(f"The workspace {given} cannot be found: {error}") from error
 
     @property
     def database(self) -> Path:

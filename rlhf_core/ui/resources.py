@@ -25,7 +25,7 @@ def workbench() -> Workbench:
     Raises:
         RlhfError: it cannot be opened; the frame shows why.
     """
-    return _workbench_at(str(Workspace.resolve().root))
+    return _workbench_at(str(Workspace.root_named()))  # asked on every rerun: no folder is made or looked at here
 
 
 def session() -> Session:
