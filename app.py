@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import streamlit as st
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
-from rlhf_core.ground.errors import RlhfError
+from rlhf_core.ground.errors import NotFound, RlhfError
+from rlhf_core.ground.settings import SECRET_KEY_VARIABLE
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.supervisor.supervise import Supervisor
+from rlhf_core.ui import identity
 
 COLLECT_EVERY_S = 30.0
+LOCAL_COOKIE_KEPT_S = 365 * 86_400
 
 
 @asynccontextmanager
@@ -29,15 +36,19 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     import duckdb  # noqa: F401
     import pandas  # noqa: F401
 
+    os.environ.pop(SECRET_KEY_VARIABLE, None)  # the operator's key is for commands: neither pages nor runs may hold it
+    try:
+        workbench: Workbench | None = Workbench.open()
+    except RlhfError as error:
+        workbench = None
+        logging.getLogger("rlhf_core").error("%s", error)  # every page shows it too
+    if workbench is not None and workbench.team is not None:
+        import supabase  # noqa: F401
     gc.collect()
     gc.freeze()
     stop = threading.Event()
     threads = [threading.Thread(target=_collect_garbage, args=(stop,), name="garbage", daemon=True)]
-    try:
-        workbench = Workbench.open()
-    except RlhfError as error:
-        logging.getLogger("rlhf_core").error("%s", error)  # every page shows it too
-    else:
+    if workbench is not None:
         supervisor = Supervisor(workbench.workspace, workbench.ledger)
         threads.append(threading.Thread(target=supervisor.serve, args=(stop,), name="supervisor", daemon=True))
     for thread in threads:
@@ -55,4 +66,24 @@ def _collect_garbage(stop: threading.Event) -> None:
         gc.collect()
 
 
-app = st.App("pages/frame.py", lifespan=lifespan)
+async def keep_cookie(request: Request) -> Response:
+    """Set or take away the cookie that a page's ticket stands for; see :class:`rlhf_core.services.browsers.Browsers`."""
+    if identity.COOKIE_HEADER not in request.headers:
+        return Response("This is for the workbench's own pages.", status_code=403)
+    try:
+        value = identity.redeem((await request.body())[:200].decode("ascii", "replace"))
+    except NotFound as error:
+        return Response(str(error), status_code=403)
+    response = Response(status_code=204)
+    https = request.headers.get("x-forwarded-proto", request.url.scheme) == "https"
+    if value is None:
+        response.delete_cookie(identity.cookie_name())
+    else:
+        response.set_cookie(
+            identity.cookie_name(), value, httponly=True, samesite="strict", secure=https,
+            max_age=LOCAL_COOKIE_KEPT_S if value.startswith("local.") else None,
+        )  # fmt: skip
+    return response
+
+
+app = st.App("pages/frame.py", lifespan=lifespan, routes=[Route(f"/{identity.COOKIE_ROUTE}", keep_cookie, methods=["POST"])])

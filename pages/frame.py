@@ -1,28 +1,81 @@
-"""The frame around every page: page list, and errors shown for people. Runs on every rerun, deep links included.
+"""The frame around every page: who is there, the pages they may open, errors shown for people. Runs on every rerun, deep links
+included, so no page is reached past the sign-in.
 
 Kept lean on purpose: each kind of widget in the frame adds 50 to 130 ms to the opening of every page.
 """
 
 import streamlit as st
 
-from rlhf_core.ground.errors import RlhfError
-from rlhf_core.ui import resources
+from rlhf_core.ground.errors import RlhfError, SignInRequired
+from rlhf_core.ground.records import Session
+from rlhf_core.ground.roles import Action, may, refusal
+from rlhf_core.ui import identity, resources, sign_in
 from rlhf_core.ui.texts import show_error
 
-st.set_page_config(page_title="RLHF Workbench", layout="wide")
+PAGES: list[tuple[str, str, str, str | None, Action | None]] = [  # file, title, icon, address, what it takes to open it
+    ("home.py", "Home", ":material/home:", None, None),
+    ("upload.py", "Import", ":material/upload_file:", "import", "import"),
+    ("label.py", "Label", ":material/thumbs_up_down:", None, "label"),
+    ("snapshots.py", "Snapshots", ":material/photo_camera:", None, "explore"),
+    ("train.py", "Train", ":material/model_training:", None, "train"),
+    ("compare.py", "Compare", ":material/compare_arrows:", None, "compare"),
+    ("team.py", "Team", ":material/group:", None, "manage"),
+]
 
-page = st.navigation(
-    [
-        st.Page("home.py", title="Home", icon=":material/home:", default=True),
-        st.Page("upload.py", title="Import", icon=":material/upload_file:", url_path="import"),
-        st.Page("label.py", title="Label", icon=":material/thumbs_up_down:"),
-        st.Page("snapshots.py", title="Snapshots", icon=":material/photo_camera:"),
-        st.Page("train.py", title="Train", icon=":material/model_training:"),
-        st.Page("compare.py", title="Compare", icon=":material/compare_arrows:"),
-    ]
-)
+
+def pages_for(person: Session | None, *, team: bool) -> tuple[st.Page, Action | None]:
+    """The page that the address names, and what it takes to open it. Pages that a person may not open are not in the menu."""
+    needs: dict[str, Action | None] = {}
+    pages = []
+    for file, title, icon, address, action in PAGES:
+        open_to_them = person is not None and (action is None or may(person.role, action)) and (team or action != "manage")
+        page = st.Page(
+            file, title=title, icon=icon, url_path=address, default=file == "home.py",
+            visibility="visible" if open_to_them else "hidden",
+        )  # fmt: skip
+        needs[page.url_path] = action
+        pages.append(page)
+    name = person.display_name if person else "Account"
+    pages.append(st.Page("account.py", title=name.replace("[", "("), icon=":material/person:", url_path="account"))
+    chosen = st.navigation(pages, position="sidebar" if person else "hidden", expanded=True)
+    return chosen, needs.get(chosen.url_path)
+
+
+def waiting(person: Session) -> None:
+    st.title(f"Welcome, {person.display_name}")
+    st.info("You are signed in. An administrator of your team gives you a role next; then come back here.")
+    st.button("Look again", icon=":material/refresh:", on_click=identity.ask_again)
+
+
+st.set_page_config(page_title="RLHF Workbench", layout="wide")
 try:
-    resources.workbench()
-    page.run()
+    workbench = resources.shared()
+    person = None
+    problem: RlhfError | None = None
+    try:
+        person = resources.session()
+    except SignInRequired:
+        pass
+    except RlhfError as error:
+        problem = error  # a team's server that does not answer
+    page, action = pages_for(person, team=workbench.team is not None)
+    if problem is not None:
+        raise problem
+    if person is None:
+        sign_in.draw(workbench)
+    elif person.role is None and page.url_path != "account":
+        waiting(person)
+    elif action == "manage" and workbench.team is None:
+        st.title(page.title)
+        st.info("The embedded store has no team: whoever can open this page may do everything. Teams use Supabase.")
+    elif action is not None and not may(person.role, action):
+        st.title(page.title)
+        st.warning(refusal(person.role, action), icon=":material/lock:")
+    else:
+        page.run()
+    identity.keep_cookie()
+except SignInRequired as error:
+    identity.ended(error)
 except RlhfError as error:
     show_error(error)
+    st.button("Try again", icon=":material/refresh:")

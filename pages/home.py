@@ -2,17 +2,21 @@
 
 import streamlit as st
 
+from rlhf_core.ground.roles import Action, may
 from rlhf_core.services import demo, snapshots, training
 from rlhf_core.services.comparing import trained_count
 from rlhf_core.ui import resources
 from rlhf_core.ui.texts import plural
 
-workbench = resources.workbench()
+workbench, session = resources.workbench(), resources.session()
 counts = workbench.counts()
 
 st.title("RLHF Workbench")
 st.markdown("People's judgement of an assistant's **reasoning steps** becomes a better model: rate, snapshot, train, compare.")
 
+if counts.chats == 0 and not may(session.role, "import"):
+    st.info("There is nothing to rate yet. An engineer or administrator of your team imports chats first.")
+    st.stop()
 if counts.chats == 0:
     with st.container(border=True):
         st.subheader("This workspace is empty")
@@ -37,22 +41,28 @@ if not taken:
     frozen = "take one when ratings are in"
 else:
     frozen = "the newest lacks recent ratings" if stale else "ready to train on"
-stages = [
-    ("Import", "upload.py", counts.chats, f"chats with {plural(counts.steps, 'step')}"),
-    ("Label", "label.py", counts.ratings, f"ratings, raters: {counts.raters}"),
-    ("Snapshots", "snapshots.py", len(taken), frozen),
-    ("Train", "train.py", len(runs), f"runs, {running} in progress" if running else "runs on this machine"),
-    ("Compare", "compare.py", checkpoints, "checkpoints to compare"),
+rated = f"ratings, raters: {counts.raters}" if may(session.role, "explore") else "ratings of yours"
+stages: list[tuple[Action, str, str, int, str]] = [
+    ("import", "Import", "upload.py", counts.chats, f"chats with {plural(counts.steps, 'step')}"),
+    ("label", "Label", "label.py", counts.ratings, rated),
+    ("explore", "Snapshots", "snapshots.py", len(taken), frozen),
+    ("train", "Train", "train.py", len(runs), f"runs, {running} in progress" if running else "runs on this machine"),
+    ("compare", "Compare", "compare.py", checkpoints, "checkpoints to compare"),
 ]
-for column, (title, target, figure, note) in zip(st.columns(len(stages)), stages, strict=True):
+stages = [stage for stage in stages if may(session.role, stage[0])]
+for column, (_, title, target, figure, note) in zip(st.columns(len(stages)), stages, strict=True):
     with column.container(border=True, height="stretch"):
         st.page_link(target, label=f"**{title}**")
         st.markdown(f"### {figure:,}\n{note}")
 
-if counts.ratings == 0:
+if not may(session.role, "explore"):
+    hint = "**Label** the next chat: rate each step, then the whole answer."
+elif counts.ratings == 0:
     hint = "Nothing is rated yet. **Label** some chats: two dozen are enough for a first look."
 elif stale:
     hint = "There are ratings that no snapshot holds. Take a **snapshot**, then train on it."
+elif not may(session.role, "train"):
+    hint = "A **snapshot** holds all ratings. Look at what it shows, or **compare** checkpoints."
 elif not runs:
     hint = "A snapshot is ready. **Train** a reward model on it."
 elif running:

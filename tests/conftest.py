@@ -18,6 +18,8 @@ from rlhf_core.services import importing
 from rlhf_core.services.demo import load_demo
 from rlhf_core.services.workbench import Workbench
 
+pytest_plugins = ["tests.supabase.fixtures"]
+os.environ["RLHF_STORE"] = "sqlite"  # whatever this machine's settings say; tests of a team's store say otherwise
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may depend on a model hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # toy models are quickest on one thread
 

@@ -28,6 +28,26 @@ class StoreUnavailable(RlhfError):
     """The store cannot be opened, is locked for too long, or is damaged. Nothing was written."""
 
 
+class StoreTimeout(StoreUnavailable):
+    """The store did not answer in time. Whether the write was stored is unknown; trying again counts nothing double."""
+
+
+class Duplicate(InvalidInput):
+    """Something with this name or id is there already."""
+
+
+class Forbidden(RlhfError):
+    """The person's role does not allow it. Nothing was written."""
+
+
+class SignInRequired(RlhfError):
+    """Nobody is signed in, and the store belongs to a team."""
+
+
+class SessionExpired(SignInRequired):
+    """The person was signed in; the server does not accept it any more. Nothing was written."""
+
+
 class StorageFull(RlhfError):
     """The disk is full or the quota is used up. Nothing was half written."""
 

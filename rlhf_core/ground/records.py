@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
 from rlhf_core.ground.errors import InvalidInput
+from rlhf_core.ground.roles import Role
 
 FeedbackType = Literal["positive", "neutral", "negative"]
 Scale = Literal["stars", "thumbs"]
-Origin = Literal["local", "imported", "demo"]
+Origin = Literal["account", "local", "imported", "demo"]
 
 SCORE_MIN, SCORE_MAX = 1, 5
 SCORE_OF_TYPE: dict[str, int] = {"positive": 5, "negative": 1, "neutral": 3}
 COMMENT_MAX_CHARS = 8000
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
 def feedback_type_of(score: int) -> FeedbackType:
@@ -62,6 +65,11 @@ def new_id() -> str:
     return str(uuid.uuid4())
 
 
+def is_uuid(text: str) -> bool:
+    """Whether this is an identifier in the one form that both stores write: 36 characters, lower case."""
+    return _UUID.fullmatch(text) is not None
+
+
 def content_id(*parts: str) -> str:
     """A UUID-shaped identifier of some content: the same parts always give the same id."""
     digest = hashlib.blake2b(digest_size=16)
@@ -75,10 +83,14 @@ def content_id(*parts: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """Who is at the keyboard. A store bound to a session writes as this person and no other."""
+    """Who is at the keyboard. A store bound to a session writes as this person and no other.
+
+    ``role`` is None for somebody who has an account but no role yet. On the embedded store everybody may do everything.
+    """
 
     user_id: str
     display_name: str
+    role: Role | None = "admin"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +149,20 @@ class Progress:
     chats_done: int
     chats_total: int
     ratings: int
+
+
+@dataclass(frozen=True, slots=True)
+class LabelView:
+    """One chat as one person sees it. ``ratings`` by step id (None: the whole answer) are theirs alone."""
+
+    chat: Chat
+    ratings: dict[str | None, Feedback]
+    progress: Progress
+
+    @property
+    def places(self) -> int:
+        """How many things there are to rate: each step and the whole answer."""
+        return len(self.chat.steps) + 1
 
 
 @dataclass(frozen=True, slots=True)

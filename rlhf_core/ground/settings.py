@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
+import ipaddress
+import json
 import os
-from dataclasses import dataclass
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
 
 from rlhf_core.ground.errors import InvalidInput, disk_errors
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SQL_ROOT = PROJECT_ROOT / "sql"
 WORKSPACE_VARIABLE = "RLHF_WORKSPACE"
+STORE_VARIABLE = "RLHF_STORE"
+URL_VARIABLE, KEY_VARIABLE, SECRET_KEY_VARIABLE = "SUPABASE_URL", "SUPABASE_KEY", "SUPABASE_SECRET_KEY"
+OIDC_VARIABLE = "SUPABASE_OIDC_PROVIDER"
+SECRETS_FILES = (PROJECT_ROOT / ".streamlit" / "secrets.toml", Path("~/.streamlit/secrets.toml"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,3 +88,131 @@ class Workspace:
 
     def run_folder(self, run_id: str) -> Path:
         return self.runs / run_id
+
+
+@dataclass(frozen=True, slots=True)
+class TeamSettings:
+    """Where a team's store is. ``key`` is the publishable key: it opens nothing that row level security does not."""
+
+    url: str
+    key: str = field(repr=False)
+    oidc_provider: str | None = None
+    """Offer ``st.login`` too; the name that the Supabase project knows the provider by."""
+
+
+def team_settings() -> TeamSettings | None:
+    """The team's store, from the environment or else ``.streamlit/secrets.toml``; None: the embedded store.
+
+    ``RLHF_STORE`` (``sqlite`` or ``supabase``) decides; without it, a Supabase setting that is there does.
+
+    Raises:
+        InvalidInput: a setting is missing or wrong; the message names it and where it was read.
+    """
+    choice = os.environ.get(STORE_VARIABLE, "").strip().lower()
+    if choice not in ("", "sqlite", "supabase"):
+        raise InvalidInput(f"{STORE_VARIABLE} is {choice!r}. Set it to sqlite or supabase, or leave it out.")
+    if choice == "sqlite":
+        return None
+    secrets, where = _secrets()
+    (url, url_from), (key, key_from) = (
+        _setting(variable, secrets, name, where) for variable, name in ((URL_VARIABLE, "url"), (KEY_VARIABLE, "key"))
+    )
+    if not url and not key and not choice:
+        return None
+    for value, variable, name in ((url, URL_VARIABLE, "url"), (key, KEY_VARIABLE, "key")):
+        if not value:
+            raise InvalidInput(
+                f"{variable} is missing: set it in the environment, or {name} under [supabase] in .streamlit/secrets.toml "
+                f"(secrets.toml.example shows how). {STORE_VARIABLE}=sqlite uses the embedded store instead."
+            )
+    provider, _ = _setting(OIDC_VARIABLE, secrets, "oidc_provider", where)
+    return TeamSettings(_checked_url(url, url_from), _checked_key(key, key_from), provider or None)
+
+
+def secret_key() -> str | None:
+    """The operator's key, for commands only and from the environment only; the app never keeps it.
+
+    Raises:
+        InvalidInput: it is no secret key.
+    """
+    key = os.environ.get(SECRET_KEY_VARIABLE, "").strip()
+    if key and _kind_of_key(key) != "secret":
+        raise InvalidInput(f"{SECRET_KEY_VARIABLE} holds no secret key (sb_secret_… or the legacy service_role key).")
+    return key or None
+
+
+def _secrets() -> tuple[Mapping[str, Any], str]:
+    for path in (file.expanduser() for file in SECRETS_FILES):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            continue
+        except (OSError, ValueError) as error:
+            raise InvalidInput(f"{path} cannot be read: {error}.") from error
+        try:
+            section = tomllib.loads(text).get("supabase", {})
+        except tomllib.TOMLDecodeError as error:
+            raise InvalidInput(
+                f"{path} is not TOML: {error}. secrets.toml.example beside it shows how it should look."
+            ) from error
+        if not isinstance(section, dict):
+            raise InvalidInput(f"{path}: supabase is no section. Write [supabase], and url and key below it.")
+        if section:
+            return section, str(path)
+    return {}, ""
+
+
+def _setting(variable: str, secrets: Mapping[str, Any], name: str, where: str) -> tuple[str, str]:
+    if value := os.environ.get(variable, "").strip():
+        return value, variable
+    value = secrets.get(name, "")
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name} under [supabase] in {where} is {value!r}; expected text in quotes.")
+    return value.strip(), f"{name} in {where}"
+
+
+def _checked_url(url: str, where: str) -> str:
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+        _ = parts.port
+    except ValueError as error:
+        raise InvalidInput(f"{where} is {url!r}, which is no web address: {error}.") from error
+    if parts.scheme not in ("http", "https") or not host or parts.path.strip("/") or parts.query or parts.username:
+        raise InvalidInput(f"{where} is {url!r}; expected the project's address and nothing after it: https://NAME.supabase.co")
+    if parts.scheme == "http" and not _is_private(host):
+        raise InvalidInput(f"{where} is {url!r}: without https, passwords would travel in the open. Write https://{host}")
+    return url.rstrip("/")
+
+
+def _is_private(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_private
+    except ValueError:
+        return host == "localhost" or "." not in host  # a name of this machine or of a container beside it
+
+
+def _checked_key(key: str, where: str) -> str:
+    kind = _kind_of_key(key)
+    if kind == "secret":
+        raise InvalidInput(
+            f"{where} holds the secret key, which opens everything to everybody. Put the publishable key there "
+            f"(sb_publishable_…, or the legacy anon key); commands read the secret key from {SECRET_KEY_VARIABLE}."
+        )
+    if kind is None:
+        raise InvalidInput(
+            f"{where} is no Supabase key. Copy the publishable key (sb_publishable_…, or the legacy anon key) from the "
+            "project's API settings."
+        )
+    return key
+
+
+def _kind_of_key(key: str) -> str | None:
+    if key.startswith("sb_"):
+        return "secret" if key.startswith("sb_secret_") else "publishable" if key.startswith("sb_publishable_") else None
+    try:
+        payload = key.split(".")[1]
+        role = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))).get("role")
+    except (IndexError, ValueError, AttributeError, binascii.Error):
+        return None
+    return {"service_role": "secret", "anon": "publishable"}.get(role)

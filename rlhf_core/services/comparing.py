@@ -84,6 +84,7 @@ def compare(workbench: Workbench, chosen: Sequence[Candidate], query: str, place
     Raises:
         InvalidInput: no query or no candidate.
     """
+    workbench.require("compare")
     if not query.strip():
         raise InvalidInput("Type the question that the answer is for.")
     if not chosen:

@@ -70,6 +70,7 @@ def import_stream(
     on_progress: Callable[[int], None] | None = None,
 ) -> ImportReport:
     """Import from an open, seekable file; see :func:`import_file`. Other people's writes wait only for the last part."""
+    workbench.require("import")
     root = workbench.workspace.root
     with (
         disk_errors("reading the file", root),

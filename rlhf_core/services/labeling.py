@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from rlhf_core.ground.records import Chat, Feedback, Progress, Scale, Session
+from rlhf_core.ground.records import Chat, Feedback, LabelView, Progress, Scale, Session
 from rlhf_core.services.workbench import Workbench
 
 
-@dataclass(frozen=True, slots=True)
-class LabelView:
-    """One chat as one person sees it. ``ratings`` by step id (None: the whole answer) are theirs alone."""
-
-    chat: Chat
-    ratings: dict[str | None, Feedback]
-
-    @property
-    def places(self) -> int:
-        """How many things there are to rate: each step and the whole answer."""
-        return len(self.chat.steps) + 1
-
-
 def open_chat(workbench: Workbench, session: Session, chat_id: str) -> LabelView:
-    """
+    """All that rating a chat needs, in one round trip.
+
     Raises:
         NotFound: no such chat.
     """
-    return LabelView(workbench.store.chat(chat_id), workbench.store.for_user(session).ratings(chat_id))
+    return workbench.store.for_user(session).view(chat_id)
 
 
 def next_chat(workbench: Workbench, session: Session, after: Chat | None = None) -> str | None:

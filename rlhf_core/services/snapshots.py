@@ -31,6 +31,7 @@ def take(workbench: Workbench, *, days: int | None = None) -> tuple[Snapshot, bo
     """
     if days is not None and not 1 <= days <= MAX_DAYS:
         raise InvalidInput(f"days is {days}; give 1 to {MAX_DAYS:,}, or leave it out to take everything.")
+    workbench.require("explore")
     since = None if days is None else format_utc(datetime.now(UTC) - timedelta(days=days))
     with workbench.store.export() as export:
         return take_snapshot(export, workbench.workspace.snapshots, pseudonym_key(workbench.workspace.keys), since=since)
@@ -45,4 +46,5 @@ def find(workbench: Workbench, snapshot_id: str, *, verify: bool = False) -> Sna
 
 
 def answer(workbench: Workbench, snapshot_id: str, question: str, **params: Any) -> pd.DataFrame:
+    workbench.require("explore")
     return ask(find(workbench, snapshot_id), question, **params)

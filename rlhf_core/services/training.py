@@ -36,6 +36,7 @@ def add_reward_run(
         NotEnoughData: it has no ratings.
         ModelUnavailable: the base model's path has no model.
     """
+    workbench.require("train")
     snapshot = open_snapshot(workbench.workspace.snapshots, snapshot_id)
     if snapshot.ratings == 0:
         raise NotEnoughData(f"Snapshot {snapshot.id} has no ratings. Rate some chats and take a new snapshot.")
@@ -63,6 +64,7 @@ def run(workbench: Workbench, run_id: str) -> Run:
 
 def cancel(workbench: Workbench, run_id: str) -> Run:
     """Ask a run to stop: it saves what it has learnt and ends. See :meth:`RunLedger.request_cancel` for errors."""
+    workbench.require("train")
     return workbench.ledger.request_cancel(run_id)
 
 

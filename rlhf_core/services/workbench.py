@@ -1,26 +1,41 @@
-"""One opened workspace: its store, its run ledger, its scoring process. Made once for each process that serves or commands."""
+"""One opened workspace: its store, its run ledger, its scoring process. Made once for each process that serves or commands.
+
+On a team's store each person has a workbench of their own (:meth:`Workbench.for_person`); what is local to the machine (runs,
+snapshots, checkpoints, the scoring process) is shared by all of them.
+"""
 
 from __future__ import annotations
 
+import copy
 import getpass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rlhf_core.ground.errors import InvalidInput
+from rlhf_core.ground.errors import Forbidden, InvalidInput, SignInRequired
 from rlhf_core.ground.records import Profile, Session, StoreCounts, new_id
-from rlhf_core.ground.settings import Workspace
+from rlhf_core.ground.roles import Action, may, refusal
+from rlhf_core.ground.settings import SECRET_KEY_VARIABLE, STORE_VARIABLE, TeamSettings, Workspace, secret_key, team_settings
 from rlhf_core.inference.client import ScoringClient
 from rlhf_core.store.base import RunLedger, Store
 from rlhf_core.store.sqlite import Database, SqliteStore
 from rlhf_core.store.sqlite_runs import SqliteRunLedger
 
+if TYPE_CHECKING:
+    from rlhf_core.store.supabase_connection import Connection, Server
+
 
 class Workbench:
     """Thread-safe: every part of it is."""
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, team: TeamSettings | None = None) -> None:
         self.workspace = workspace
+        self.team = team
+        self.person: Session | None = None
+        """Who uses it, on a team's store; None: nobody yet, or everybody (embedded), or the operator."""
         self._database = Database(workspace.database)
-        self.store: Store = SqliteStore(self._database)
+        self.embedded = SqliteStore(self._database)
+        self._store: Store | None = self.embedded if team is None else None
+        self._server: Server | None = None
         self.ledger: RunLedger = SqliteRunLedger(self._database)
         self.scoring = ScoringClient(workspace.checkpoints, workspace.root / "logs" / "scoring.log")
 
@@ -28,21 +43,75 @@ class Workbench:
     def open(cls, workspace: str | Path | None = None) -> Workbench:
         """
         Raises:
-            InvalidInput, StoreUnavailable: the workspace cannot be opened; the message says why.
+            InvalidInput, StoreUnavailable: the workspace cannot be opened, or a setting of the team's store is wrong; the
+                message says why.
         """
-        return cls(Workspace.resolve(workspace))
+        team = team_settings()
+        return cls(Workspace.resolve(workspace), team)
+
+    @classmethod
+    def open_for_command(cls, workspace: str | Path | None = None) -> Workbench:
+        """As :meth:`open`; on a team's store as its operator, where the environment holds the secret key."""
+        workbench = cls.open(workspace)
+        if workbench.team is not None and (key := secret_key()):
+            from rlhf_core.store.supabase import SupabaseStore
+            from rlhf_core.store.supabase_connection import Connection
+
+            workbench._store = SupabaseStore(Connection(workbench.server, secret_key=key))
+        return workbench
+
+    @property
+    def store(self) -> Store:
+        """
+        Raises:
+            SignInRequired: it is a team's, and nobody has said who asks.
+        """
+        if self._store is None:
+            raise SignInRequired(
+                f"The store belongs to a team. Sign in on the web page; for commands, set {SECRET_KEY_VARIABLE} in the "
+                f"environment. {STORE_VARIABLE}=sqlite uses the embedded store instead."
+            )
+        return self._store
+
+    @property
+    def server(self) -> Server:
+        """The line to the team's project, made on first use."""
+        if self._server is None:
+            from rlhf_core.store.supabase_connection import Server
+
+            assert self.team is not None
+            self._server = Server(self.team)
+        return self._server
+
+    def for_person(self, connection: Connection, person: Session) -> Workbench:
+        """This workspace with the team's store as one signed-in person sees it."""
+        from rlhf_core.store.supabase import SupabaseStore
+
+        own = copy.copy(self)
+        own._store, own.person = SupabaseStore(connection), person
+        return own
+
+    def require(self, action: Action) -> None:
+        """
+        Raises:
+            Forbidden: the person's role does not allow it. Nobody is refused on the embedded store, nor the operator.
+        """
+        if self.person is not None and not may(self.person.role, action):
+            raise Forbidden(refusal(self.person.role, action))
 
     def close(self) -> None:
         self.scoring.close()
         self._database.close()
+        if self._server is not None:
+            self._server.close()
 
     def counts(self) -> StoreCounts:
         return self.store.counts()
 
     def people(self) -> list[Profile]:
         """Local people, who can rate here; made on first use from the name of the account this runs under."""
-        people = self.store.profiles("local")
-        return people or [self.store.add_profile("local-1", _account_name(), "local")]
+        people = self.embedded.profiles("local")
+        return people or [self.embedded.add_profile("local-1", _account_name(), "local")]
 
     def add_person(self, name: str) -> Profile:
         """
@@ -51,7 +120,7 @@ class Workbench:
         """
         if name.strip().casefold() in {person.display_name.casefold() for person in self.people()}:
             raise InvalidInput(f"{name.strip()} is here already. Pick them from the list, or choose another name.")
-        return self.store.add_profile(new_id(), name, "local")
+        return self.embedded.add_profile(new_id(), name, "local")
 
     @staticmethod
     def session(person: Profile) -> Session:

@@ -8,7 +8,8 @@ Rules for all of them:
 - Identifiers are made by the client, so a retried write changes nothing.
 
 Every method may raise :class:`~rlhf_core.ground.errors.StoreUnavailable` (locked too long, damaged, unreachable) and every
-write :class:`~rlhf_core.ground.errors.StorageFull`.
+write :class:`~rlhf_core.ground.errors.StorageFull`. On a team's store every method may also raise
+:class:`~rlhf_core.ground.errors.Forbidden` (not with this role) and :class:`~rlhf_core.ground.errors.SignInRequired`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rlhf_core.ground.records import Chat, Feedback, Origin, Profile, Progress, Scale, Session, StoreCounts
+from rlhf_core.ground.records import Chat, Feedback, LabelView, Origin, Profile, Progress, Scale, Session, StoreCounts
 from rlhf_core.ground.runs import Run, RunKind, RunStatus
 from rlhf_core.ground.tables import Export
 
@@ -74,6 +75,13 @@ class UserStore(Protocol):
 
     def withdraw(self, chat_id: str, step_id: str | None) -> bool:
         """Take a judgement back. False if there was none."""
+
+    def view(self, chat_id: str) -> LabelView:
+        """A chat, this person's judgements of it and their progress: all that rating it needs, in one round trip.
+
+        Raises:
+            NotFound: no such chat.
+        """
 
     def ratings(self, chat_id: str) -> dict[str | None, Feedback]:
         """This person's judgements of one chat, by step id (None: the whole answer)."""

@@ -19,6 +19,7 @@ from rlhf_core.ground.records import (
     COMMENT_MAX_CHARS,
     Chat,
     Feedback,
+    LabelView,
     Origin,
     Profile,
     Progress,
@@ -315,6 +316,9 @@ class SqliteUserStore:
     def withdraw(self, chat_id: str, step_id: str | None) -> bool:
         with self._database.transaction() as connection:
             return connection.execute(self._sql["withdraw"], self._key(chat_id, step_id)).fetchone() is not None
+
+    def view(self, chat_id: str) -> LabelView:
+        return LabelView(SqliteStore(self._database).chat(chat_id), self.ratings(chat_id), self.progress())
 
     def ratings(self, chat_id: str) -> dict[str | None, Feedback]:
         values = {"user_id": self._user_id, "chat_id": chat_id}

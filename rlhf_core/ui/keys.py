@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 RATER = "session:rater"
-RATER_CHOICE = "label:rater"
-RATER_NEW = "label:new_person"
-RATER_PROBLEM = "label:rater_problem"
+RATER_CHOICE = "account:rater"
+RATER_NEW = "account:new_person"
+RATER_PROBLEM = "account:rater_problem"
+SIGNED_IN = "session:signed_in"
+SIGNED_OUT = "session:signed_out"
+TICKET = "session:ticket"
+SIGN_IN_CHOICE = "sign_in:choice"
+SIGN_IN_NOTICE = "sign_in:notice"
+SIGN_IN_PROBLEM = "sign_in:problem"
+FORGOT_EMAIL = "forgot:email"
+TEAM_PROBLEM = "team:problem"
 LABEL_PROBLEM = "label:problem"
 IMPORT_RESULT = "import:result"
 COMPARE_CHAT = "compare:chat"
@@ -13,7 +21,6 @@ COMPARE_RESULT = "compare:result"
 TRAIN_FORM = "train:form_open"
 
 URL_CHAT = "chat"
-URL_RATER = "as"
 URL_RUN = "run"
 URL_SNAPSHOT = "snapshot"
 
@@ -24,3 +31,7 @@ def rating(widget: str, user_id: str, chat_id: str, step_id: str | None) -> str:
 
 def option(name: str) -> str:
     return f"train:option:{name}"
+
+
+def role(user_id: str) -> str:
+    return f"team:role:{user_id}"

@@ -1,4 +1,5 @@
-"""What pages share: the opened workbench (thread-safe), and answers about snapshots, which never change."""
+"""What pages share: the opened workbench (thread-safe) as the person at this browser may use it, and answers about snapshots,
+which never change."""
 
 from __future__ import annotations
 
@@ -7,40 +8,57 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
+from rlhf_core.ground.errors import SignInRequired
 from rlhf_core.ground.records import Session
-from rlhf_core.ground.settings import Workspace
+from rlhf_core.ground.settings import TeamSettings, Workspace, team_settings
 from rlhf_core.services import snapshots
 from rlhf_core.services.workbench import Workbench
-from rlhf_core.ui import keys
+from rlhf_core.ui import identity
 
 
 @st.cache_resource(show_spinner=False, max_entries=8)
-def _workbench_at(root: str) -> Workbench:
-    return Workbench.open(root)
+def _workbench_at(root: str, team: TeamSettings | None) -> Workbench:
+    return Workbench(Workspace.resolve(root), team)
 
 
-def workbench() -> Workbench:
-    """The workbench of the configured workspace.
+def shared() -> Workbench:
+    """The workbench of the configured workspace and store, whoever asks.
 
     Raises:
         RlhfError: it cannot be opened; the frame shows why.
     """
-    return _workbench_at(str(Workspace.root_named()))  # asked on every rerun: no folder is made or looked at here
+    return _workbench_at(str(Workspace.root_named()), team_settings())  # no folder is made or looked at on a rerun
+
+
+def workbench() -> Workbench:
+    """The workbench as the person at this browser may use it.
+
+    Raises:
+        SignInRequired: it is a team's, and nobody is signed in here.
+    """
+    one = shared()
+    if one.team is None:
+        return one
+    person = identity.signed_in()
+    if person is None:
+        raise SignInRequired("Sign in first.")
+    return person.workbench()
 
 
 def session() -> Session:
-    """Who is at the keyboard: as chosen on the label page, kept in its address so that a refresh changes nobody's name."""
-    people = workbench().people()
-    chosen = st.session_state.get(keys.RATER) or st.query_params.get(keys.URL_RATER)
-    person = next((one for one in people if one.user_id == chosen), people[0])
-    return Workbench.session(person)
+    """Who is at the keyboard."""
+    one = workbench()
+    return one.person or identity.local_person(one)
 
 
 @st.cache_data(show_spinner=False, max_entries=64)
-def _answer(root: str, snapshot_id: str, question: str, params: tuple[tuple[str, Any], ...]) -> pd.DataFrame:
-    return snapshots.answer(_workbench_at(root), snapshot_id, question, **dict(params))
+def _answer(_workbench: Workbench, at: tuple[str, str, str], params: tuple[tuple[str, Any], ...]) -> pd.DataFrame:
+    _, snapshot_id, question = at
+    return snapshots.answer(_workbench, snapshot_id, question, **dict(params))
 
 
 def answer(snapshot_id: str, question: str, **params: Any) -> pd.DataFrame:
-    """A named question's answer, kept by snapshot id."""
-    return _answer(str(workbench().workspace.root), snapshot_id, question, tuple(sorted(params.items())))
+    """A named question's answer, kept by workspace and snapshot id."""
+    one = workbench()
+    one.require("explore")  # also where the answer is kept already
+    return _answer(one, (str(one.workspace.root), snapshot_id, question), tuple(sorted(params.items())))

@@ -1,116 +1,142 @@
-"""What every store must do. A backend's test module subclasses :class:`StoreContract` and gives a fresh ``store``."""
+"""What every store must do. A backend's test module subclasses :class:`StoreContract` and gives a fresh ``store``, people, and
+the store as each of them sees it."""
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from rlhf_core.ground.errors import InvalidInput, NotFound
-from rlhf_core.ground.records import Session, utc_now
+from rlhf_core.ground.records import Session, content_id, utc_now
 from rlhf_core.ground.tables import EXPORT_COLUMNS
-from rlhf_core.store.base import Store
+from rlhf_core.store.base import Store, UserStore
 
 NOW = "2026-01-02T03:04:05.000006Z"
+Mine = Callable[[Session], UserStore]
+
+
+def uid(*parts: object) -> str:
+    return content_id("test", *map(str, parts))
+
+
+def step(chat_id: str, k: int) -> str:
+    return uid(chat_id, k)
+
+
+C = uid("c")
+CHAT = (C, "q", "r", "s", None, None, NOW)
 
 
 def add_chat(store: Store, name: str, steps: int = 2, created_at: str = NOW) -> str:
-    chat_id = f"chat-{name}"
+    chat_id = uid("chat", name)
     with store.bulk() as (writer, _):
         writer.add_chats([(chat_id, f"query {name}", "answer", "test", None, None, created_at)])
-        writer.add_steps([(f"{chat_id}-{k}", chat_id, f"step {k}", k, created_at) for k in range(1, steps + 1)])
+        writer.add_steps([(step(chat_id, k), chat_id, f"step {k}", k, created_at) for k in range(1, steps + 1)])
     return chat_id
 
 
 class StoreContract:
     @pytest.fixture
     def store(self) -> Store:
+        """An empty store as somebody sees it who may do everything but rate for others."""
         raise NotImplementedError
 
     @pytest.fixture
-    def ana(self, store: Store) -> Session:
-        return Session(store.add_profile("u-ana", "Ana", "local").user_id, "Ana")
+    def person(self, store: Store) -> Callable[[str], Session]:
+        """Make somebody who may rate."""
+        raise NotImplementedError
 
     @pytest.fixture
-    def ben(self, store: Store) -> Session:
-        return Session(store.add_profile("u-ben", "Ben", "local").user_id, "Ben")
+    def mine(self, store: Store) -> Mine:
+        """The store as this person uses it."""
+        raise NotImplementedError
 
-    def test_a_rating_is_there_after_the_call_returns(self, store: Store, ana: Session) -> None:
+    @pytest.fixture
+    def ana(self, person: Callable[[str], Session]) -> Session:
+        return person("Ana")
+
+    @pytest.fixture
+    def ben(self, person: Callable[[str], Session]) -> Session:
+        return person("Ben")
+
+    def test_a_rating_is_there_after_the_call_returns(self, store: Store, ana: Session, mine: Mine) -> None:
         chat = add_chat(store, "a")
         before = utc_now()
-        saved = store.for_user(ana).rate(chat, f"{chat}-1", 4, "stars")
-        assert (saved.feedback_type, saved.feedback_score, saved.scale, saved.user_id) == ("positive", 4, "stars", "u-ana")
+        saved = mine(ana).rate(chat, step(chat, 1), 4, "stars")
+        assert (saved.feedback_type, saved.feedback_score, saved.scale, saved.user_id) == ("positive", 4, "stars", ana.user_id)
         assert before <= saved.created_at == saved.updated_at <= utc_now()
-        assert store.for_user(ana).ratings(chat) == {f"{chat}-1": saved}
+        assert mine(ana).ratings(chat) == {step(chat, 1): saved}
 
-    def test_changing_ones_mind_updates_and_never_counts_double(self, store: Store, ana: Session) -> None:
-        chat, mine = add_chat(store, "a"), store.for_user(ana)
-        first = mine.rate(chat, None, 5, "thumbs")
-        mine.comment(chat, None, "why")
-        second = mine.rate(chat, None, 2, "stars")
+    def test_changing_ones_mind_updates_and_never_counts_double(self, store: Store, ana: Session, mine: Mine) -> None:
+        chat, hers = add_chat(store, "a"), mine(ana)
+        first = hers.rate(chat, None, 5, "thumbs")
+        hers.comment(chat, None, "why")
+        second = hers.rate(chat, None, 2, "stars")
         assert (second.id, second.created_at) == (first.id, first.created_at)
         assert (second.feedback_score, second.feedback_type, second.scale, second.comment) == (2, "negative", "stars", "why")
         assert store.counts().ratings == 1
 
-    def test_people_rate_side_by_side(self, store: Store, ana: Session, ben: Session) -> None:
+    def test_people_rate_side_by_side(self, store: Store, ana: Session, ben: Session, mine: Mine) -> None:
         chat = add_chat(store, "a")
-        store.for_user(ana).rate(chat, f"{chat}-1", 5, "stars")
-        store.for_user(ben).rate(chat, f"{chat}-1", 2, "stars")
-        assert store.mean_scores(chat) == {f"{chat}-1": (3.5, 2)}
-        assert [one.feedback_score for one in store.for_user(ben).ratings(chat).values()] == [2]
+        mine(ana).rate(chat, step(chat, 1), 5, "stars")
+        mine(ben).rate(chat, step(chat, 1), 2, "stars")
+        assert store.mean_scores(chat) == {step(chat, 1): (3.5, 2)}
+        assert [one.feedback_score for one in mine(ben).ratings(chat).values()] == [2]
 
     @pytest.mark.parametrize("score", [0, 6, 2.5, float("nan"), True])
-    def test_only_whole_scores_from_1_to_5(self, store: Store, ana: Session, score: Any) -> None:
+    def test_only_whole_scores_from_1_to_5(self, store: Store, ana: Session, score: Any, mine: Mine) -> None:
         chat = add_chat(store, "a")
         with pytest.raises(InvalidInput):
-            store.for_user(ana).rate(chat, None, score, "stars")
+            mine(ana).rate(chat, None, score, "stars")
         assert store.counts().ratings == 0
 
-    def test_a_step_is_rated_under_its_own_chat_only(self, store: Store, ana: Session) -> None:
+    def test_a_step_is_rated_under_its_own_chat_only(self, store: Store, ana: Session, mine: Mine) -> None:
         first, second = add_chat(store, "a"), add_chat(store, "b")
         with pytest.raises(NotFound, match="has no step"):
-            store.for_user(ana).rate(first, f"{second}-1", 5, "stars")
+            mine(ana).rate(first, step(second, 1), 5, "stars")
         with pytest.raises(NotFound, match="does not exist"):
-            store.for_user(ana).rate("nowhere", None, 5, "stars")
+            mine(ana).rate("nowhere", None, 5, "stars")
         assert store.counts().ratings == 0
 
-    def test_comments_hang_on_ratings(self, store: Store, ana: Session) -> None:
-        chat, mine = add_chat(store, "a"), store.for_user(ana)
+    def test_comments_hang_on_ratings(self, store: Store, ana: Session, mine: Mine) -> None:
+        chat, hers = add_chat(store, "a"), mine(ana)
         with pytest.raises(NotFound, match="Rate first"):
-            mine.comment(chat, None, "x")
-        mine.rate(chat, None, 3, "stars")
-        assert mine.comment(chat, None, "  so ' \"; --  ").comment == "so ' \"; --"
-        assert mine.comment(chat, None, " ").comment is None
+            hers.comment(chat, None, "x")
+        hers.rate(chat, None, 3, "stars")
+        assert hers.comment(chat, None, "  so ' \"; --  ").comment == "so ' \"; --"
+        assert hers.comment(chat, None, " ").comment is None
         with pytest.raises(InvalidInput, match="8,001"):
-            mine.comment(chat, None, "x" * 8001)
+            hers.comment(chat, None, "x" * 8001)
 
-    def test_taking_a_rating_back(self, store: Store, ana: Session) -> None:
-        chat, mine = add_chat(store, "a"), store.for_user(ana)
-        mine.rate(chat, None, 3, "stars")
-        assert mine.withdraw(chat, None)
-        assert not mine.withdraw(chat, None)
-        assert mine.ratings(chat) == {}
+    def test_taking_a_rating_back(self, store: Store, ana: Session, mine: Mine) -> None:
+        chat, hers = add_chat(store, "a"), mine(ana)
+        hers.rate(chat, None, 3, "stars")
+        assert hers.withdraw(chat, None)
+        assert not hers.withdraw(chat, None)
+        assert hers.ratings(chat) == {}
 
-    def test_progress_and_what_comes_next(self, store: Store, ana: Session, ben: Session) -> None:
+    def test_progress_and_what_comes_next(self, store: Store, ana: Session, ben: Session, mine: Mine) -> None:
         times = [f"2026-01-0{day}T00:00:00.000000Z" for day in (1, 2, 3)]
         chats = [add_chat(store, name, created_at=time) for name, time in zip("abc", times, strict=True)]
-        mine = store.for_user(ana)
-        assert mine.next_chat() == chats[0]
-        for place in (f"{chats[0]}-1", f"{chats[0]}-2", None):
-            assert mine.progress().chats_done == 0
-            mine.rate(chats[0], place, 4, "stars")
-        assert (mine.progress().chats_done, mine.progress().chats_total, mine.progress().ratings) == (1, 3, 3)
-        assert mine.next_chat() == chats[1]
-        assert mine.next_chat(store.chat(chats[1])) == chats[2]
-        assert mine.next_chat(store.chat(chats[2])) is None
+        hers = mine(ana)
+        assert hers.next_chat() == chats[0]
+        for place in (step(chats[0], 1), step(chats[0], 2), None):
+            assert hers.progress().chats_done == 0
+            hers.rate(chats[0], place, 4, "stars")
+        assert (hers.progress().chats_done, hers.progress().chats_total, hers.progress().ratings) == (1, 3, 3)
+        assert hers.next_chat() == chats[1]
+        assert hers.next_chat(store.chat(chats[1])) == chats[2]
+        assert hers.next_chat(store.chat(chats[2])) is None
         assert store.previous_chat(store.chat(chats[1])) == chats[0]
         assert store.previous_chat(store.chat(chats[0])) is None
-        assert store.for_user(ben).progress().chats_done == 0
+        assert mine(ben).progress().chats_done == 0
 
     def test_a_chat_comes_with_its_steps_in_order(self, store: Store) -> None:
         chat = store.chat(add_chat(store, "a", steps=12))
-        assert [step.step_order for step in chat.steps] == list(range(1, 13))
+        assert [one.step_order for one in chat.steps] == list(range(1, 13))
         with pytest.raises(NotFound):
             store.chat("nowhere")
 
@@ -124,69 +150,104 @@ class StoreContract:
 
     def test_a_bulk_write_is_whole_or_nothing(self, store: Store) -> None:
         with pytest.raises(RuntimeError), store.bulk() as (writer, _):
-            writer.add_chats([("c", "q", "r", "s", None, None, NOW)])
+            writer.add_chats([CHAT])
             raise RuntimeError
         assert store.counts().chats == 0
 
-    def test_a_bulk_write_again_adds_nothing_and_keeps_changed_minds(self, store: Store, ana: Session) -> None:
-        feedback = [("f", "c", None, "u-ana", "positive", 5, "stars", None, NOW, NOW)]
+    def test_a_bulk_write_again_adds_nothing_and_keeps_changed_minds(self, store: Store, ana: Session, mine: Mine) -> None:
+        feedback = [(uid("f"), C, None, ana.user_id, "positive", 5, "stars", None, NOW, NOW)]
 
         def add() -> tuple[int, int, int, int]:
             with store.bulk() as (writer, counts):
-                writer.add_profiles([("u-ana", "Ana")], "imported")
-                writer.add_chats([("c", "q", "r", "s", None, None, NOW)])
-                writer.add_steps([("c-1", "c", "one", 1, NOW)])
+                writer.add_profiles([(ana.user_id, "Ana")], "imported")
+                writer.add_chats([CHAT])
+                writer.add_steps([(step(C, 1), C, "one", 1, NOW)])
                 writer.add_feedback(feedback)
             return counts.chats, counts.ratings, counts.known_chats, counts.known_ratings
 
         assert add() == (1, 1, 0, 0)
-        store.for_user(ana).rate("c", None, 1, "stars")
+        mine(ana).rate(C, None, 1, "stars")
         assert add() == (0, 0, 1, 1)
-        assert store.for_user(ana).ratings("c")[None].feedback_score == 1
+        assert mine(ana).ratings(C)[None].feedback_score == 1
+
+    def test_a_bulk_write_of_many_rows(self, store: Store) -> None:
+        """More than fit into one request, and more than one page shows."""
+        count = 5_500
+        with store.bulk() as (writer, counts):
+            writer.add_profiles([(uid("rater"), "Rui")], "imported")
+            for begin in range(0, count, 500):
+                ids = range(begin, begin + 500)
+                writer.add_chats([(uid("many", k), f"query {k}", "answer", "test", None, str(k), NOW) for k in ids])
+                writer.add_steps([(step(uid("many", k), 1), uid("many", k), f"step {k}", 1, NOW) for k in ids])
+                writer.add_feedback([
+                    (uid("f", k), uid("many", k), None, uid("rater"), "positive", 5, "stars", "dé\u2028", NOW, NOW) for k in ids
+                ])  # fmt: skip
+        assert (counts.chats, counts.steps, counts.ratings) == (count, count, count)
+        with store.export() as export:
+            chats = [row[0] for batch in export.rows("chats") for row in batch]
+            feedback = [row for batch in export.rows("chat_feedback") for row in batch]
+            steps = [row[1] for batch in export.rows("reasoning_steps") for row in batch]
+        assert chats == steps == [row[1] for row in feedback] == sorted(uid("many", k) for k in range(count))
+        assert {row[7:] for row in feedback} == {("dé\u2028", NOW, NOW)}
 
     @pytest.mark.parametrize(
-        "row",
+        "change",
         [
-            ("f", "c", None, "u-ana", "negative", 5, "stars", None, NOW, NOW),
-            ("f", "c", None, "u-ana", "positive", 6, "stars", None, NOW, NOW),
-            ("f", "c", "other-1", "u-ana", "positive", 5, "stars", None, NOW, NOW),
-            ("f", "c", None, "nobody", "positive", 5, "stars", None, NOW, NOW),
-            ("f", "c", None, "u-ana", "positive", 5, "stars", None, "2026-01-01 00:00", NOW),
+            {"feedback_type": "negative"},
+            {"feedback_score": 6},
+            {"step_id": uid("other-1")},
+            {"user_id": uid("nobody")},
+            {"created_at": "2026-01-01 00:00"},
         ],
         ids=["type contradicts score", "6 stars", "a step of another chat", "an unknown person", "no time zone"],
     )
-    def test_the_schema_itself_refuses(self, store: Store, ana: Session, row: tuple[Any, ...]) -> None:
+    def test_the_schema_itself_refuses(self, store: Store, ana: Session, change: dict[str, Any]) -> None:
         add_chat(store, "x")
+        good = (uid("f"), C, None, ana.user_id, "positive", 5, "stars", None, NOW, NOW)
+        row = tuple((dict(zip(EXPORT_COLUMNS["chat_feedback"], good, strict=True)) | change).values())
         with pytest.raises(Exception, match=r"(?i)constraint"), store.bulk() as (writer, _):
-            writer.add_chats([("c", "q", "r", "s", None, None, NOW), ("other", "q", "r", "s", None, None, NOW)])
-            writer.add_steps([("other-1", "other", "one", 1, NOW)])
+            writer.add_chats([CHAT, (uid("other"), "q", "r", "s", None, None, NOW)])
+            writer.add_steps([(uid("other-1"), uid("other"), "one", 1, NOW)])
             writer.add_feedback([row])
         assert store.counts().chats == 1
 
-    def test_export_shows_one_moment(self, store: Store, ana: Session) -> None:
+    def test_all_that_rating_needs_comes_at_once(self, store: Store, ana: Session, ben: Session, mine: Mine) -> None:
         chat = add_chat(store, "a")
-        store.for_user(ana).rate(chat, None, 4, "stars")
+        saved = mine(ana).rate(chat, step(chat, 2), 2, "thumbs")
+        mine(ben).rate(chat, None, 5, "stars")
+        view = mine(ana).view(chat)
+        assert view.chat == store.chat(chat)
+        assert view.ratings == {step(chat, 2): saved}
+        assert (view.places, view.progress) == (3, mine(ana).progress())
+        with pytest.raises(NotFound, match="no chat 'nowhere'"):
+            mine(ana).view("nowhere")
+        with pytest.raises(NotFound, match="no chat"):
+            mine(ana).view(uid("nowhere"))
+
+    def test_export_shows_one_moment(self, store: Store, ana: Session, mine: Mine) -> None:
+        chat = add_chat(store, "a")
+        mine(ana).rate(chat, None, 4, "stars")
         with store.export() as export:
             assert sum(map(len, export.rows("chats"))) == 1
             added = threading.Thread(target=lambda: add_chat(store, "late"))
             added.start()
             added.join()
-            store.for_user(ana).rate(chat, f"{chat}-1", 4, "stars")
+            mine(ana).rate(chat, step(chat, 1), 4, "stars")
             assert [len(row) for batch in export.rows("chat_feedback") for row in batch] == [len(EXPORT_COLUMNS["chat_feedback"])]
             assert sum(map(len, export.rows("reasoning_steps"))) == 2
         with store.export() as export:
             assert sum(map(len, export.rows("chat_feedback"))) == 2
             assert list(export.rows("chat_feedback", since="2999-01-01T00:00:00.000000Z")) == []
 
-    def test_many_threads_at_once_lose_nothing(self, store: Store) -> None:
+    def test_many_threads_at_once_lose_nothing(self, store: Store, person: Any, mine: Mine) -> None:
         chat = add_chat(store, "a", steps=20)
-        people = [Session(store.add_profile(f"u{k}", f"P{k}", "local").user_id, f"P{k}") for k in range(8)]
+        people = [person(f"P{k}") for k in range(8)]
         failures: list[BaseException] = []
 
         def work(session: Session) -> None:
             try:
                 for k in range(1, 21):
-                    store.for_user(session).rate(chat, f"{chat}-{k}", 1 + k % 5, "stars")
+                    mine(session).rate(chat, step(chat, k), 1 + k % 5, "stars")
             except BaseException as error:
                 failures.append(error)
 
@@ -199,11 +260,12 @@ class StoreContract:
         assert store.counts().ratings == 160
 
     def test_profiles(self, store: Store) -> None:
-        first = store.add_profile("u1", " Ana ", "local")
+        before = len(store.profiles())
+        first = store.add_profile(uid("u1"), " Ana ", "imported")
         assert first.display_name == "Ana"
-        assert store.add_profile("u1", "Other", "demo") == first
-        store.add_profile("u2", "Bot", "demo")
-        assert [one.user_id for one in store.profiles("local")] == ["u1"]
-        assert len(store.profiles()) == 2
+        assert store.add_profile(uid("u1"), "Other", "demo") == first
+        store.add_profile(uid("u2"), "Bot", "demo")
+        assert [one.user_id for one in store.profiles("imported")] == [uid("u1")]
+        assert len(store.profiles()) == before + 2
         with pytest.raises(InvalidInput, match="needs a name"):
-            store.add_profile("u3", "  ", "local")
+            store.add_profile(uid("u3"), "  ", "imported")

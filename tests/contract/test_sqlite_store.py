@@ -1,9 +1,10 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from rlhf_core.store.base import Store
+from rlhf_core.ground.records import Session, content_id
+from rlhf_core.store.base import Store, UserStore
 from rlhf_core.store.sqlite import Database, SqliteStore
 from tests.contract.store_contract import StoreContract
 
@@ -14,3 +15,11 @@ class TestSqliteStore(StoreContract):
         database = Database(tmp_path / "store.sqlite3")
         yield SqliteStore(database)
         database.close()
+
+    @pytest.fixture
+    def person(self, store: Store) -> Callable[[str], Session]:
+        return lambda name: Session(store.add_profile(content_id("person", name), name, "local").user_id, name)
+
+    @pytest.fixture
+    def mine(self, store: Store) -> Callable[[Session], UserStore]:
+        return store.for_user

@@ -22,11 +22,13 @@ import sys
 from pathlib import Path
 from rlhf_core.ground.records import Session
 from rlhf_core.store.sqlite import Database, SqliteStore
+from tests.contract.store_contract import step, uid
 store = SqliteStore(Database(Path(sys.argv[1])))
+chat = uid("chat", "a")
 user = store.add_profile(sys.argv[2], sys.argv[2], "local").user_id
 mine = store.for_user(Session(user, user))
 for k in range(1, 51):
-    mine.rate("chat-a", f"chat-a-{k}", 1 + k % 5, "stars")
+    mine.rate(chat, step(chat, k), 1 + k % 5, "stars")
     print(k, flush=True)
 """
 

@@ -1,0 +1,38 @@
+"""Who may do what in a team. The pages ask here; the database holds the same rules by itself (sql/supabase)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Role = Literal["annotator", "analyst", "engineer", "admin"]
+Action = Literal["label", "explore", "compare", "import", "train", "manage"]
+
+ROLES: dict[Role, str] = {
+    "annotator": "rates steps; sees every chat, and their own ratings only",
+    "analyst": "rates, takes snapshots and explores them, compares checkpoints",
+    "engineer": "as an analyst, and imports chats and trains models",
+    "admin": "as an engineer, and gives roles",
+}
+ALLOWED: dict[Action, frozenset[Role]] = {
+    "label": frozenset({"annotator", "analyst", "engineer", "admin"}),
+    "explore": frozenset({"analyst", "engineer", "admin"}),
+    "compare": frozenset({"analyst", "engineer", "admin"}),
+    "import": frozenset({"engineer", "admin"}),
+    "train": frozenset({"engineer", "admin"}),
+    "manage": frozenset({"admin"}),
+}
+DEEDS: dict[Action, str] = {
+    "label": "rating", "explore": "snapshots", "compare": "comparing checkpoints", "import": "importing", "train": "training",
+    "manage": "giving roles",
+}  # fmt: skip
+
+
+def may(role: Role | None, action: Action) -> bool:
+    return role is not None and role in ALLOWED[action]
+
+
+def refusal(role: Role | None, action: Action) -> str:
+    """What to tell somebody who may not."""
+    needed = " or ".join([*sorted(ALLOWED[action] - {"admin"}), "admin"]) if action != "manage" else "admin"
+    mine = f"Your role is {role}" if role else "You have no role yet"
+    return f"{mine}; {DEEDS[action]} needs the role {needed}. Ask an administrator of your team."

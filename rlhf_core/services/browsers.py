@@ -1,0 +1,96 @@
+"""Which browser is whose, so that a refreshed page knows the person who sits there."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Generic, Protocol, TypeVar
+
+from rlhf_core.ground.errors import NotFound
+
+IDLE_S = 12 * 3600.0
+TICKET_S = 60.0
+
+
+class Guest(Protocol):
+    @property
+    def alive(self) -> bool: ...
+
+
+G = TypeVar("G", bound=Guest)
+
+
+@dataclass(slots=True)
+class _Seen(Generic[G]):
+    guest: G
+    at: float = field(default_factory=time.monotonic)
+
+
+class Browsers(Generic[G]):
+    """Random tokens, kept in a cookie that scripts cannot read, and who they stand for.
+
+    A cookie is set by an HTTP answer, which a page cannot give. The page hands its script a ticket instead, good once and for a
+    minute, and the script brings it to the route that sets the cookie. All of it is in this process' memory: when the server
+    restarts, people sign in again. Thread-safe.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seen: dict[str, _Seen[G]] = {}
+        self._tickets: dict[str, tuple[float, str | None]] = {}
+
+    def remember(self, guest: G) -> str:
+        """A ticket for the cookie that will bring this person back."""
+        token = secrets.token_urlsafe(32)
+        with self._lock:
+            self._sweep()
+            self._seen[token] = _Seen(guest)
+        return self.ticket(token)
+
+    def forget(self, guest: G) -> str:
+        """Drop this person's tokens; returns a ticket that takes the cookie away."""
+        with self._lock:
+            self._seen = {token: seen for token, seen in self._seen.items() if seen.guest is not guest}
+        return self.ticket(None)
+
+    def ticket(self, value: str | None) -> str:
+        """A ticket for a cookie with this value; None takes the cookie away."""
+        ticket = secrets.token_urlsafe(32)
+        with self._lock:
+            self._sweep()
+            self._tickets[ticket] = (time.monotonic(), value)
+        return ticket
+
+    def pending(self, ticket: str) -> bool:
+        """Whether it waits to be brought still."""
+        with self._lock:
+            self._sweep()
+            return ticket in self._tickets
+
+    def redeem(self, ticket: str) -> str | None:
+        """What the cookie is to hold.
+
+        Raises:
+            NotFound: no such ticket, used already, or too old.
+        """
+        with self._lock:
+            self._sweep()
+            if ticket not in self._tickets:
+                raise NotFound("This ticket is used or too old.")
+            return self._tickets.pop(ticket)[1]
+
+    def whose(self, token: str) -> G | None:
+        with self._lock:
+            self._sweep()
+            seen = self._seen.get(token)
+            if seen is None or not seen.guest.alive:
+                return None
+            seen.at = time.monotonic()
+            return seen.guest
+
+    def _sweep(self) -> None:
+        now = time.monotonic()
+        self._seen = {token: seen for token, seen in self._seen.items() if now - seen.at < IDLE_S and seen.guest.alive}
+        self._tickets = {name: one for name, one in self._tickets.items() if now - one[0] < TICKET_S}

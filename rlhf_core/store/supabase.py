@@ -1,0 +1,326 @@
+"""The team's store: a Supabase project, spoken to through its functions (sql/supabase), under row level security.
+
+One round trip for each call. Long answers come in pages by key; imports are staged in parts and become rows in one
+transaction; an export marks what there is in one statement and pages through that, so both stores keep the same promises.
+What it leaves out: the line itself, signing in, errors (``supabase_connection``) and runs, which stay on the machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+from rlhf_core.ground.errors import Forbidden, InvalidInput, NotFound, RlhfError, StoreUnavailable
+from rlhf_core.ground.records import (
+    COMMENT_MAX_CHARS,
+    Chat,
+    Feedback,
+    LabelView,
+    Origin,
+    Profile,
+    Progress,
+    Scale,
+    Session,
+    Step,
+    StoreCounts,
+    check_score,
+    is_uuid,
+    new_id,
+)
+from rlhf_core.ground.roles import Role
+from rlhf_core.ground.tables import TableName
+from rlhf_core.store.base import BulkCounts
+from rlhf_core.store.supabase_connection import Connection
+
+STAGE_ROWS = 2_000
+STAGE_BYTES = 1_000_000
+PAGE_ROWS = 5_000
+PAGE_BYTES = 4_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """Somebody with an account in the team's project."""
+
+    user_id: str
+    display_name: str
+    email: str
+    role: Role | None
+    created_at: str
+    ratings: int
+
+
+class SupabaseStore:
+    """:class:`~rlhf_core.store.base.Store` as one person, or the operator, sees it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._call = connection.call
+        self._connection = connection
+
+    def for_user(self, session: Session) -> SupabaseUserStore:
+        """
+        Raises:
+            Forbidden: the session is not the one that this store was opened with.
+        """
+        account = self._connection.account
+        if account is None or account.user_id != session.user_id:
+            raise Forbidden("Ratings are written by the person who is signed in, and by nobody else.")
+        return SupabaseUserStore(self._connection)
+
+    # people ---------------------------------------------------------------------------------------------------------
+
+    def me(self) -> Session:
+        """Who is signed in, with the role that they have now."""
+        found = self._call("me")
+        if found is None:
+            raise Forbidden("This account has no profile in the workbench. Ask an administrator of your team.")
+        return Session(found["user_id"], found["display_name"], found["role"])
+
+    def rename_me(self, display_name: str) -> None:
+        """
+        Raises:
+            InvalidInput: the name is empty or longer than 200 characters.
+        """
+        if not display_name.strip():
+            raise InvalidInput("Type the name that your team knows you by.")
+        self._call("rename_me", name=display_name)
+
+    def team(self) -> list[Member]:
+        """Everybody with an account, those without a role first. Administrators only."""
+        return [Member(**one) for one in self._call("team")]
+
+    def set_role(self, user_id: str, role: Role | None) -> None:
+        """
+        Raises:
+            Forbidden: for administrators only.
+            InvalidInput: it would leave the team without an administrator.
+            NotFound: no such account.
+        """
+        self._call("set_role", user_id=user_id, role=role)
+
+    def add_profile(self, user_id: str, display_name: str, origin: Origin) -> Profile:
+        if not display_name.strip():
+            raise InvalidInput("A person needs a name. Type one and try again.")
+        return Profile(*self._call("add_profile", user_id=user_id, name=display_name, origin=origin))
+
+    def profiles(self, origin: Origin | None = None) -> list[Profile]:
+        return [Profile(*row) for row in self._call("list_profiles", origin=origin)]
+
+    # chats ----------------------------------------------------------------------------------------------------------
+
+    def counts(self) -> StoreCounts:
+        return StoreCounts(*self._call("store_counts"))
+
+    def chat(self, chat_id: str) -> Chat:
+        return _chat(chat_id, self._call("get_chat", chat_id=chat_id) if is_uuid(chat_id) else None)
+
+    def previous_chat(self, before: Chat) -> str | None:
+        found: str | None = self._call("previous_chat", before_created_at=before.created_at, before_id=before.id)
+        return found
+
+    def search_chats(self, text: str = "", limit: int = 50) -> list[Chat]:
+        return [Chat(*row) for row in self._call("search_chats", text=text.strip(), limit=limit)]
+
+    def mean_scores(self, chat_id: str) -> dict[str | None, tuple[float, int]]:
+        if not is_uuid(chat_id):
+            return {}
+        return {step_id: (float(mean), count) for step_id, mean, count in self._call("mean_scores", chat_id=chat_id)}
+
+    @contextmanager
+    def bulk(self) -> Iterator[tuple[SupabaseBulkWriter, BulkCounts]]:
+        counts = BulkCounts()
+        writer = SupabaseBulkWriter(self._connection)
+        try:
+            yield writer, counts
+            writer.finish(counts)
+        except BaseException:
+            writer.drop()
+            raise
+
+    @contextmanager
+    def export(self) -> Iterator[SupabaseExport]:
+        export = SupabaseExport(self._connection)
+        try:
+            yield export
+        finally:
+            export.end()
+
+    def row_hashes(self, table: TableName, ids: Sequence[str]) -> dict[str, str]:
+        """SHA-256 of each of these rows that is here, by id; see :func:`row_hash`. Administrators and the operator only."""
+        found: dict[str, str] = self._call("row_hashes", table=table, ids=json.dumps(list(ids)))
+        return found
+
+
+class SupabaseUserStore:
+    """:class:`~rlhf_core.store.base.UserStore` of the person who is signed in. The server says who that is, and what time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._call = connection.call
+
+    def rate(self, chat_id: str, step_id: str | None, score: int, scale: Scale) -> Feedback:
+        check_score(score)
+        row = None
+        if is_uuid(chat_id) and (step_id is None or is_uuid(step_id)):
+            row = self._call("rate", id=new_id(), chat_id=chat_id, step_id=step_id, score=score, scale=scale)
+        if row is None:
+            what = f"Chat {chat_id!r} does not exist" if step_id is None else f"Chat {chat_id!r} has no step {step_id!r}"
+            if is_uuid(chat_id) and step_id is not None and self._call("get_chat", chat_id=chat_id) is None:
+                what = f"Chat {chat_id!r} does not exist"
+            raise NotFound(f"{what}. Reload the page to see the chat as it is now.")
+        return Feedback(*row)
+
+    def comment(self, chat_id: str, step_id: str | None, text: str) -> Feedback:
+        text = text.strip()
+        if len(text) > COMMENT_MAX_CHARS:
+            raise InvalidInput(f"A comment has at most {COMMENT_MAX_CHARS:,} characters; this one has {len(text):,}.")
+        row = None
+        if is_uuid(chat_id) and (step_id is None or is_uuid(step_id)):
+            row = self._call("comment_on", chat_id=chat_id, step_id=step_id, comment=text or None)
+        if row is None:
+            raise NotFound("There is no rating to comment on yet. Rate first, then comment.")
+        return Feedback(*row)
+
+    def withdraw(self, chat_id: str, step_id: str | None) -> bool:
+        if not is_uuid(chat_id) or not (step_id is None or is_uuid(step_id)):
+            return False
+        return bool(self._call("withdraw", chat_id=chat_id, step_id=step_id))
+
+    def view(self, chat_id: str) -> LabelView:
+        found = self._call("label_view", chat_id=chat_id) if is_uuid(chat_id) else None
+        chat = _chat(chat_id, found)
+        assert found is not None
+        return LabelView(chat, _by_step(found["ratings"]), Progress(*found["progress"]))
+
+    def ratings(self, chat_id: str) -> dict[str | None, Feedback]:
+        return _by_step(self._call("my_ratings", chat_id=chat_id)) if is_uuid(chat_id) else {}
+
+    def progress(self) -> Progress:
+        return Progress(*self._call("my_progress"))
+
+    def next_chat(self, after: Chat | None = None) -> str | None:
+        found: str | None = self._call(
+            "next_chat", after_created_at=after.created_at if after else None, after_id=after.id if after else None
+        )
+        return found
+
+
+def _chat(chat_id: str, found: dict[str, Any] | None) -> Chat:
+    if found is None:
+        raise NotFound(f"There is no chat {chat_id!r} in this store. It may have been deleted.")
+    return replace(Chat(*found["chat"]), steps=tuple(Step(*step) for step in found["steps"]))
+
+
+def _by_step(rows: list[list[Any]]) -> dict[str | None, Feedback]:
+    mine = [Feedback(*row) for row in rows]
+    return {feedback.step_id: feedback for feedback in mine}
+
+
+class SupabaseBulkWriter:
+    """:class:`~rlhf_core.store.base.BulkWriter`: rows travel in parts of about a megabyte, and become rows together."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._call = connection.call
+        self._id = new_id()
+        self._parts = 0
+
+    def _stage(self, kind: str, rows: Sequence[Sequence[Any]]) -> None:
+        part: list[str] = []
+        size = 0
+        for row in rows:
+            text = json.dumps(row, ensure_ascii=False)
+            if part and (size + len(text) > STAGE_BYTES or len(part) == STAGE_ROWS):
+                self._send(kind, part)
+                part, size = [], 0
+            part.append(text)
+            size += len(text)
+        if part:
+            self._send(kind, part)
+
+    def _send(self, kind: str, part: list[str]) -> None:
+        self._call("stage_import", **{"import": self._id, "part": self._parts, "kind": kind, "rows": f"[{','.join(part)}]"})
+        self._parts += 1
+
+    def add_profiles(self, rows: Sequence[tuple[str, str]], origin: Origin) -> None:
+        self._stage("profiles", [(user_id, name, origin) for user_id, name in rows])
+
+    def add_chats(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._stage("chats", rows)
+
+    def add_steps(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._stage("reasoning_steps", rows)
+
+    def add_feedback(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._stage("chat_feedback", rows)
+
+    def finish(self, counts: BulkCounts) -> None:
+        if self._parts == 0:
+            return
+        added = self._call("finish_import", **{"import": self._id, "parts": self._parts})
+        for name, value in added.items():
+            setattr(counts, name, value)
+
+    def drop(self) -> None:
+        if self._parts:
+            # otherwise it is swept a day later; the error that brought us here is the one to tell
+            with contextlib.suppress(RlhfError):
+                self._call("drop_import", **{"import": self._id})
+
+
+class SupabaseExport:
+    """:class:`~rlhf_core.ground.tables.Export`: what there was when it began, in pages.
+
+    Chats that are deleted while it runs are missed from the pages; that is noticed by their number, and said.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._call = connection.call
+        self._id = new_id()
+        self._begun: dict[str, Any] = self._call("begin_export", export=self._id)
+
+    def end(self) -> None:
+        with contextlib.suppress(RlhfError):  # otherwise a later export sweeps what this one marked
+            self._call("end_export", export=self._id)
+
+    def rows(self, table: TableName, *, since: str | None = None) -> Iterator[list[tuple[Any, ...]]]:
+        pages = {"chats": self._chats, "reasoning_steps": self._steps, "chat_feedback": self._feedback}[table]
+        seen = 0
+        for page, count in pages(since):
+            seen += count
+            if page:
+                yield [tuple(row) for row in page]
+        if seen != self._begun[table]:
+            raise StoreUnavailable(
+                f"{self._begun[table] - seen} rows of {table} were deleted while they were being read. Try again."
+            )
+
+    def _chats(self, _since: str | None) -> Iterator[tuple[list[list[Any]], int]]:
+        at: tuple[str | None, str | None] = (None, None)
+        while page := self._call(
+            "export_chats", export=self._id, after_created_at=at[0], after_id=at[1], limit=PAGE_ROWS, bytes=PAGE_BYTES
+        ):
+            at = (page[-1][7], page[-1][0])
+            yield page, len(page)
+
+    def _steps(self, _since: str | None) -> Iterator[tuple[list[list[Any]], int]]:
+        at: tuple[str | None, int | None] = (None, None)
+        while page := self._call(
+            "export_steps", export=self._id, after_chat=at[0], after_order=at[1], limit=PAGE_ROWS, bytes=PAGE_BYTES
+        ):
+            at = (page[-1][1], page[-1][3])
+            yield page, len(page)
+
+    def _feedback(self, since: str | None) -> Iterator[tuple[list[list[Any]], int]]:
+        last = 0
+        while True:
+            page = self._call("export_feedback", export=self._id, after=last, limit=PAGE_ROWS, since=since)
+            if page["last"] is None:
+                return
+            count, last = page["last"] - last, page["last"]
+            yield page["rows"], count
+
+    def demo_raters(self) -> frozenset[str]:
+        return frozenset(self._begun["demo_raters"])

@@ -1,0 +1,25 @@
+"""The same contract over HTTP with the real client and a real Postgres: people signed in, bulk writes by the operator."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from rlhf_core.ground.records import Session
+from rlhf_core.store.base import Store, UserStore
+from rlhf_core.store.supabase import SupabaseStore
+from tests.contract.store_contract import StoreContract
+
+
+class TestSupabaseStore(StoreContract):
+    @pytest.fixture
+    def store(self, operator: SupabaseStore) -> Store:
+        return operator
+
+    @pytest.fixture
+    def person(self, sign_in: Any) -> Callable[[str], Session]:
+        return lambda name: sign_in(name)[0]
+
+    @pytest.fixture
+    def mine(self, sign_in: Any) -> Callable[[Session], UserStore]:
+        return lambda session: sign_in(session.display_name)[1].for_user(session)

