@@ -6,9 +6,10 @@
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
+NODE := tests/supabase
 PIP := $(PY) -m pip --disable-pip-version-check
 
-.PHONY: run install dev browser test test-quick check fix bench clean
+.PHONY: run install dev browser team-server test test-quick check fix bench clean
 
 run: install
 	$(PY) -m rlhf_core app
@@ -32,10 +33,16 @@ $(VENV)/.installed-dev: $(VENV)/.installed requirements-dev.txt
 browser: dev
 	@$(PY) tests/install_browser.py
 
-test: dev browser
+team-server: dev $(NODE)/.installed
+
+$(NODE)/.installed: $(NODE)/package-lock.json tests/install_node.py | $(VENV)/.installed-dev
+	@$(PY) tests/install_node.py
+	@touch $@
+
+test: dev browser team-server
 	$(PY) -m pytest
 
-test-quick: dev browser
+test-quick: dev browser team-server
 	$(PY) -m pytest -m "not slow"
 
 check: dev
@@ -48,8 +55,9 @@ fix: dev
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
-bench: dev browser
+bench: dev browser team-server
 	$(PY) benchmarks/loop.py
+	$(PY) benchmarks/supabase.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+	rm -rf $(VENV) $(NODE)/node_modules $(NODE)/.installed .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -17,7 +17,8 @@ from typing import Any, get_args
 from rlhf_core import __version__
 from rlhf_core.ground.configs import RewardConfig
 from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, RlhfError
-from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE
+from rlhf_core.ground.roles import ROLES
+from rlhf_core.ground.settings import PROJECT_ROOT, SECRET_KEY_VARIABLE, WORKSPACE_VARIABLE
 from rlhf_core.intake import formats
 from rlhf_core.services.workbench import Workbench
 
@@ -71,6 +72,15 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("file", type=Path, help=f"one of {', '.join(formats.SUFFIXES)}")
     one.add_argument("--format", choices=get_args(formats.Preset), default="auto")
     command("demo", _demo, "load the demonstration set")
+    one = command("team", _team, "list a team's people, or give one of them a role")
+    one.add_argument("email", nargs="?", help="whose role to set; leave out to list everybody")
+    one.add_argument("role", nargs="?", choices=[*ROLES, "none"])
+    one = command("migrate", _migrate, "carry the embedded store over to a team's store; may be run again at any time")
+    one.add_argument("--to", required=True, choices=["supabase"])
+    one.add_argument(
+        "--person", action="append", default=[], metavar="NAME=EMAIL",
+        help="this local person's ratings become those of the account with this address; may be given again for others",
+    )  # fmt: skip
     one = command("snapshot", _snapshot, "export the store to an immutable snapshot and print its id")
     one.add_argument("--days", type=int, metavar="N", help="only feedback of the last N days (default: all)")
     command("snapshots", _snapshots, "list snapshots")
@@ -106,12 +116,13 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _open(arguments: argparse.Namespace) -> Workbench:
-    return Workbench.open(arguments.workspace)
+    return Workbench.open_for_command(arguments.workspace)
 
 
 def _app(arguments: argparse.Namespace) -> int:
     workbench = _open(arguments)  # says at once if the workspace cannot be opened
     workbench.close()
+    os.environ.pop(SECRET_KEY_VARIABLE, None)  # the app has no use for it, and must not hold it
     os.environ[WORKSPACE_VARIABLE] = str(workbench.workspace.root)
     os.chdir(PROJECT_ROOT)
     os.execv(
@@ -130,6 +141,46 @@ def _demo(arguments: argparse.Namespace) -> None:
     from rlhf_core.services.demo import load_demo
 
     print(load_demo(_open(arguments)))
+
+
+def _team(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import accounts
+
+    workbench = _open(arguments)
+    if arguments.email is None:
+        for one in accounts.members(workbench):
+            print(f"{one.role or 'no role':<9}  {one.ratings:>7} ratings  {one.email}  {one.display_name}")
+        return
+    if arguments.role is None:
+        raise InvalidInput(f"Say which role {arguments.email} gets: {', '.join([*ROLES, 'none'])}.")
+    member = accounts.grant(workbench, arguments.email, None if arguments.role == "none" else arguments.role)
+    print(f"{member.display_name} ({member.email}) has the role {arguments.role} now.")
+
+
+def _migrate(arguments: argparse.Namespace) -> int:
+    from rlhf_core.services.migrating import migrate
+    from rlhf_core.store.supabase import SupabaseStore
+
+    people = {}
+    for text in arguments.person:
+        name, equals, email = text.partition("=")
+        if not equals or not name.strip() or "@" not in email:
+            raise InvalidInput(f"--person {text!r}: give NAME=EMAIL.")
+        people[name.strip()] = email.strip()
+    workbench = _open(arguments)
+    if not isinstance(workbench.store, SupabaseStore):
+        raise InvalidInput(
+            "There is no team's store to migrate to. Set SUPABASE_URL, SUPABASE_KEY and SUPABASE_SECRET_KEY in the environment."
+        )
+    report = migrate(
+        workbench, workbench.store, people, lambda done, total: print(f"{done:,} of {total:,} chats", file=sys.stderr)
+    )
+    print(report)
+    if not report.complete:
+        print("error: not every row arrived. Run it again; what is there is not sent twice.", file=sys.stderr)
+        return 1
+    print("Verified: every row is there.")
+    return 0
 
 
 def _snapshot(arguments: argparse.Namespace) -> None:

@@ -69,7 +69,10 @@ def sign_up(workbench: Workbench, email: str, password: str, display_name: str) 
     connection = Connection(workbench.server)
     if connection.sign_up(email, password, display_name) is None:
         return None
-    return SignedIn(workbench, connection, SupabaseStore(connection).me())
+    store = SupabaseStore(connection)
+    if store.me().display_name != display_name.strip():  # not every server hands the name on to the new profile
+        store.rename_me(display_name)
+    return SignedIn(workbench, connection, store.me())
 
 
 def send_recovery(workbench: Workbench, email: str) -> None:

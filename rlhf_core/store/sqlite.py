@@ -6,6 +6,7 @@ durable commit (``synchronous=FULL``). What it leaves out: runs (``sqlite_runs``
 
 from __future__ import annotations
 
+import json
 import queue
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -269,6 +270,10 @@ class SqliteExport:
         cursor = self._connection.execute(self._sql[f"export_{table}"], values)
         while batch := cursor.fetchmany(EXPORT_BATCH_ROWS):
             yield batch
+
+    def rows_of(self, table: TableName, chat_ids: Sequence[str]) -> list[tuple[Any, ...]]:
+        """Steps or feedback of these chats."""
+        return self._connection.execute(self._sql[f"{table}_of_chats"], {"chat_ids": json.dumps(list(chat_ids))}).fetchall()
 
     def demo_raters(self) -> frozenset[str]:
         rows = self._connection.execute(self._sql["export_profiles"]).fetchall()

@@ -154,6 +154,18 @@ class SupabaseStore:
         found: dict[str, str] = self._call("row_hashes", table=table, ids=json.dumps(list(ids)))
         return found
 
+    def adopt_ratings(self, from_id: str, to_id: str) -> int:
+        """Make the ratings of somebody who was carried over without an account those of an account; returns how many moved.
+
+        Raises:
+            NotFound: there is no such person, or no such account.
+        """
+        return int(self._call("adopt_ratings", **{"from": from_id, "to": to_id}))
+
+    def judged_otherwise(self, judgements: Sequence[tuple[str, str, str, str | None]]) -> set[str]:
+        """Of these (id, user_id, chat_id, step_id), the ids whose person has judged that thing here under another id."""
+        return set(self._call("judged_otherwise", judgements=json.dumps(judgements))) if judgements else set()
+
 
 class SupabaseUserStore:
     """:class:`~rlhf_core.store.base.UserStore` of the person who is signed in. The server says who that is, and what time."""

@@ -39,6 +39,7 @@ ANSWER_TIMEOUT_S = 10.0
 SLOW_ANSWER_TIMEOUT_S = 600.0
 SLOW = frozenset({
     "stage_import", "finish_import", "begin_export", "export_chats", "export_steps", "export_feedback", "row_hashes",
+    "judged_otherwise",
 })  # fmt: skip
 REFRESH_BEFORE_S = 60.0  # a token is renewed this long before it ends, or halfway if it lives for less than two minutes
 SCHEMA_VERSION = 1
@@ -56,7 +57,7 @@ class Server:
             http2=False,
             timeout=httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S),
             limits=httpx.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=30),
-            event_hooks={"request": [_allow_slow_ones]},
+            event_hooks={"request": [_allow_slow_ones], "response": [_expect_json]},
         )
 
     def close(self) -> None:
@@ -72,6 +73,13 @@ class Server:
 def _allow_slow_ones(request: httpx.Request) -> None:
     if request.url.path.rpartition("/")[2] in SLOW:
         request.extensions["timeout"] |= {"read": SLOW_ANSWER_TIMEOUT_S, "write": SLOW_ANSWER_TIMEOUT_S}
+
+
+def _expect_json(response: httpx.Response) -> None:
+    """The client library hands on as data whatever comes with a good status: a network's sign-in page, too."""
+    kind = response.headers.get("content-type", "")
+    if response.status_code == 200 and "json" not in kind:
+        raise ValueError(f"200 {kind or 'of no kind'}")
 
 
 @dataclass(frozen=True, slots=True)

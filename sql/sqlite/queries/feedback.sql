@@ -97,3 +97,12 @@ SELECT id, chat_id, step_id, user_id, feedback_type, feedback_score, scale, comm
 FROM chat_feedback
 WHERE ifnull(updated_at >= $since, TRUE)
 ORDER BY chat_id, step_id, user_id;
+
+-- name: reasoning_steps_of_chats
+SELECT id, chat_id, step_content, step_order, created_at FROM reasoning_steps
+WHERE chat_id IN (SELECT value FROM json_each($chat_ids)) ORDER BY chat_id, step_order;
+
+-- name: chat_feedback_of_chats
+SELECT id, chat_id, step_id, user_id, feedback_type, feedback_score, scale, comment, created_at, updated_at
+FROM chat_feedback
+WHERE chat_id IN (SELECT value FROM json_each($chat_ids)) ORDER BY chat_id, step_id, user_id;

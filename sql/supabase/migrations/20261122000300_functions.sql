@@ -408,5 +408,37 @@ language sql immutable set search_path = '' as $$
   from jsonb_array_elements_text(p_line) with ordinality as t (field, n)
 $$;
 
+-- of [id, user_id, chat_id, step_id]s, the ids whose person has judged that thing here under another id
+create function public.judged_otherwise(p_judgements text) returns jsonb
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  perform private.require_role('admin');
+  return (select coalesce(jsonb_agg(j ->> 0), '[]') from jsonb_array_elements(p_judgements::jsonb) as j
+          where exists (select 1 from public.chat_feedback f
+                        where f.user_id = (j ->> 1)::uuid and f.chat_id = (j ->> 2)::uuid
+                          and f.step_id is not distinct from (j ->> 3)::uuid and f.id <> (j ->> 0)::uuid));
+end $$;
+
+-- Somebody who was carried over without an account has one now: their ratings become the account's, but where it has rated
+-- the same thing itself. Returns how many moved.
+create function public.adopt_ratings(p_from uuid, p_to uuid) returns bigint
+language plpgsql volatile security definer set search_path = '' as $$
+declare moved bigint;
+begin
+  perform private.require_role('admin');
+  if not exists (select 1 from public.profiles where user_id = p_from and origin = 'local')
+     or not exists (select 1 from public.profiles where user_id = p_to and origin = 'account') then
+    raise exception 'there is no account to adopt these ratings, or they are an account''s own' using errcode = 'P0002';
+  end if;
+  update public.chat_feedback f set user_id = p_to
+  where f.user_id = p_from and not exists (
+    select 1 from public.chat_feedback own
+    where own.user_id = p_to and own.chat_id = f.chat_id and own.step_id is not distinct from f.step_id);
+  get diagnostics moved = row_count;
+  delete from public.profiles p
+  where p.user_id = p_from and not exists (select 1 from public.chat_feedback f where f.user_id = p_from);
+  return moved;
+end $$;
+
 create function public.schema_version() returns integer
 language sql immutable set search_path = '' as $$ select 1 $$;

@@ -26,7 +26,8 @@ revoke all on function
   public.stage_import(uuid, integer, text, text), public.drop_import(uuid), public.finish_import(uuid, integer),
   public.begin_export(uuid), public.end_export(uuid),
   public.export_chats(uuid, timestamptz, uuid, integer, bigint), public.export_steps(uuid, uuid, integer, integer, bigint),
-  public.export_feedback(uuid, bigint, integer, timestamptz), public.row_hashes(text, text), public.schema_version()
+  public.export_feedback(uuid, bigint, integer, timestamptz), public.row_hashes(text, text),
+  public.judged_otherwise(text), public.adopt_ratings(uuid, uuid), public.schema_version()
   from public, anon, authenticated, service_role;
 grant execute on function
   public.me(), public.rename_me(text), public.list_profiles(text), public.add_profile(uuid, text, text), public.team(),
@@ -37,5 +38,6 @@ grant execute on function
   public.stage_import(uuid, integer, text, text), public.drop_import(uuid), public.finish_import(uuid, integer),
   public.begin_export(uuid), public.end_export(uuid),
   public.export_chats(uuid, timestamptz, uuid, integer, bigint), public.export_steps(uuid, uuid, integer, integer, bigint),
-  public.export_feedback(uuid, bigint, integer, timestamptz), public.row_hashes(text, text), public.schema_version()
+  public.export_feedback(uuid, bigint, integer, timestamptz), public.row_hashes(text, text),
+  public.judged_otherwise(text), public.adopt_ratings(uuid, uuid), public.schema_version()
   to authenticated, service_role;

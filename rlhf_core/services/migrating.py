@@ -1,0 +1,208 @@
+"""Carry an embedded workspace's chats and ratings over to a team's store: restartable, verified row by row.
+
+A chat travels with its steps and ratings in one transaction, so a kill leaves whole chats only; what is there already is
+not sent again. Every row is then compared by hash. Nothing is ever changed or deleted on either side. Snapshots, runs and
+checkpoints stay in the workspace, which the team's server goes on using.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rlhf_core.analytics.snapshot import pseudonym_key
+from rlhf_core.ground.errors import InvalidInput, NotFound
+from rlhf_core.ground.records import Profile, content_id, is_uuid
+from rlhf_core.ground.tables import EXPORT_COLUMNS, TableName
+from rlhf_core.services.workbench import Workbench
+from rlhf_core.store.sqlite import SqliteExport
+from rlhf_core.store.supabase import SupabaseStore
+
+CHATS_AT_ONCE = 500
+_IDS = {"id", "chat_id", "step_id", "user_id", "owner_id"}
+_SENT: dict[TableName, tuple[str, ...]] = {
+    "chats": ("id", "query", "response", "source", "model", "external_id", "created_at"),
+    "reasoning_steps": EXPORT_COLUMNS["reasoning_steps"],
+    "chat_feedback": EXPORT_COLUMNS["chat_feedback"],
+}
+
+
+@dataclass(slots=True)
+class Carried:
+    """Rows of one table: ``rows`` there are, of which so many were ``added`` now; ``same`` on both sides by hash after it.
+
+    ``kept``: judgements where the team's store has its own of that thing by that person, or a newer one; it stays.
+    ``wrong``: not there, or not the same.
+    """
+
+    rows: int = 0
+    added: int = 0
+    same: int = 0
+    kept: int = 0
+    wrong: int = 0
+
+
+@dataclass(slots=True)
+class MigrationReport:
+    people: int = 0
+    tables: dict[TableName, Carried] = field(default_factory=lambda: {table: Carried() for table in EXPORT_COLUMNS})
+
+    @property
+    def complete(self) -> bool:
+        """Every row is there; where it is not the same, because a person's own word there stays."""
+        return all(one.rows == one.same + one.kept for one in self.tables.values())
+
+    def __str__(self) -> str:
+        lines = [f"people           {self.people:>9,}"]
+        for table, one in self.tables.items():
+            lines.append(
+                f"{table:<16} {one.rows:>9,} rows: {one.added:,} added now, {one.same:,} the same by hash"
+                + (f", {one.kept:,} where the team's store keeps its own" if one.kept else "")
+                + (f", {one.wrong:,} MISSING OR DIFFERENT" if one.wrong else "")
+            )
+        return "\n".join(lines)
+
+
+def migrate(
+    workbench: Workbench,
+    target: SupabaseStore,
+    people: Mapping[str, str] | None = None,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> MigrationReport:
+    """Carry everything over.
+
+    Args:
+        workbench: Its embedded store is the source, whatever store it is set to use.
+        target: The team's store as its operator.
+        people: E-mail address of the account that goes on as a local person, by that person's name. Others are carried over
+            as people who cannot sign in.
+        on_progress: Called with (chats done, chats in all).
+
+    Raises:
+        InvalidInput, NotFound: somebody in ``people`` is not known here or there.
+        StoreUnavailable: the server went away; run it again and it goes on.
+    """
+    report = MigrationReport()
+    with workbench.embedded.export() as export:
+        profiles = workbench.embedded.profiles()
+        rename = _Renaming(
+            pseudonym_key(workbench.workspace.keys).hex(), _accounts(profiles, target, people or {})
+        )  # fmt: skip
+        _adopt(target, rename)
+        report.people = _carry_people(profiles, target, rename)
+        total = workbench.embedded.counts().chats
+        done = 0
+        for batch in export.rows("chats"):
+            for begin in range(0, len(batch), CHATS_AT_ONCE):
+                chats = batch[begin : begin + CHATS_AT_ONCE]
+                _carry_chats(export, chats, target, rename, report)
+                done += len(chats)
+                if on_progress:
+                    on_progress(done, total)
+    return report
+
+
+class _Renaming:
+    """Identifiers for a store that knows UUIDs only. The same each time, and of this workspace alone."""
+
+    def __init__(self, salt: str, accounts: Mapping[str, str]) -> None:
+        self._salt, self.accounts = salt, accounts
+
+    def __call__(self, old: str) -> str:
+        return self.accounts.get(old) or self.without_account(old)
+
+    def without_account(self, old: str) -> str:
+        return old if is_uuid(old) else content_id("carried over", self._salt, old)
+
+    def row(self, table: TableName, row: Sequence[Any]) -> dict[str, Any]:
+        named = dict(zip(EXPORT_COLUMNS[table], row, strict=True))
+        return {name: self(value) if name in _IDS and value is not None else value for name, value in named.items()}
+
+
+def _accounts(profiles: list[Profile], target: SupabaseStore, people: Mapping[str, str]) -> dict[str, str]:
+    """Account by local user id, for those who have one."""
+    if not people:
+        return {}
+    local = {one.display_name.casefold(): one.user_id for one in profiles if one.origin == "local"}
+    members = {one.email.casefold(): one.user_id for one in target.team()}
+    found = {}
+    for name, email in people.items():
+        if name.casefold() not in local:
+            names = ", ".join(one.display_name for one in profiles if one.origin == "local")
+            raise InvalidInput(f"There is no {name!r} among the local people. They are: {names or 'nobody'}.")
+        if email.casefold() not in members:
+            raise NotFound(f"Nobody has signed up as {email}. Have them create an account first, or leave {name} out.")
+        found[local[name.casefold()]] = members[email.casefold()]
+    return found
+
+
+def _adopt(target: SupabaseStore, rename: _Renaming) -> None:
+    """Whoever was carried over without an account before, and has one now."""
+    there = {one.user_id for one in target.profiles("local")} if rename.accounts else set()
+    for old, account in rename.accounts.items():
+        if rename.without_account(old) in there:
+            target.adopt_ratings(rename.without_account(old), account)
+
+
+def _carry_people(profiles: list[Profile], target: SupabaseStore, rename: _Renaming) -> int:
+    known = {one.user_id for one in target.profiles()}
+    with target.bulk() as (writer, _):
+        for one in profiles:
+            if rename(one.user_id) not in known:
+                writer.add_profiles([(rename(one.user_id), one.display_name)], one.origin)
+    known = {one.user_id for one in target.profiles()}
+    absent = [one.display_name for one in profiles if rename(one.user_id) not in known]
+    if absent:
+        raise NotFound(f"These people did not arrive: {', '.join(absent)}. Run the migration again.")
+    return len(profiles)
+
+
+def _carry_chats(
+    export: SqliteExport, chats: list[tuple[Any, ...]], target: SupabaseStore, rename: _Renaming, report: MigrationReport
+) -> None:
+    ids = [row[0] for row in chats]
+    found: dict[TableName, list[tuple[Any, ...]]] = {
+        "chats": chats,
+        "reasoning_steps": export.rows_of("reasoning_steps", ids),
+        "chat_feedback": export.rows_of("chat_feedback", ids),
+    }
+    rows = {table: [rename.row(table, row) for row in some] for table, some in found.items()}
+    before = {table: target.row_hashes(table, [row["id"] for row in some]) for table, some in rows.items()}
+    new = {
+        table: [tuple(row[name] for name in _SENT[table]) for row in some if row["id"] not in before[table]]
+        for table, some in rows.items()
+    }
+    after = before
+    if any(new.values()):
+        with target.bulk() as (writer, _):
+            writer.add_chats(new["chats"])
+            writer.add_steps(new["reasoning_steps"])
+            writer.add_feedback(new["chat_feedback"])
+        after = {table: target.row_hashes(table, [row["id"] for row in some]) for table, some in rows.items()}
+    for table, some in rows.items():
+        counts = report.tables[table]
+        theirs = _judged(target, some, after[table]) if table == "chat_feedback" else set()
+        for row in some:
+            there = after[table].get(row["id"])
+            counts.rows += 1
+            counts.added += there is not None and row["id"] not in before[table]
+            if there == row_hash(row.values()):
+                counts.same += 1
+            elif table == "chat_feedback" and (there is not None or row["id"] in theirs):
+                counts.kept += 1
+            else:
+                counts.wrong += 1
+
+
+def _judged(target: SupabaseStore, rows: list[dict[str, Any]], there: Mapping[str, str]) -> set[str]:
+    """Of judgements that are not there: those whose person has judged the same thing there under another id."""
+    absent = [row for row in rows if row["id"] not in there]
+    return target.judged_otherwise([(row["id"], row["user_id"], row["chat_id"], row["step_id"]) for row in absent])
+
+
+def row_hash(values: Iterable[Any]) -> str:
+    """SHA-256 of a row's fields as the database makes it: joined by U+001F, a null as U+2400."""
+    text = "\x1f".join("\u2400" if value is None else str(value) for value in values)
+    return hashlib.sha256(text.encode()).hexdigest()
