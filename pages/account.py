@@ -47,24 +47,27 @@ def account() -> None:
     st.title(session.display_name)
     st.text(f"{signed_in.email} · {session.role or 'no role yet'}{f': {ROLES[session.role]}' if session.role else ''}")
     st.button("Sign out", icon=":material/logout:", on_click=identity.leave)
-    with st.form("account:name"):
-        name = st.text_input("Name", value=session.display_name, max_chars=200, autocomplete="name")
-        if st.form_submit_button("Change the name"):
-            try:
-                accounts.rename(signed_in, name)
-            except RlhfError as error:
-                show_error(error)
-            else:
-                st.rerun()
-    with st.form("account:password", clear_on_submit=True):
-        password = st.text_input("New password", type="password", autocomplete="new-password", help="Eight characters or more")
-        if st.form_submit_button("Change the password"):
-            try:
-                accounts.change_password(signed_in, password)
-            except RlhfError as error:
-                show_error(error)
-            else:
-                st.success("The password is changed.", icon=":material/check_circle:")
+    with st.container(width=520):
+        with st.form("account:name"):
+            name = st.text_input("Name", value=session.display_name, max_chars=200, autocomplete="name")
+            if st.form_submit_button("Change the name"):
+                try:
+                    accounts.rename(signed_in, name)
+                except RlhfError as error:
+                    show_error(error)
+                else:
+                    st.rerun()
+        with st.form("account:password", clear_on_submit=True):
+            password = st.text_input(
+                "New password", type="password", autocomplete="new-password", help="Eight characters or more"
+            )
+            if st.form_submit_button("Change the password"):
+                try:
+                    accounts.change_password(signed_in, password)
+                except RlhfError as error:
+                    show_error(error)
+                else:
+                    st.success("The password is changed.", icon=":material/check_circle:")
 
 
 if workbench.team is None:

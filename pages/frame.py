@@ -9,7 +9,7 @@ import streamlit as st
 from rlhf_core.ground.errors import RlhfError, SignInRequired
 from rlhf_core.ground.records import Session
 from rlhf_core.ground.roles import Action, may, refusal
-from rlhf_core.ui import identity, resources, sign_in
+from rlhf_core.ui import identity, keys, resources, sign_in
 from rlhf_core.ui.texts import show_error
 
 PAGES: list[tuple[str, str, str, str | None, Action | None]] = [  # file, title, icon, address, what it takes to open it
@@ -43,6 +43,8 @@ def pages_for(person: Session | None, *, team: bool) -> tuple[st.Page, Action | 
 
 def waiting(person: Session) -> None:
     st.title(f"Welcome, {person.display_name}")
+    if problem := st.session_state.get(keys.LABEL_PROBLEM):
+        st.error(problem, icon=":material/error:")
     st.info("You are signed in. An administrator of your team gives you a role next; then come back here.")
     st.button("Look again", icon=":material/refresh:", on_click=identity.ask_again)
 

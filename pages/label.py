@@ -37,6 +37,8 @@ def go_back(here: str) -> None:
 
 
 def nothing_to_rate() -> None:
+    if problem := st.session_state.get(keys.LABEL_PROBLEM):
+        st.error(problem, icon=":material/error:")
     if labeling.progress(workbench, session).chats_total == 0:
         st.info("There is nothing to rate yet. Load the demo set on the home page, or import your own chats.")
         st.page_link("home.py", label="Home", icon=":material/home:")

@@ -23,7 +23,9 @@ def change(user_id: str, key: str) -> None:
 
 
 st.title("Team")
-st.markdown("Whoever signs up waits here for a role. " + " · ".join(f"**{role}** {what}" for role, what in ROLES.items()))
+st.markdown(
+    "Whoever creates an account waits here for a role.\n\n" + "\n".join(f"- **{role}** {what}" for role, what in ROLES.items())
+)
 if problem := st.session_state.get(keys.TEAM_PROBLEM):
     st.error(problem, icon=":material/error:")
 members = accounts.members(workbench)
@@ -33,11 +35,12 @@ if len(members) > SHOWN:
 for one in members[:SHOWN]:
     key = keys.role(one.user_id)
     st.session_state[key] = one.role or NONE
-    with st.container(horizontal=True, vertical_alignment="center", border=one.role is None):
+    with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", border=True):
         you = " · you" if one.user_id == session.user_id else ""
         st.markdown(
             f"**{markdown_of(one.display_name)}**{you}\n\n{markdown_of(one.email)} · {plural(one.ratings, 'rating')} · "
-            f"joined {ago(one.created_at)}"
+            f"joined {ago(one.created_at)}",
+            width="content",
         )
         st.selectbox(
             f"Role of {one.display_name}", [NONE, *ROLES], key=key, on_change=change, args=(one.user_id, key), width=180,

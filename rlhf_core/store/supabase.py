@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlhf_core.ground.errors import Forbidden, InvalidInput, NotFound, RlhfError, StoreUnavailable
+from rlhf_core.ground.errors import Forbidden, InvalidInput, NotFound, RlhfError, SessionExpired, StoreUnavailable
 from rlhf_core.ground.records import (
     COMMENT_MAX_CHARS,
     Chat,
@@ -65,8 +65,11 @@ class SupabaseStore:
         """
         Raises:
             Forbidden: the session is not the one that this store was opened with.
+            SessionExpired: it has ended, here or in another tab.
         """
         account = self._connection.account
+        if account is None and not self._connection.operator:
+            raise SessionExpired("Your session has ended. Sign in again; what was shown as saved is saved.")
         if account is None or account.user_id != session.user_id:
             raise Forbidden("Ratings are written by the person who is signed in, and by nobody else.")
         return SupabaseUserStore(self._connection)

@@ -101,7 +101,7 @@ class Connection:
     def __init__(self, server: Server, *, secret_key: str | None = None) -> None:
         self.server = server
         self.account: Account | None = None
-        self._operator = secret_key is not None
+        self.operator = secret_key is not None
         self._lock = threading.RLock()
         self._client = server.client(secret_key or server.settings.key)
         self._refresh_token: str | None = None
@@ -192,7 +192,7 @@ class Connection:
         self._client = self.server.client(self.server.settings.key)
 
     def _keep_fresh(self) -> None:
-        if not self._operator and self._refresh_token is None:
+        if not self.operator and self._refresh_token is None:
             raise SessionExpired("You are signed out. Sign in and try again.")
         if time.monotonic() >= self._renew_at:
             self._renew(self._renew_at)
@@ -227,7 +227,7 @@ class Connection:
         try:
             return self._once(function, values)
         except SessionExpired:
-            if self._operator or self._refresh_token is None:
+            if self.operator or self._refresh_token is None:
                 raise
             self._renew(seen)  # this side thought that it was good: clocks, or a server that was restarted
             try:
@@ -276,7 +276,7 @@ class Connection:
         if message == "Invalid API key" or (code == "401" and "key" in message.lower()):
             return self._wrong_key()
         if code in ("PGRST301", "PGRST302", "PGRST303"):
-            if self._operator:
+            if self.operator:
                 return self._wrong_key()
             return SessionExpired("Your session has ended. Sign in again; what was shown as saved is saved.")
         if code == "42501":
@@ -309,7 +309,7 @@ class Connection:
         )
 
     def _wrong_key(self) -> StoreUnavailable:
-        name = SECRET_KEY_VARIABLE if self._operator else KEY_VARIABLE
+        name = SECRET_KEY_VARIABLE if self.operator else KEY_VARIABLE
         return StoreUnavailable(
             f"{self.server.settings.url} does not accept the key in {name}. Copy it anew from the project's API settings; "
             "each project has its own."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING
 
 import streamlit as st
 
-from rlhf_core.ground.errors import SignInRequired
+from rlhf_core.ground.errors import RlhfError, SignInRequired
 from rlhf_core.ground.records import Session
 from rlhf_core.services.browsers import Browsers
 from rlhf_core.services.workbench import Workbench
@@ -50,6 +51,9 @@ def signed_in() -> SignedIn | None:
         here = BROWSERS.whose(token)
     if here is not None and not here.alive:
         here = None
+        st.session_state.setdefault(
+            keys.SIGN_IN_PROBLEM, "Your session has ended. Sign in to go on; what was shown as saved is saved."
+        )
     st.session_state[keys.SIGNED_IN] = here
     return here
 
@@ -63,9 +67,10 @@ def welcome(one: SignedIn) -> None:
 
 
 def ask_again() -> None:
-    """Ask the server anew what this person may do."""
+    """Ask the server anew what this person may do. Whatever is wrong with that is met on the way to the page."""
     if (one := signed_in()) is not None:
-        one.refresh()
+        with contextlib.suppress(RlhfError):
+            one.refresh()
 
 
 def leave() -> None:

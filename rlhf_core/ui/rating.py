@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from rlhf_core.ground.errors import RlhfError
+from rlhf_core.ground.errors import Forbidden, NotFound, RlhfError
 from rlhf_core.ground.records import Feedback, Scale, Session
 from rlhf_core.services import labeling
 from rlhf_core.services.workbench import Workbench
-from rlhf_core.ui import keys
+from rlhf_core.ui import identity, keys
 from rlhf_core.ui.texts import markdown_of
 
 _THUMB_SCORES = {0: 1, 1: 5}  # st.feedback: 0 is down, 1 is up
@@ -53,6 +53,8 @@ def _save(workbench: Workbench, session: Session, chat_id: str, step_id: str | N
         st.query_params[keys.URL_CHAT] = chat_id  # a refresh stays here, even when this was the last thing to rate
     except RlhfError as error:
         st.session_state[keys.LABEL_PROBLEM] = f"Not saved. {error}"
+        if isinstance(error, (Forbidden, NotFound)):
+            identity.ask_again()  # a role may have been taken away: without one there is no chat to be seen
 
 
 def _comment(workbench: Workbench, session: Session, chat_id: str, step_id: str | None, key: str) -> None:

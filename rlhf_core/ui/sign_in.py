@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
@@ -28,7 +30,7 @@ def draw(workbench: Workbench) -> None:
         {SIGN_UP: _sign_up, FORGOT: _forgot}.get(what or SIGN_IN, _sign_in)(workbench)
         if workbench.team.oidc_provider:
             _oidc(workbench, workbench.team.oidc_provider)
-        st.caption(f"The team's store: {workbench.team.url.replace(':', chr(92) + ':')}")
+        st.caption(f"The team's store: `{urlsplit(workbench.team.url).netloc}`")
 
 
 def _sign_in(workbench: Workbench) -> None:

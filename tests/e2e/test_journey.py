@@ -149,12 +149,12 @@ def test_two_people_at_once_lose_nothing(serve: Callable[[], Server], page: Page
     other = page.context.browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()  # type: ignore[union-attr]
     before = demo.counts().ratings
     for one, name in ((page, "Ana"), (other, "Ben")):
-        one.goto(f"{server.url}/label")
-        one.locator('[data-testid="stPopover"] button').first.click()
-        one.get_by_role("combobox", name="Working as").click()
-        one.get_by_role("option", name=name).click()
-        expect(one.locator('[data-testid="stPopover"]').first).to_contain_text(name)
-        one.keyboard.press("Escape")
+        one.goto(f"{server.url}/account")
+        one.locator('[data-testid="stRadio"]').get_by_text(name, exact=True).click()
+        expect(one.locator('[data-testid="stSidebarNavLink"]').get_by_text(name, exact=True)).to_be_visible()
+        one.wait_for_timeout(500)  # for the cookie
+        one.goto(f"{server.url}/label")  # a page loaded anew knows them still
+        expect(one.locator('[data-testid="stSidebarNavLink"]').get_by_text(name, exact=True)).to_be_visible()
     for place in (1, 3, 5):
         for one in (page, other):
             one.locator('[data-testid="stFeedback"]').nth(place).get_by_role("radio").nth(4).click()

@@ -1,0 +1,173 @@
+"""A team at work: two annotators and an administrator, each in a browser of their own, on a real server and a real Postgres."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Locator, Page, expect
+
+from rlhf_core.ground.settings import Workspace
+from rlhf_core.services import snapshots
+from rlhf_core.services.workbench import Workbench
+from rlhf_core.store.supabase import SupabaseStore
+from tests.e2e.conftest import Server
+from tests.e2e.test_journey import no_exception
+from tests.supabase.server import PASSWORD, TeamServer
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(autouse=True)
+def team_settings(team: TeamServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in team.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("SUPABASE_SECRET_KEY", team.secret_key)  # as in a careless shell: the app must let go of it
+
+
+@contextmanager
+def at_a_browser(browser: Browser) -> Iterator[BrowserContext]:
+    context = browser.new_context(viewport={"width": 1280, "height": 1000})
+    context.set_default_timeout(30_000)
+    yield context
+    context.close()
+
+
+def field(page: Page, name: str) -> Locator:
+    return page.get_by_role("textbox", name=name, exact=True)
+
+
+def sign_in(page: Page, email: str) -> None:
+    field(page, "E-mail").fill(email)
+    field(page, "Password").fill(PASSWORD)
+    page.get_by_role("button", name="Sign in", exact=True).last.click()
+
+
+def sign_up(page: Page, url: str, name: str) -> str:
+    email = f"{name.lower()}.{time.time_ns()}@example.com"
+    page.goto(f"{url}/label")
+    page.get_by_text("Create an account").click()
+    field(page, "Your name").fill(name)
+    field(page, "E-mail").fill(email)
+    field(page, "Password").fill(PASSWORD)
+    page.get_by_role("button", name="Create the account").click()
+    expect(page.get_by_role("heading", name=f"Welcome, {name}")).to_be_visible()
+    return email
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    for _ in range(100):
+        if true():
+            return
+        time.sleep(0.1)
+    raise AssertionError("not within ten seconds")
+
+
+def menu(page: Page, name: str) -> None:
+    page.locator('[data-testid="stSidebarNavLink"]').get_by_text(name, exact=True).click()
+
+
+def rate(page: Page, place: int, stars: int) -> None:
+    page.locator('[data-testid="stFeedback"]').nth(place * 2 + 1).get_by_role("radio").nth(stars - 1).click()
+
+
+def test_two_annotators_and_an_administrator(
+    serve: Callable[[], Server], browser: Browser, team: TeamServer, operator: SupabaseStore
+) -> None:
+    server = serve()
+    with at_a_browser(browser) as ada_s, at_a_browser(browser) as ana_s, at_a_browser(browser) as ben_s:
+        ada, ana, ben = (context.new_page() for context in (ada_s, ana_s, ben_s))
+
+        # everybody signs up; the operator makes the first administrator
+        email = sign_up(ada, server.url, "Ada")
+        for page, name in ((ana, "Ana"), (ben, "Ben")):
+            sign_up(page, server.url, name)
+        team.sql(
+            "update public.profiles set role = 'admin' where user_id = (select id from auth.users where email = %s)", (email,)
+        )
+        ada.get_by_role("button", name="Look again").click()
+        menu(ada, "Home")
+        ada.get_by_role("button", name="Load the demo set").click()
+        expect(ada.get_by_text("chats with 286 steps")).to_be_visible()
+
+        # she gives the others roles
+        menu(ada, "Team")
+        for name in ("Ana", "Ben"):
+            ada.get_by_role("combobox", name=f"Role of {name}").click()
+            ada.get_by_role("option", name="annotator").click()
+            eventually(
+                lambda name=name: (
+                    team.sql("select role from public.profiles where display_name = %s", (name,)) == [("annotator",)]
+                )
+            )
+        no_exception(ada)
+
+        # they rate side by side, the same chat, and see nothing of each other
+        for page in (ana, ben):
+            page.get_by_role("button", name="Look again").click()
+            expect(page.locator('[data-testid="stFeedback"]').first).to_be_visible()
+        for place in range(3):
+            rate(ana, place, 5)
+            rate(ben, place, 2)
+        for page in (ana, ben):
+            expect(page.get_by_text("saved")).to_have_count(3)
+        assert team.sql(
+            "select p.display_name, count(*), min(f.feedback_score) from public.chat_feedback f join public.profiles p "
+            "using (user_id) where p.origin = 'account' group by 1 order by 1"
+        ) == [("Ana", 3, 5), ("Ben", 3, 2)]
+
+        # no page of the others' is in their menu, and its address leads nowhere
+        expect(ana.locator('[data-testid="stSidebarNavLink"]')).to_have_count(3)
+        url = ana.url
+        for address in ("train", "snapshots", "team", "import", "compare"):
+            ana.goto(f"{server.url}/{address}")
+            expect(ana.get_by_text("Your role is annotator")).to_be_visible()
+        ana.goto(url)
+        expect(ana.get_by_text("saved")).to_have_count(3)
+
+        # a refresh and a second tab keep who they are; the cookie is out of scripts' reach
+        second = ana_s.new_page()
+        second.goto(url)
+        expect(second.get_by_text("saved")).to_have_count(3)
+        assert "rlhf_workbench" not in second.evaluate("document.cookie")
+        (cookie,) = [one for one in ana_s.cookies() if one["name"].startswith("rlhf_workbench")]
+        assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+
+        # signing out ends both tabs, and the next person at this browser starts afresh
+        menu(second, "Ana")
+        second.get_by_role("button", name="Sign out").click()
+        expect(field(second, "Password")).to_be_visible()
+        rate(ana, 3, 1)
+        expect(field(ana, "Password")).to_be_visible()
+        expect(ana.get_by_text("Your session has ended")).to_be_visible()
+        second.reload()
+        expect(field(second, "Password")).to_be_visible()
+        sign_in(second, email)
+        expect(second.locator('[data-testid="stSidebarNavLink"]')).to_have_count(8)
+        no_exception(second)
+
+        # the administrator freezes everybody's ratings
+        menu(ada, "Snapshots")
+        ada.get_by_role("button", name="Take a snapshot").click()
+        expect(ada.get_by_text("The most problematic steps")).to_be_visible()
+        no_exception(ada)
+
+        workbench = Workbench(Workspace.resolve())
+        (snapshot,) = snapshots.listing(workbench)
+        assert (snapshot.ratings, snapshot.facts["raters"]) == (822 + 6, 6)
+        workbench.close()
+        for page in (ada, ana, ben, second):
+            assert team.secret_key not in page.content()
+        assert team.secret_key not in server.log.read_text()
+
+
+def test_the_cookies_route_serves_only_tickets(serve: Callable[[], Server]) -> None:
+    url = f"{serve().url}/browser"
+    for headers, body in (({}, "x"), ({"X-Workbench": "1"}, "x"), ({"X-Workbench": "1"}, ""), ({"X-Workbench": "1"}, "é" * 999)):
+        answer = httpx.post(url, content=body.encode(), headers=headers)
+        assert answer.status_code == 403
+        assert "set-cookie" not in answer.headers
+    assert httpx.get(url).status_code != 500

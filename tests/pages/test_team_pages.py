@@ -1,0 +1,272 @@
+"""Pages on a team's store: signing in, what each role may open, and what goes wrong in mid-session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from rlhf_core.ground.records import Session
+from rlhf_core.ground.settings import PROJECT_ROOT
+from rlhf_core.services import demo
+from rlhf_core.services.workbench import Workbench
+from rlhf_core.store.supabase import SupabaseStore
+from rlhf_core.ui import resources
+from tests.pages.test_pages import check, feedback, texts
+from tests.supabase.server import PASSWORD, TeamServer
+
+SignIn = Callable[..., tuple[Session, SupabaseStore]]
+ALL = {"Home", "Import", "Label", "Snapshots", "Train", "Compare", "Team"}
+
+
+@pytest.fixture(autouse=True)
+def team_settings(team: TeamServer, root: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    for name, value in team.environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("rlhf_core.inference.client.ScoringClient.warm", lambda _: None)
+    yield
+    resources.shared().close()
+    resources._workbench_at.clear()
+
+
+@pytest.fixture
+def chats(operator: SupabaseStore, root: Path) -> Workbench:
+    workbench = Workbench.open(root)
+    workbench._store = operator
+    demo.load_demo(workbench)
+    yield workbench
+    workbench.close()
+
+
+def visit(page: str = "", **query: str) -> AppTest:
+    app = AppTest.from_file(str(PROJECT_ROOT / "pages" / "frame.py"), default_timeout=60)
+    for key, value in query.items():
+        app.query_params[key] = value
+    app.run()
+    if page:
+        app.switch_page(page).run()
+    return app
+
+
+def box(app: AppTest, label: str) -> Any:
+    return next(one for one in app.text_input if one.label == label)
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    next(one for one in app.button if one.label == label).click()
+    return check(app.run())
+
+
+def sign_in_at(app: AppTest, email: str, password: str = PASSWORD) -> AppTest:
+    box(app, "E-mail").set_value(email)
+    box(app, "Password").set_value(password)
+    return press(app, "Sign in")
+
+
+@pytest.fixture
+def signed_in(sign_in: SignIn, accounts: Any) -> Callable[..., AppTest]:
+    def do(role: Any, page: str = "", name: str = "Cai") -> AppTest:
+        sign_in(name, role)
+        app = sign_in_at(visit(), accounts[name][1])
+        return check(app.switch_page(page).run()) if page else app
+
+    return do
+
+
+@pytest.mark.parametrize(
+    "page", ["home.py", "upload.py", "label.py", "snapshots.py", "train.py", "compare.py", "team.py", "account.py"]
+)
+def test_no_page_is_reached_past_the_sign_in(page: str, chats: Workbench) -> None:
+    app = check(visit(page))
+    assert {one.label for one in app.text_input} == {"E-mail", "Password"}
+    assert "MassHire" not in texts(app)
+    assert [one.value for one in app.title] == ["RLHF Workbench"]
+
+
+def test_signing_in_and_out(chats: Workbench, sign_in: SignIn, accounts: Any) -> None:
+    sign_in("Cai", "annotator")
+    email = accounts["Cai"][1]
+    app = visit("label.py")
+    assert "do not belong together" in texts(sign_in_at(app, email, "wrong-horse-9"))
+    assert "Type your e-mail address" in texts(sign_in_at(app, email, ""))
+    assert "Label" in [one.value for one in sign_in_at(app, email).title]
+    feedback(app, "stars", 0).set_value(3).run()
+    assert "saved" in texts(check(app))
+    app.switch_page("account.py").run()
+    assert email in "".join(one.value for one in app.text)
+    press(app, "Sign out")
+    assert box(app, "Password")
+    assert "label:" not in str(app.session_state), "the next person sees nothing of what this one did"
+
+
+def test_creating_an_account_and_waiting_for_a_role(team: TeamServer, sign_in: SignIn, accounts: Any) -> None:
+    app = visit("label.py")
+    app.segmented_control[0].set_value("Create an account").run() if hasattr(app, "segmented_control") else app.button_group[
+        0
+    ].set_value(["Create an account"]).run()
+    for label, value in (("Your name", "Nora"), ("E-mail", "nora@example.com"), ("Password", "short")):
+        box(app, label).set_value(value)
+    assert "at least 8" in texts(press(app, "Create the account"))
+    for label, value in (("Your name", "Nora"), ("E-mail", "nora@example.com"), ("Password", PASSWORD)):
+        box(app, label).set_value(value)
+    assert "Welcome, Nora" in texts(press(app, "Create the account"))
+    assert "gives you a role next" in texts(app)
+    ((user_id,),) = team.sql("select id from auth.users where email = 'nora@example.com'")
+    try:
+        team.set_role(user_id, "annotator")
+        assert "Label" in [one.value for one in press(app, "Look again").title]
+    finally:
+        team.sql("delete from auth.users where id = %s", (user_id,))
+
+
+@pytest.mark.parametrize(
+    ("role", "open_to_them"),
+    [
+        ("annotator", {"Home", "Label"}),
+        ("analyst", {"Home", "Label", "Snapshots", "Compare"}),
+        ("engineer", ALL - {"Team"}),
+        ("admin", ALL),
+    ],
+)
+def test_each_role_opens_its_pages_and_no_other(
+    role: Any, open_to_them: set[str], chats: Workbench, signed_in: Callable[..., AppTest]
+) -> None:
+    app = signed_in(role)
+    pages = {"Home": "home.py", "Import": "upload.py", "Label": "label.py", "Snapshots": "snapshots.py", "Train": "train.py",
+             "Compare": "compare.py", "Team": "team.py"}  # fmt: skip
+    for title, page in pages.items():
+        check(app.switch_page(page).run())
+        refused = f"Your role is {role}" in texts(app)
+        assert refused is (title not in open_to_them), title
+
+
+def test_an_annotator_sees_nothing_of_the_others(
+    chats: Workbench, signed_in: Callable[..., AppTest], sign_in: SignIn, operator: SupabaseStore
+) -> None:
+    ben, his = sign_in("Ben")
+    chat_id = his.for_user(ben).next_chat()
+    assert chat_id
+    his.for_user(ben).rate(chat_id, None, 1, "stars")
+    app = signed_in("annotator")
+    assert "ratings of yours" in texts(app)
+    assert "822" not in texts(app)
+    app.switch_page("label.py").run()
+    assert feedback(app, "stars", -1).value is None
+
+
+def test_an_administrator_gives_roles(team: TeamServer, signed_in: Callable[..., AppTest], sign_in: SignIn) -> None:
+    ben, _ = sign_in("Ben", None)
+    app = signed_in("admin", "team.py")
+    menu = next(one for one in app.selectbox if one.label == "Role of Ben")
+    assert menu.value == "no role"
+    menu.set_value("annotator").run()
+    check(app)
+    assert team.sql("select role from public.profiles where user_id = %s", (ben.user_id,)) == [("annotator",)]
+    mine = next(one for one in app.selectbox if one.label == "Role of Cai")
+    mine.set_value("no role").run()
+    assert "last administrator" in texts(check(app))
+    assert next(one for one in app.selectbox if one.label == "Role of Cai").value == "admin"
+
+
+def test_changing_ones_name_and_password(team: TeamServer, signed_in: Callable[..., AppTest], accounts: Any) -> None:
+    app = signed_in("annotator", "account.py")
+    box(app, "Name").set_value("Caio")
+    assert "Caio" in [one.value for one in press(app, "Change the name").title]
+    box(app, "New password").set_value("short")
+    assert "at least 8" in texts(press(app, "Change the password"))
+    box(app, "New password").set_value("another-horse-7")
+    assert "The password is changed" in texts(press(app, "Change the password"))
+    box(app, "New password").set_value(PASSWORD)
+    press(app, "Change the password")
+
+
+def test_a_session_that_ends_while_rating(
+    team: TeamServer, chats: Workbench, signed_in: Callable[..., AppTest], accounts: Any, operator: SupabaseStore
+) -> None:
+    app = signed_in("annotator", "label.py")
+    before = operator.counts().ratings
+    feedback(app, "stars", 0).set_value(3).run()
+    chat = app.query_params["chat"]
+    here = app.session_state["session:signed_in"]
+    team.sql("delete from auth.refresh_tokens where user_id::text = %s", (accounts["Cai"][0],))
+    here.connection._renew_at = 0.0
+    feedback(app, "stars", 1).set_value(3).run()
+    check(app)
+    assert "Your session has ended" in texts(app)
+    assert box(app, "Password")
+    assert operator.counts().ratings == before + 1
+    sign_in_at(app, accounts["Cai"][1])
+    assert app.query_params["chat"] == chat
+    assert (feedback(app, "stars", 0).value, feedback(app, "stars", 1).value) == (3, None)
+    assert "Not saved" in texts(app)
+    accounts.pop("Cai")[2].sign_out()
+
+
+def test_a_role_taken_away_while_rating(
+    team: TeamServer, chats: Workbench, signed_in: Callable[..., AppTest], sign_in: SignIn
+) -> None:
+    app = signed_in("annotator", "label.py")
+    sign_in("Cai", None)
+    feedback(app, "stars", 0).set_value(3).run()
+    assert "Not saved" in texts(check(app))
+    assert "gives you a role next" in texts(app)
+
+
+def test_a_server_that_goes_down_and_comes_back(
+    team: TeamServer, chats: Workbench, signed_in: Callable[..., AppTest], operator: SupabaseStore
+) -> None:
+    app = signed_in("annotator", "label.py")
+    feedback(app, "stars", 0).set_value(3).run()
+    before = operator.counts().ratings
+    team.stop(kill=True)
+    try:
+        feedback(app, "stars", 1).set_value(3).run()
+        check(app)
+        assert "Not saved" in texts(app)
+        assert "cannot be reached" in texts(app)
+        check(app.switch_page("home.py").run())
+        assert "cannot be reached" in texts(app)
+    finally:
+        team.start()
+    app.switch_page("label.py").run()
+    check(app)
+    assert feedback(app, "stars", 0).value == 3
+    assert operator.counts().ratings == before
+
+
+def test_a_server_that_is_down_at_first(team: TeamServer) -> None:
+    app = visit()
+    team.stop()
+    try:
+        assert "cannot be reached" in texts(sign_in_at(app, "a@example.com"))
+    finally:
+        team.start()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("SUPABASE_KEY", "", "SUPABASE_KEY is missing"),
+        ("SUPABASE_URL", "nowhere", "SUPABASE_URL is 'nowhere'"),
+        ("SUPABASE_KEY", "sb_secret_hush", "SUPABASE_KEY holds the secret key"),
+    ],
+)
+def test_a_wrong_setting_is_named_on_the_page(name: str, value: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv(name, value)
+        shown = texts(check(visit()))
+    assert message in shown
+    assert "hush" not in shown
+
+
+def test_one_rating_costs_two_round_trips(chats: Workbench, signed_in: Callable[..., AppTest]) -> None:
+    app = signed_in("annotator", "label.py")
+    feedback(app, "stars", 1).set_value(0).run()
+    paths: list[str] = []
+    resources.shared().server.http.event_hooks["request"].append(lambda request: paths.append(request.url.path))
+    feedback(app, "stars", 0).set_value(3).run()
+    assert "saved" in texts(check(app))
+    assert [path.rpartition("/")[2] for path in paths] == ["rate", "label_view"]
