@@ -298,7 +298,7 @@ class Connection:
         if code in ("PGRST202", "PGRST205", "42883", "42P01"):
             return StoreUnavailable(
                 f"{self.server.settings.url} lacks a table or function of the workbench ({message}). Apply the migrations: "
-                "supabase db push --workdir sql"
+                "supabase db push --workdir sql (docs/supabase.md)."
             )
         if code == "429":
             return StoreUnavailable(f"{self.server.settings.url} is asked too often just now. Wait a minute and try again.")

@@ -19,7 +19,7 @@ from rlhf_core.ground.errors import Forbidden, InvalidInput, NotFound
 from rlhf_core.ground.records import Session, new_id
 from rlhf_core.store.supabase import SupabaseStore
 from tests.contract.store_contract import NOW, add_chat, step, uid
-from tests.supabase.server import TeamServer
+from tests.supabase.server import HERE, MIGRATIONS, TeamServer
 
 SignIn = Callable[..., tuple[Session, SupabaseStore]]
 ROLES = ["annotator", "analyst", "engineer", "admin"]
@@ -70,19 +70,41 @@ def test_every_table_has_row_level_security(team: TeamServer) -> None:
     assert [name for name, protected in tables if not protected] == []
 
 
+TABLE_GRANTS = (
+    "select grantee, table_name, privilege_type from information_schema.role_table_grants "
+    "where table_schema in ('public', 'private') and grantee in ('anon', 'PUBLIC')"
+)
+FUNCTION_GRANTS = (
+    "select p.proname, has_function_privilege('anon', p.oid, 'execute'), has_function_privilege('authenticated', p.oid, "
+    "'execute') from pg_proc p where p.pronamespace = 'public'::regnamespace"
+)
+
+
 def test_nobody_anonymous_holds_anything(team: TeamServer) -> None:
-    grants = team.sql(
-        "select grantee, table_name, privilege_type from information_schema.role_table_grants "
-        "where table_schema in ('public', 'private') and grantee in ('anon', 'PUBLIC')"
-    )
-    assert grants == []
-    functions = team.sql(
-        "select p.proname, has_function_privilege('anon', p.oid, 'execute'), has_function_privilege('authenticated', p.oid, "
-        "'execute') from pg_proc p where p.pronamespace = 'public'::regnamespace"
-    )
+    assert team.sql(TABLE_GRANTS) == []
+    functions = team.sql(FUNCTION_GRANTS)
     assert len(functions) > 25
     assert [name for name, anon, _ in functions if anon] == []
     assert [name for name, _, person in functions if not person] == [], "a function without a grant"
+
+
+def test_a_project_that_grants_everything_by_default(team: TeamServer) -> None:
+    """As older hosted projects do; with people in it who signed up before."""
+    team.sql("create database hosted")
+    try:
+        with psycopg.connect(team.dsn, dbname="hosted", autocommit=True) as connection:
+            connection.execute((HERE / "hosted.sql").read_text())
+            for path in sorted(MIGRATIONS.glob("*.sql")):
+                connection.execute(path.read_text())  # type: ignore[arg-type]
+            connection.execute((MIGRATIONS / "20261122000400_grants.sql").read_text())  # grants may be said again
+            assert connection.execute(TABLE_GRANTS).fetchall() == []
+            assert [name for name, anon, _ in connection.execute(FUNCTION_GRANTS).fetchall() if anon] == []
+            people = connection.execute("select display_name, origin, role from public.profiles order by 1").fetchall()
+            assert people == [("Early Bird", "account", None), ("no-name", "account", None), ("somebody", "account", None)]
+            connection.execute("insert into auth.users (email) values ('late@example.com')")
+            assert connection.execute("select count(*) from public.profiles").fetchone() == (4,)
+    finally:
+        team.sql("drop database hosted")
 
 
 def test_nobody_signed_in_holds_the_staging_tables(team: TeamServer) -> None:
