@@ -40,7 +40,8 @@ $(NODE)/.installed: $(NODE)/package-lock.json tests/install_node.py | $(VENV)/.i
 	@touch $@
 
 test: dev browser team-server
-	$(PY) -m pytest
+	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m slow
 
 test-quick: dev browser team-server
 	$(PY) -m pytest -m "not slow"

@@ -24,6 +24,12 @@ os.environ["HF_HUB_OFFLINE"] = "1"  # no test may depend on a model hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # toy models are quickest on one thread
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Two processes for the quick tests as a whole; browsers, training and single files run in one, undisturbed."""
+    whole = config.args == config.getini("testpaths")
+    return min(2, os.cpu_count() or 1) if whole and config.option.markexpr == "not slow" else 0
+
+
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a fresh workspace, which the environment points at."""

@@ -43,9 +43,15 @@ def acting(team: TeamServer, user_id: str | None, role: str = "authenticated") -
 
 
 @pytest.fixture
-def world(team: TeamServer, operator: SupabaseStore, sign_in: SignIn) -> dict[str, Any]:
+def world(team: TeamServer, sign_in: SignIn) -> dict[str, Any]:
     """Ana (annotator) and Ben (annotator) have rated chat a; chat b belongs to Zoe, who has no role."""
-    a, b = add_chat(operator, "a"), add_chat(operator, "b")
+    a, b = uid("chat", "a"), uid("chat", "b")
+    for chat in (a, b):
+        team.sql("insert into public.chats (id, query, response, source) values (%s, 'q', 'r', 's')", (chat,))
+        team.sql(
+            "insert into public.reasoning_steps (id, chat_id, step_content, step_order) values (%s, %s, 'x', 1), (%s, %s, 'y', 2)",
+            (step(chat, 1), chat, step(chat, 2), chat),
+        )
     ana, ana_store = sign_in("Ana")
     ben, ben_store = sign_in("Ben")
     zoe, zoe_store = sign_in("Zoe", None)

