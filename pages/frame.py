@@ -81,3 +81,5 @@ except SignInRequired as error:
 except RlhfError as error:
     show_error(error)
     st.button("Try again", icon=":material/refresh:")
+    if identity.is_signed_in():
+        st.button("Sign out", icon=":material/logout:", on_click=identity.leave)

@@ -32,9 +32,9 @@ if counts.chats == 0:
             st.page_link("upload.py", label="Import a file", icon=":material/upload_file:")
     st.stop()
 
-taken = snapshots.listing(workbench)
-runs = training.runs(workbench)
-checkpoints = trained_count(workbench)
+taken = snapshots.listing(workbench) if may(session.role, "explore") else []
+runs = training.runs(workbench) if may(session.role, "train") else []
+checkpoints = trained_count(workbench) if may(session.role, "compare") else 0
 running = sum(run.unfinished for run in runs)
 stale = not taken or (taken[0].ratings, taken[0].facts["last_rated_at"]) != (counts.ratings, counts.last_rated_at or "")
 if not taken:

@@ -6,7 +6,7 @@ from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.roles import ROLES
 from rlhf_core.services import accounts
 from rlhf_core.ui import keys, resources
-from rlhf_core.ui.texts import ago, markdown_of, plural
+from rlhf_core.ui.texts import ago, plural
 
 SHOWN = 50
 NONE = "no role"
@@ -37,9 +37,8 @@ for one in members[:SHOWN]:
     st.session_state[key] = one.role or NONE
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute", border=True):
         you = " · you" if one.user_id == session.user_id else ""
-        st.markdown(
-            f"**{markdown_of(one.display_name)}**{you}\n\n{markdown_of(one.email)} · {plural(one.ratings, 'rating')} · "
-            f"joined {ago(one.created_at)}",
+        st.text(  # and no Markdown: a name is whatever somebody chose to type
+            f"{one.display_name}{you}\n{one.email} · {plural(one.ratings, 'rating')} · joined {ago(one.created_at)}",
             width="content",
         )
         st.selectbox(

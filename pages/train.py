@@ -6,12 +6,13 @@ import pandas as pd
 import streamlit as st
 
 from rlhf_core.ground.configs import RewardConfig
-from rlhf_core.ground.errors import NotFound, RlhfError
+from rlhf_core.ground.errors import NotFound, RlhfError, SignInRequired
 from rlhf_core.ground.metrics import REWARD_METRICS
 from rlhf_core.ground.runs import Run
 from rlhf_core.ground.text import shorten
 from rlhf_core.services import snapshots, training
-from rlhf_core.ui import charts, forms, keys, resources, rows
+from rlhf_core.services.workbench import Workbench
+from rlhf_core.ui import charts, forms, identity, keys, resources, rows
 from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, markdown_of, plural, show_error
 
 FIRST = ("epochs", "batch_size", "learning_rate")
@@ -68,7 +69,7 @@ def describe(run: Run) -> str:
     return f":{STATUS_COLOURS[run.status]}[{run.status}] · {ago(run.created_at)} · {outcome}"
 
 
-def status_line(run: Run, lines: list[dict[str, object]]) -> None:
+def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(run.status, color=STATUS_COLOURS[run.status])
         st.markdown(f"**{run.id}** on snapshot `{run.snapshot_id}`", width="content")
@@ -124,9 +125,18 @@ def watch(run_id: str) -> None:
 
     @st.fragment(run_every=1.0 if run.unfinished else None)
     def live() -> None:
+        try:
+            draw()
+        except SignInRequired as error:  # the frame does not see what a fragment meets
+            identity.ended(error)
+        except RlhfError as error:
+            show_error(error)
+
+    def draw() -> None:
+        workbench = resources.workbench()  # asked anew: a role may have been taken away, or its person signed out
         now = training.run(workbench, run_id)
         lines = training.metrics(workbench, run_id)
-        status_line(now, lines)
+        status_line(workbench, now, lines)
         curve, log = st.columns([3, 2])
         with curve:
             st.markdown("**Loss**", help=REWARD_METRICS["loss"].definition + " Healthy: " + REWARD_METRICS["loss"].healthy)

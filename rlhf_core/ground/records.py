@@ -19,6 +19,7 @@ Origin = Literal["account", "local", "imported", "demo"]
 SCORE_MIN, SCORE_MAX = 1, 5
 SCORE_OF_TYPE: dict[str, int] = {"positive": 5, "negative": 1, "neutral": 3}
 COMMENT_MAX_CHARS = 8000
+NAME_MAX_CHARS = 200
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -63,6 +64,41 @@ def parse_utc(text: str) -> datetime:
 def new_id() -> str:
     """A random identifier. Made by the client, so that a retried write is idempotent."""
     return str(uuid.uuid4())
+
+
+def check_name(name: str) -> str:
+    """A person's name without blanks around it.
+
+    Raises:
+        InvalidInput: empty, longer than 200 characters, or with line breaks or other control characters.
+    """
+    name = name.strip()
+    if not name:
+        raise InvalidInput("A person needs a name. Type one and try again.")
+    if len(name) > NAME_MAX_CHARS:
+        raise InvalidInput(f"A name has at most {NAME_MAX_CHARS} characters; this one has {len(name):,}.")
+    if not name.isprintable():
+        raise InvalidInput("A name is one line of letters: take out line breaks and other characters that cannot be seen.")
+    return name
+
+
+def plain_name(name: str) -> str:
+    """A name that came with a file, made fit to be shown: on one line, cut where it is too long."""
+    return " ".join("".join(c if c.isprintable() else " " for c in name).split())[:NAME_MAX_CHARS].strip() or "somebody"
+
+
+def check_comment(text: str) -> str:
+    """A comment without blanks around it.
+
+    Raises:
+        InvalidInput: longer than 8,000 characters, or with characters that cannot be stored.
+    """
+    text = text.strip()
+    if len(text) > COMMENT_MAX_CHARS:
+        raise InvalidInput(f"A comment has at most {COMMENT_MAX_CHARS:,} characters; this one has {len(text):,}.")
+    if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        raise InvalidInput("The comment holds a character that cannot be stored (NUL, or half a character). Type it anew.")
+    return text
 
 
 def is_uuid(text: str) -> bool:

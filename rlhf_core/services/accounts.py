@@ -17,6 +17,7 @@ __all__ = [
     "sign_in_with_id_token", "sign_out", "sign_up",
 ]  # fmt: skip
 ROLE_KEPT_S = 30.0
+IDLE_S = 12 * 3600.0
 
 
 class SignedIn:
@@ -26,12 +27,12 @@ class SignedIn:
         self.connection = connection
         self._shared = workbench
         self._workbench = workbench.for_person(connection, person)
-        self._asked_at = time.monotonic()
+        self._asked_at = self._used_at = time.monotonic()
 
     @property
     def alive(self) -> bool:
-        """Signed in still, as far as this side knows."""
-        return self.connection.account is not None
+        """Signed in still, as far as this side knows, and not idle for longer than :data:`IDLE_S`."""
+        return self.connection.account is not None and time.monotonic() - self._used_at < IDLE_S
 
     @property
     def email(self) -> str:
@@ -41,10 +42,11 @@ class SignedIn:
         """The workbench as this person may use it. Asks the server for their role every half minute.
 
         Raises:
-            SessionExpired: signed out, here or in another tab.
+            SessionExpired: signed out, here or in another tab, or idle for too long.
         """
-        if self.connection.account is None:
+        if not self.alive:
             raise SessionExpired("You are signed out. Sign in and go on where you were.")
+        self._used_at = time.monotonic()
         if time.monotonic() - self._asked_at > ROLE_KEPT_S:
             self.refresh()
         return self._workbench

@@ -5,27 +5,20 @@ from __future__ import annotations
 import secrets
 import threading
 import time
-from dataclasses import dataclass, field
 from typing import Generic, Protocol, TypeVar
 
 from rlhf_core.ground.errors import NotFound
 
-IDLE_S = 12 * 3600.0
 TICKET_S = 60.0
 
 
 class Guest(Protocol):
     @property
-    def alive(self) -> bool: ...
+    def alive(self) -> bool:
+        """Whether they are to be remembered still."""
 
 
 G = TypeVar("G", bound=Guest)
-
-
-@dataclass(slots=True)
-class _Seen(Generic[G]):
-    guest: G
-    at: float = field(default_factory=time.monotonic)
 
 
 class Browsers(Generic[G]):
@@ -38,7 +31,7 @@ class Browsers(Generic[G]):
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._seen: dict[str, _Seen[G]] = {}
+        self._guests: dict[str, G] = {}
         self._tickets: dict[str, tuple[float, str | None]] = {}
 
     def remember(self, guest: G) -> str:
@@ -46,13 +39,13 @@ class Browsers(Generic[G]):
         token = secrets.token_urlsafe(32)
         with self._lock:
             self._sweep()
-            self._seen[token] = _Seen(guest)
+            self._guests[token] = guest
         return self.ticket(token)
 
     def forget(self, guest: G) -> str:
         """Drop this person's tokens; returns a ticket that takes the cookie away."""
         with self._lock:
-            self._seen = {token: seen for token, seen in self._seen.items() if seen.guest is not guest}
+            self._guests = {token: one for token, one in self._guests.items() if one is not guest}
         return self.ticket(None)
 
     def ticket(self, value: str | None) -> str:
@@ -84,13 +77,9 @@ class Browsers(Generic[G]):
     def whose(self, token: str) -> G | None:
         with self._lock:
             self._sweep()
-            seen = self._seen.get(token)
-            if seen is None or not seen.guest.alive:
-                return None
-            seen.at = time.monotonic()
-            return seen.guest
+            return self._guests.get(token)
 
     def _sweep(self) -> None:
         now = time.monotonic()
-        self._seen = {token: seen for token, seen in self._seen.items() if now - seen.at < IDLE_S and seen.guest.alive}
+        self._guests = {token: one for token, one in self._guests.items() if one.alive}
         self._tickets = {name: one for name, one in self._tickets.items() if now - one[0] < TICKET_S}

@@ -49,6 +49,7 @@ class Comparison:
 
 def candidates(workbench: Workbench) -> list[Candidate]:
     """All checkpoints, newest first, then the untrained bases that are on this machine (parents of checkpoints first)."""
+    workbench.require("compare")
     checkpoints = list_checkpoints(workbench.workspace.checkpoints)
     trained = [
         Candidate(f"{one.id} · {one.parent}{'' if one.complete else ' · stopped early'}", ModelRef(checkpoint=one.id), one)
@@ -103,4 +104,5 @@ def compare(workbench: Workbench, chosen: Sequence[Candidate], query: str, place
 
 
 def trained_count(workbench: Workbench) -> int:
+    workbench.require("compare")
     return len(list_checkpoints(workbench.workspace.checkpoints))

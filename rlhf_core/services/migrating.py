@@ -1,7 +1,7 @@
 """Carry an embedded workspace's chats and ratings over to a team's store: restartable, verified row by row.
 
 A chat travels with its steps and ratings in one transaction, so a kill leaves whole chats only; what is there already is
-not sent again. Every row is then compared by hash. Nothing is ever changed or deleted on either side. Snapshots, runs and
+not sent again. Every row is then compared by hash. Of two words of one person on one thing, the later stays. Snapshots, runs and
 checkpoints stay in the workspace, which the team's server goes on using.
 """
 
@@ -33,7 +33,7 @@ _SENT: dict[TableName, tuple[str, ...]] = {
 class Carried:
     """Rows of one table: ``rows`` there are, of which so many were ``added`` now; ``same`` on both sides by hash after it.
 
-    ``kept``: judgements where the team's store has its own of that thing by that person, or a newer one; it stays.
+    ``kept``: judgements where the team's store has that person's own of that thing, or a later one; it stays.
     ``wrong``: not there, or not the same.
     """
 
@@ -46,7 +46,10 @@ class Carried:
 
 @dataclass(slots=True)
 class MigrationReport:
+    """``renewed``: judgements carried over before whose person changed their mind here since."""
+
     people: int = 0
+    renewed: int = 0
     tables: dict[TableName, Carried] = field(default_factory=lambda: {table: Carried() for table in EXPORT_COLUMNS})
 
     @property
@@ -61,6 +64,10 @@ class MigrationReport:
                 f"{table:<16} {one.rows:>9,} rows: {one.added:,} added now, {one.same:,} the same by hash"
                 + (f", {one.kept:,} where the team's store keeps its own" if one.kept else "")
                 + (f", {one.wrong:,} MISSING OR DIFFERENT" if one.wrong else "")
+            )
+        if self.renewed:
+            lines.append(
+                f"{self.renewed:,} ratings that were carried over before have changed here since; they were brought up to date"
             )
         return "\n".join(lines)
 
@@ -174,8 +181,14 @@ def _carry_chats(
         table: [tuple(row[name] for name in _SENT[table]) for row in some if row["id"] not in before[table]]
         for table, some in rows.items()
     }
+    older = [
+        tuple(row.values()) for row in rows["chat_feedback"]
+        if before["chat_feedback"].get(row["id"], "") not in ("", _hash("chat_feedback", row))
+    ]  # fmt: skip
+    renewed = target.renew_feedback(older)
+    report.renewed += renewed
     after = before
-    if any(new.values()):
+    if any(new.values()) or renewed:
         with target.bulk() as (writer, _):
             writer.add_chats(new["chats"])
             writer.add_steps(new["reasoning_steps"])
@@ -188,7 +201,7 @@ def _carry_chats(
             there = after[table].get(row["id"])
             counts.rows += 1
             counts.added += there is not None and row["id"] not in before[table]
-            if there == row_hash(row.values()):
+            if there == _hash(table, row):
                 counts.same += 1
             elif table == "chat_feedback" and (there is not None or row["id"] in theirs):
                 counts.kept += 1
@@ -200,6 +213,11 @@ def _judged(target: SupabaseStore, rows: list[dict[str, Any]], there: Mapping[st
     """Of judgements that are not there: those whose person has judged the same thing there under another id."""
     absent = [row for row in rows if row["id"] not in there]
     return target.judged_otherwise([(row["id"], row["user_id"], row["chat_id"], row["step_id"]) for row in absent])
+
+
+def _hash(table: TableName, row: Mapping[str, Any]) -> str:
+    """When a chat or step came into a store is left out: the same file may have been imported into both."""
+    return row_hash(value for name, value in row.items() if name != "created_at" or table == "chat_feedback")
 
 
 def row_hash(values: Iterable[Any]) -> str:

@@ -38,13 +38,14 @@ def take(workbench: Workbench, *, days: int | None = None) -> tuple[Snapshot, bo
 
 
 def listing(workbench: Workbench) -> list[Snapshot]:
+    workbench.require("explore")
     return list_snapshots(workbench.workspace.snapshots)
 
 
 def find(workbench: Workbench, snapshot_id: str, *, verify: bool = False) -> Snapshot:
+    workbench.require("explore")
     return open_snapshot(workbench.workspace.snapshots, snapshot_id, verify=verify)
 
 
 def answer(workbench: Workbench, snapshot_id: str, question: str, **params: Any) -> pd.DataFrame:
-    workbench.require("explore")
     return ask(find(workbench, snapshot_id), question, **params)

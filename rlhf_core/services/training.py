@@ -55,10 +55,12 @@ def command_of(workbench: Workbench, run: Run) -> list[str]:
 
 
 def runs(workbench: Workbench, limit: int = 200) -> list[Run]:
+    workbench.require("train")
     return workbench.ledger.recent(limit)
 
 
 def run(workbench: Workbench, run_id: str) -> Run:
+    workbench.require("train")
     return workbench.ledger.get(run_id)
 
 
@@ -70,6 +72,7 @@ def cancel(workbench: Workbench, run_id: str) -> Run:
 
 def metrics(workbench: Workbench, run_id: str) -> list[dict[str, Any]]:
     """Every whole line that the run has written to its metrics file so far."""
+    workbench.require("train")
     try:
         text = (workbench.workspace.run_folder(run_id) / METRICS_FILE).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -79,6 +82,7 @@ def metrics(workbench: Workbench, run_id: str) -> list[dict[str, Any]]:
 
 def log_tail(workbench: Workbench, run_id: str) -> str:
     """The end of the run's log."""
+    workbench.require("train")
     try:
         with (workbench.workspace.run_folder(run_id) / LOG_FILE).open("rb") as file:
             size = os.fstat(file.fileno()).st_size

@@ -15,9 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlhf_core.ground.errors import InvalidInput, NotFound, StorageFull, StoreUnavailable
+from rlhf_core.ground.errors import NotFound, StorageFull, StoreUnavailable
 from rlhf_core.ground.records import (
-    COMMENT_MAX_CHARS,
     Chat,
     Feedback,
     LabelView,
@@ -28,6 +27,8 @@ from rlhf_core.ground.records import (
     Session,
     Step,
     StoreCounts,
+    check_comment,
+    check_name,
     check_score,
     feedback_type_of,
     new_id,
@@ -165,9 +166,7 @@ class SqliteStore:
             return connection.execute(self._sql[name], values or {}).fetchall()
 
     def add_profile(self, user_id: str, display_name: str, origin: Origin) -> Profile:
-        if not display_name.strip():
-            raise InvalidInput("A person needs a name. Type one and try again.")
-        values = {"user_id": user_id, "display_name": display_name.strip(), "origin": origin, "now": utc_now()}
+        values = {"user_id": user_id, "display_name": check_name(display_name), "origin": origin, "now": utc_now()}
         with self._database.transaction() as connection:
             connection.execute(self._sql["add_profile"], values)
             return Profile(*connection.execute(self._sql["profile"], {"user_id": user_id}).fetchone())
@@ -308,9 +307,7 @@ class SqliteUserStore:
         return Feedback(*row)
 
     def comment(self, chat_id: str, step_id: str | None, text: str) -> Feedback:
-        text = text.strip()
-        if len(text) > COMMENT_MAX_CHARS:
-            raise InvalidInput(f"A comment has at most {COMMENT_MAX_CHARS:,} characters; this one has {len(text):,}.")
+        text = check_comment(text)
         values = self._key(chat_id, step_id) | {"comment": text or None, "now": utc_now()}
         with self._database.transaction() as connection:
             row = connection.execute(self._sql["comment"], values).fetchone()

@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlhf_core.ground.errors import Forbidden, InvalidInput, NotFound, RlhfError, SessionExpired, StoreUnavailable
+from rlhf_core.ground.errors import Forbidden, NotFound, RlhfError, SessionExpired, StoreUnavailable
 from rlhf_core.ground.records import (
-    COMMENT_MAX_CHARS,
     Chat,
     Feedback,
     LabelView,
@@ -27,9 +26,12 @@ from rlhf_core.ground.records import (
     Session,
     Step,
     StoreCounts,
+    check_comment,
+    check_name,
     check_score,
     is_uuid,
     new_id,
+    plain_name,
 )
 from rlhf_core.ground.roles import Role
 from rlhf_core.ground.tables import TableName
@@ -86,11 +88,9 @@ class SupabaseStore:
     def rename_me(self, display_name: str) -> None:
         """
         Raises:
-            InvalidInput: the name is empty or longer than 200 characters.
+            InvalidInput: the name is empty, longer than 200 characters, or not one line.
         """
-        if not display_name.strip():
-            raise InvalidInput("Type the name that your team knows you by.")
-        self._call("rename_me", name=display_name)
+        self._call("rename_me", name=check_name(display_name))
 
     def team(self) -> list[Member]:
         """Everybody with an account, those without a role first. Administrators only."""
@@ -106,9 +106,7 @@ class SupabaseStore:
         self._call("set_role", user_id=user_id, role=role)
 
     def add_profile(self, user_id: str, display_name: str, origin: Origin) -> Profile:
-        if not display_name.strip():
-            raise InvalidInput("A person needs a name. Type one and try again.")
-        return Profile(*self._call("add_profile", user_id=user_id, name=display_name, origin=origin))
+        return Profile(*self._call("add_profile", user_id=user_id, name=check_name(display_name), origin=origin))
 
     def profiles(self, origin: Origin | None = None) -> list[Profile]:
         return [Profile(*row) for row in self._call("list_profiles", origin=origin)]
@@ -153,7 +151,7 @@ class SupabaseStore:
             export.end()
 
     def row_hashes(self, table: TableName, ids: Sequence[str]) -> dict[str, str]:
-        """SHA-256 of each of these rows that is here, by id; see :func:`row_hash`. Administrators and the operator only."""
+        """SHA-256 of each of these rows that is here, by id, as ``services.migrating.row_hash`` makes it. Administrators only."""
         found: dict[str, str] = self._call("row_hashes", table=table, ids=json.dumps(list(ids)))
         return found
 
@@ -164,6 +162,10 @@ class SupabaseStore:
             NotFound: there is no such person, or no such account.
         """
         return int(self._call("adopt_ratings", **{"from": from_id, "to": to_id}))
+
+    def renew_feedback(self, rows: Sequence[Sequence[Any]]) -> int:
+        """Bring judgements up to date that were changed elsewhere later than here; returns how many were."""
+        return int(self._call("renew_feedback", rows=json.dumps(rows))) if rows else 0
 
     def judged_otherwise(self, judgements: Sequence[tuple[str, str, str, str | None]]) -> set[str]:
         """Of these (id, user_id, chat_id, step_id), the ids whose person has judged that thing here under another id."""
@@ -189,9 +191,7 @@ class SupabaseUserStore:
         return Feedback(*row)
 
     def comment(self, chat_id: str, step_id: str | None, text: str) -> Feedback:
-        text = text.strip()
-        if len(text) > COMMENT_MAX_CHARS:
-            raise InvalidInput(f"A comment has at most {COMMENT_MAX_CHARS:,} characters; this one has {len(text):,}.")
+        text = check_comment(text)
         row = None
         if is_uuid(chat_id) and (step_id is None or is_uuid(step_id)):
             row = self._call("comment_on", chat_id=chat_id, step_id=step_id, comment=text or None)
@@ -260,7 +260,7 @@ class SupabaseBulkWriter:
         self._parts += 1
 
     def add_profiles(self, rows: Sequence[tuple[str, str]], origin: Origin) -> None:
-        self._stage("profiles", [(user_id, name, origin) for user_id, name in rows])
+        self._stage("profiles", [(user_id, plain_name(name), origin) for user_id, name in rows])
 
     def add_chats(self, rows: Sequence[tuple[Any, ...]]) -> None:
         self._stage("chats", rows)
@@ -309,7 +309,8 @@ class SupabaseExport:
                 yield [tuple(row) for row in page]
         if seen != self._begun[table]:
             raise StoreUnavailable(
-                f"{self._begun[table] - seen} rows of {table} were deleted while they were being read. Try again."
+                f"{table} had {self._begun[table]:,} rows when the export began and {seen:,} when it was read: somebody deleted "
+                "or added chats meanwhile. Try again."
             )
 
     def _chats(self, _since: str | None) -> Iterator[tuple[list[list[Any]], int]]:

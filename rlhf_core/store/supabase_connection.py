@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable
@@ -32,6 +33,7 @@ from rlhf_core.ground.errors import (
     StoreTimeout,
     StoreUnavailable,
 )
+from rlhf_core.ground.records import check_name
 from rlhf_core.ground.settings import KEY_VARIABLE, SECRET_KEY_VARIABLE, TeamSettings
 
 CONNECT_TIMEOUT_S = 3.0
@@ -42,7 +44,7 @@ SLOW = frozenset({
     "judged_otherwise",
 })  # fmt: skip
 REFRESH_BEFORE_S = 60.0  # a token is renewed this long before it ends, or halfway if it lives for less than two minutes
-SCHEMA_VERSION = 1
+PASSWORD_MIN_CHARS = 8
 T = TypeVar("T")
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # or every request is a line in the log
@@ -125,11 +127,10 @@ class Connection:
             InvalidInput: no e-mail address, a weak password, sign-up is closed.
             Duplicate: there is an account with this address.
         """
-        if not display_name.strip():
-            raise InvalidInput("Type the name that your team knows you by.")
+        display_name = check_name(display_name)
         answer = self._auth(
             lambda auth: auth.sign_up(
-                {"email": email.strip(), "password": password, "options": {"data": {"display_name": display_name.strip()}}}
+                {"email": email.strip(), "password": password, "options": {"data": {"display_name": display_name}}}
             )
         )
         return self._signed_in(answer) if answer.session else None
@@ -150,8 +151,11 @@ class Connection:
         """Sign in with a code from the mail and set a new password.
 
         Raises:
-            InvalidInput: the code is wrong or too old, or the password is too weak.
+            InvalidInput: the code is wrong or too old, or the password is too weak. A code is good once, so what can be known of
+                the password is looked at first.
         """
+        if len(password) < PASSWORD_MIN_CHARS:
+            raise InvalidInput(f"A password has at least {PASSWORD_MIN_CHARS} characters. Choose a longer one.")
         account = self._signed_in(
             self._auth(lambda auth: auth.verify_otp({"email": email.strip(), "token": code.strip(), "type": "recovery"}))
         )
@@ -262,6 +266,8 @@ class Connection:
             raise self._database_error(error) from error
         except auth_errors.AuthError as error:
             raise self._auth_error(error) from error
+        except UnicodeEncodeError as error:
+            raise InvalidInput("The text holds half a character, which cannot be sent. Type it anew.") from error
         except ValueError as error:  # what came is no JSON, or not of the form that was agreed on
             raise self._not_supabase(error) from None
 
@@ -318,13 +324,18 @@ class Connection:
     def _auth_error(self, error: auth_errors.AuthError) -> RlhfError:
         url, code, message = self.server.settings.url, str(error.code or ""), error.message
         if isinstance(error, auth_errors.AuthRetryableError):
-            return StoreUnavailable(f"{url} cannot be reached ({message}). {_OFFLINE}")
+            return StoreUnavailable(f"{url} cannot be reached ({_reason(error)}). {_OFFLINE}")
         if isinstance(error, auth_errors.AuthUnknownError):
             return self._not_supabase(message)
         if message == "Invalid API key" or code == "no_authorization":
             return self._wrong_key()
         if code in _SAID:
             return (Duplicate if code in ("user_already_exists", "email_exists") else InvalidInput)(_SAID[code])
+        if "nonce" in message.lower() or "id token" in message.lower() or "audience" in message.lower():
+            return InvalidInput(
+                f"The project does not accept what the provider said ({message}). In its authentication settings, the provider "
+                "needs this client id, and 'Skip nonce checks' switched on (docs/supabase.md)."
+            )
         if code.startswith("over_"):
             return StoreUnavailable("The server was asked too often just now. Wait a minute and try again.")
         if code in _ENDED or isinstance(error, (auth_errors.AuthSessionMissingError, auth_errors.AuthInvalidJwtError)):
@@ -361,4 +372,4 @@ _ENDED = {
 
 
 def _reason(error: Exception) -> str:
-    return str(error).strip() or type(error).__name__
+    return re.sub(r"^\[Errno -?\d+\] ", "", str(error).strip()) or type(error).__name__

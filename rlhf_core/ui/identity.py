@@ -58,8 +58,17 @@ def signed_in() -> SignedIn | None:
     return here
 
 
+def is_signed_in() -> bool:
+    return st.session_state.get(keys.SIGNED_IN) is not None
+
+
 def welcome(one: SignedIn) -> None:
     """Keep who signed in, for this tab and, by a cookie, for the browser."""
+    person = one.workbench().person
+    user_id = person.user_id if person else None
+    if st.session_state.get(keys.LAST_PERSON) not in (None, user_id):
+        _clear()  # somebody else sat here: nothing of what they did is shown on
+    st.session_state[keys.LAST_PERSON] = user_id
     st.session_state[keys.SIGNED_IN] = one
     st.session_state.pop(keys.SIGN_IN_PROBLEM, None)
     st.session_state.pop(keys.SIGNED_OUT, None)
@@ -81,11 +90,17 @@ def leave() -> None:
     if one is not None:
         accounts.sign_out(one)
         st.session_state[keys.TICKET] = BROWSERS.forget(one)
-    for key in list(st.session_state):  # the next person at this browser sees nothing of what this one did
-        if key != keys.TICKET:
-            del st.session_state[key]
+    _clear()
     st.session_state[keys.SIGNED_OUT] = True  # the cookie of this connection is the old one until the page is loaded anew
     st.query_params.clear()
+    if st.user.get("is_logged_in"):
+        st.logout()  # or the provider's word would sign them in again
+
+
+def _clear() -> None:
+    for key in list(st.session_state):
+        if key != keys.TICKET:
+            del st.session_state[key]
 
 
 def ended(error: SignInRequired) -> None:

@@ -110,6 +110,10 @@ class StoreContract:
         assert hers.comment(chat, None, " ").comment is None
         with pytest.raises(InvalidInput, match="8,001"):
             hers.comment(chat, None, "x" * 8001)
+        for text in ("a\x00b", "a\ud800b"):
+            with pytest.raises(InvalidInput, match="cannot be stored"):
+                hers.comment(chat, None, text)
+        assert hers.comment(chat, None, "שלום 🌞\u2028").comment == "שלום 🌞"
 
     def test_taking_a_rating_back(self, store: Store, ana: Session, mine: Mine) -> None:
         chat, hers = add_chat(store, "a"), mine(ana)
@@ -267,5 +271,9 @@ class StoreContract:
         store.add_profile(uid("u2"), "Bot", "demo")
         assert [one.user_id for one in store.profiles("imported")] == [uid("u1")]
         assert len(store.profiles()) == before + 2
-        with pytest.raises(InvalidInput, match="needs a name"):
-            store.add_profile(uid("u3"), "  ", "imported")
+        for name in ("  ", "x" * 201, "two\nlines"):
+            with pytest.raises(InvalidInput, match="name"):
+                store.add_profile(uid("u3"), name, "imported")
+        with store.bulk() as (writer, _):  # a file's names are made fit instead
+            writer.add_profiles([(uid("u4"), "x" * 300), (uid("u5"), "two\nlines")], "imported")
+        assert len(store.profiles()) == before + 4

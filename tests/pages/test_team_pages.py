@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from rlhf_core.ground.errors import Forbidden
 from rlhf_core.ground.records import Session
 from rlhf_core.ground.settings import PROJECT_ROOT
-from rlhf_core.services import demo
+from rlhf_core.services import comparing, demo, snapshots, training
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.supabase import SupabaseStore
 from rlhf_core.ui import resources
@@ -203,6 +204,58 @@ def test_a_session_that_ends_while_rating(
     assert (feedback(app, "stars", 0).value, feedback(app, "stars", 1).value) == (3, None)
     assert "Not saved" in texts(app)
     accounts.pop("Cai")[2].sign_out()
+
+
+def test_the_next_person_in_a_tab_sees_nothing_of_the_last(
+    chats: Workbench, signed_in: Callable[..., AppTest], sign_in: SignIn, accounts: Any
+) -> None:
+    app = signed_in("engineer", "label.py")
+    app.session_state["compare:result"] = None
+    app.session_state["import:result"] = "what Cai imported"
+    sign_in("Ben", "engineer")
+    app.session_state["session:signed_in"].connection.sign_out()  # in another tab
+    accounts.pop("Cai")
+    app.run()
+    assert "Your session has ended" in texts(app)
+    sign_in_at(app, accounts["Ben"][1])
+    assert "what Cai imported" not in str(app.session_state)
+
+
+def test_idle_for_half_a_day(chats: Workbench, signed_in: Callable[..., AppTest], accounts: Any) -> None:
+    app = signed_in("annotator", "label.py")
+    here = app.session_state["session:signed_in"]
+    here._used_at -= 11 * 3600
+    check(app.run())
+    assert feedback(app, "stars", 0)
+    here._used_at -= 13 * 3600
+    check(app.run())
+    assert box(app, "Password")
+
+
+def test_an_account_whose_profile_is_gone_can_still_leave(
+    team: TeamServer, chats: Workbench, signed_in: Callable[..., AppTest], accounts: Any
+) -> None:
+    app = signed_in("annotator", "label.py")
+    user_id, _, connection = accounts.pop("Cai")
+    team.sql("delete from auth.users where id = %s", (user_id,))
+    app.session_state["session:signed_in"]._asked_at -= 3600
+    assert "no profile" in texts(check(app.run()))
+    press(app, "Sign out")
+    assert box(app, "Password")
+    connection.sign_out()
+
+
+def test_services_ask_for_the_role_too(chats: Workbench, sign_in: SignIn) -> None:
+    ben, his = sign_in("Ben", "annotator")
+    own = chats.for_person(his._connection, ben)
+    for call in (
+        lambda: training.runs(own), lambda: training.run(own, "x"), lambda: training.cancel(own, "x"),
+        lambda: training.log_tail(own, "x"), lambda: training.metrics(own, "x"), lambda: snapshots.listing(own),
+        lambda: snapshots.take(own), lambda: snapshots.find(own, "x"), lambda: comparing.candidates(own),
+        lambda: comparing.trained_count(own), lambda: comparing.compare(own, [], "q", []), lambda: demo.load_demo(own),
+    ):  # fmt: skip
+        with pytest.raises(Forbidden, match="Your role is annotator"):
+            call()
 
 
 def test_a_role_taken_away_while_rating(

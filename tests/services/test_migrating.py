@@ -19,7 +19,8 @@ from rlhf_core.ground.settings import PROJECT_ROOT
 from rlhf_core.services import migrating, snapshots
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.supabase import SupabaseBulkWriter, SupabaseStore
-from tests.conftest import command
+from tests.conftest import command, learnable_chats
+from tests.contract.store_contract import uid
 from tests.supabase.server import TeamServer
 
 SignIn = Callable[..., tuple[Session, SupabaseStore]]
@@ -93,6 +94,39 @@ def test_what_somebody_has_rated_there_already_is_theirs(
     assert report.tables["chat_feedback"].kept == 1
     assert [hers.for_user(ana).ratings(chat.id)[None].feedback_score for chat in chats] == [2, 4, 4]
     assert migrating.migrate(full, operator, {"Ana": accounts["Ana"][1]}).complete
+    assert operator.adopt_ratings(uid("gone"), ana.user_id) == 0  # asked again after a lost answer
+
+
+def test_a_mind_changed_here_after_the_first_time_is_brought_up_to_date(full: Workbench, operator: SupabaseStore) -> None:
+    migrating.migrate(full, operator)
+    ana = Workbench.session(next(one for one in full.people() if one.display_name == "Ana"))
+    chat = full.store.search_chats(limit=1)[0].id
+    full.store.for_user(ana).rate(chat, None, 1, "stars")
+    full.store.for_user(ana).comment(chat, None, "on second thoughts")
+    report = migrating.migrate(full, operator)
+    assert (report.complete, report.renewed, report.tables["chat_feedback"].kept) == (True, 1, 0)
+    assert operator.row_hashes("chat_feedback", [full.store.for_user(ana).ratings(chat)[None].id])
+    assert migrating.migrate(full, operator).renewed == 0
+
+
+def test_both_stores_may_have_imported_the_same_file(
+    workbench: Workbench, add_chats: Any, operator: SupabaseStore, tmp_path: Path
+) -> None:
+    add_chats(*learnable_chats(3))
+    embedded, workbench._store = workbench._store, operator
+    report = add_chats(*learnable_chats(3))  # a moment later: every time in it is another
+    assert report.added.chats == 3
+    workbench._store = embedded
+    found = migrating.migrate(workbench, operator)
+    assert found.complete
+    assert [one.added for one in found.tables.values()] == [0, 0, 0]
+
+
+def test_odd_names_stop_nothing(full: Workbench, operator: SupabaseStore) -> None:
+    with full.store.bulk() as (writer, _):
+        writer.add_profiles([("r1", "x" * 300), ("r2", "two\nlines")], "imported")
+    assert migrating.migrate(full, operator).complete
+    assert {"x" * 200, "two lines"} <= {one.display_name for one in operator.profiles("imported")}
 
 
 def test_killed_in_the_middle_it_goes_on(full: Workbench, operator: SupabaseStore, monkeypatch: pytest.MonkeyPatch) -> None:

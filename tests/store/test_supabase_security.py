@@ -15,7 +15,7 @@ import psycopg
 import pytest
 from postgrest.exceptions import APIError
 
-from rlhf_core.ground.errors import Forbidden, InvalidInput, NotFound
+from rlhf_core.ground.errors import Duplicate, Forbidden, InvalidInput, NotFound
 from rlhf_core.ground.records import Session, new_id
 from rlhf_core.store.supabase import SupabaseStore
 from tests.contract.store_contract import NOW, add_chat, step, uid
@@ -49,7 +49,8 @@ def world(team: TeamServer, sign_in: SignIn) -> dict[str, Any]:
     for chat in (a, b):
         team.sql("insert into public.chats (id, query, response, source) values (%s, 'q', 'r', 's')", (chat,))
         team.sql(
-            "insert into public.reasoning_steps (id, chat_id, step_content, step_order) values (%s, %s, 'x', 1), (%s, %s, 'y', 2)",
+            "insert into public.reasoning_steps (id, chat_id, step_content, step_order) "
+            "values (%s, %s, 'x', 1), (%s, %s, 'y', 2)",
             (step(chat, 1), chat, step(chat, 2), chat),
         )
     ana, ana_store = sign_in("Ana")
@@ -171,14 +172,48 @@ def test_an_annotator_reads_their_own_ratings_only(world: dict[str, Any]) -> Non
     assert world["ben_store"].counts().ratings == 1
 
 
-def test_without_a_role_one_reads_and_rates_ones_own_chats(world: dict[str, Any]) -> None:
+def test_without_a_role_one_reads_ones_own_chats_and_writes_nothing(world: dict[str, Any]) -> None:
+    """Sign-up is open: what a stranger writes must not reach annotators, snapshots or imports."""
     zoe, store, b = world["zoe"], world["zoe_store"], world["b"]
     assert [chat.id for chat in store.search_chats()] == [b]
-    assert store.for_user(zoe).rate(b, step(b, 1), 4, "stars").user_id == zoe.user_id
     with pytest.raises(NotFound):
         store.chat(world["a"])
     with pytest.raises(NotFound):
         store.for_user(zoe).rate(world["a"], None, 4, "stars")
+    with pytest.raises(Forbidden):
+        store.for_user(zoe).rate(b, step(b, 1), 4, "stars")
+    raw, mine = client(store), {"id": new_id(), "owner_id": zoe.user_id, "query": "q", "response": "r", "source": "s"}
+    for attempt in (
+        raw.table("chats").insert(mine),
+        raw.table("chats").update({"response": "poison"}).eq("id", b),
+        raw.table("chats").delete().eq("id", b),
+        raw.table("reasoning_steps").insert({"id": new_id(), "chat_id": b, "step_content": "x", "step_order": 9}),
+        raw.table("reasoning_steps").update({"step_content": "x"}).eq("chat_id", b),
+        raw.table("reasoning_steps").delete().eq("chat_id", b),
+    ):
+        with pytest.raises(APIError) as refused:
+            attempt.execute()
+        assert refused.value.code == "42501"
+    assert world["ana_store"].chat(b).steps
+
+
+def test_an_accounts_name_is_not_for_an_engineer(world: dict[str, Any], sign_in: SignIn) -> None:
+    _, store = sign_in("Cai", "engineer")
+    assert [one.user_id for one in store.profiles()] == [store.me().user_id]
+    with pytest.raises(Duplicate):
+        store.add_profile(world["ana"].user_id, "x", "imported")
+
+
+@pytest.mark.parametrize("name", ["", "x" * 201, "Boss\n\nboss@example.com", "a\x00b", "tab\tbed"])
+def test_a_name_is_one_short_line(name: str, world: dict[str, Any], team: TeamServer) -> None:
+    with pytest.raises(InvalidInput):
+        world["zoe_store"].rename_me(name)
+    if "\x00" not in name:
+        with pytest.raises(APIError):
+            client(world["zoe_store"]).table("profiles").update({"display_name": name}).eq(
+                "user_id", world["zoe"].user_id
+            ).execute()
+    assert team.sql("select display_name from public.profiles where user_id = %s", (world["zoe"].user_id,)) == [("Zoe",)]
 
 
 # writing -------------------------------------------------------------------------------------------------------------
@@ -257,8 +292,9 @@ def test_rows_of_others_cannot_be_changed_or_deleted_by_any_role(role: Any, worl
     raw = client(store)
     assert raw.table("chat_feedback").update({"comment": "x"}).eq("id", world["hers"].id).execute().data == []
     assert raw.table("chat_feedback").delete().eq("id", world["hers"].id).execute().data == []
-    assert raw.table("chats").update({"query": "x"}).eq("id", world["b"]).execute().data == []
-    assert raw.table("chats").delete().eq("id", world["b"]).execute().data == []
+    for attempt in (raw.table("chats").update({"query": "x"}), raw.table("chats").delete()):
+        with pytest.raises(APIError, match="permission denied"):
+            attempt.eq("id", world["b"]).execute()
     assert raw.table("profiles").update({"display_name": "x"}).eq("user_id", world["ana"].user_id).execute().data == []
     assert world["ana_store"].for_user(world["ana"]).ratings(world["a"]) == {step(world["a"], 1): world["hers"]}
 

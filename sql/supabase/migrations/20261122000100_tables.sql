@@ -10,7 +10,8 @@ create domain private.utc_text as text
 
 create table public.profiles (
   user_id      uuid primary key,
-  display_name text not null check (btrim(display_name) <> '' and length(display_name) <= 200),
+  display_name text not null
+               check (btrim(display_name) <> '' and length(display_name) <= 200 and display_name !~ '[[:cntrl:]]'),
   -- account: can sign in; local: carried over from an embedded store; imported, demo: raters named in files
   origin       text not null check (origin in ('account', 'local', 'imported', 'demo')),
   -- null until an administrator gives one: sign-up is open by default on hosted projects, and every role sees all chats
@@ -81,8 +82,9 @@ create trigger profiles_touch before update on public.profiles
 -- One profile for each account, also for those who signed up before this schema was here.
 create function private.name_of(p_user auth.users) returns text
 language sql immutable set search_path = '' as $$
-  select left(coalesce(nullif(btrim(p_user.raw_user_meta_data ->> 'display_name'), ''),
-                       nullif(btrim(split_part(coalesce(p_user.email, ''), '@', 1)), ''), 'somebody'), 200)
+  select left(coalesce(nullif(btrim(regexp_replace(p_user.raw_user_meta_data ->> 'display_name', '[[:cntrl:]]+', ' ', 'g')), ''),
+                       nullif(btrim(regexp_replace(split_part(coalesce(p_user.email, ''), '@', 1), '[[:cntrl:]]+', ' ', 'g')), ''),
+                       'somebody'), 200)
 $$;
 create function private.welcome() returns trigger
 language plpgsql security definer set search_path = '' as $$

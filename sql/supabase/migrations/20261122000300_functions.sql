@@ -47,7 +47,11 @@ begin
   perform private.require_role('engineer', 'admin');
   insert into public.profiles (user_id, display_name, origin) values (p_user_id, btrim(p_name), p_origin)
   on conflict (user_id) do nothing;
-  select private.profile_line(p) into found from public.profiles p where p.user_id = p_user_id;
+  select private.profile_line(p) into found from public.profiles p
+  where p.user_id = p_user_id and (p.origin <> 'account' or private.is_operator() or private.has_role('admin'));
+  if found is null then -- an account's name is not for everybody
+    raise exception 'this identifier is an account''s' using errcode = '23505';
+  end if;
   return found;
 end $$;
 
@@ -381,18 +385,18 @@ begin
 end $$;
 
 -- carrying a store over: what is here already, and is it the same ---------------
--- For each id given, the hash of the row that is here: the fields joined by U+001F, a null as U+0000's picture.
+-- For each id given, the hash of the row that is here: the fields joined by U+001F, a null as U+2400. When a chat or step came
+-- into a store is left out: the same file may have been imported into both, each at its own time.
 create function public.row_hashes(p_table text, p_ids text) returns jsonb
 language plpgsql stable security definer set search_path = '' as $$
 declare answer jsonb;
 begin
   perform private.require_role('admin');
   if p_table = 'chats' then
-    select jsonb_object_agg(c.id, private.row_hash(private.chat_line(c))) into answer
+    select jsonb_object_agg(c.id, private.row_hash(private.chat_line(c) - 7)) into answer
     from public.chats c where c.id in (select jsonb_array_elements_text(p_ids::jsonb)::uuid);
   elsif p_table = 'reasoning_steps' then
-    select jsonb_object_agg(s.id, private.row_hash(jsonb_build_array(s.id, s.chat_id, s.step_content, s.step_order,
-                                                                     private.utc(s.created_at)))) into answer
+    select jsonb_object_agg(s.id, private.row_hash(jsonb_build_array(s.id, s.chat_id, s.step_content, s.step_order))) into answer
     from public.reasoning_steps s where s.id in (select jsonb_array_elements_text(p_ids::jsonb)::uuid);
   elsif p_table = 'chat_feedback' then
     select jsonb_object_agg(f.id, private.row_hash(private.feedback_line(f))) into answer
@@ -419,6 +423,22 @@ begin
                           and f.step_id is not distinct from (j ->> 3)::uuid and f.id <> (j ->> 0)::uuid));
 end $$;
 
+-- judgements that were changed on the other side later than here
+create function public.renew_feedback(p_rows text) returns bigint
+language plpgsql volatile security definer set search_path = '' as $$
+declare renewed bigint;
+begin
+  perform private.require_role('admin');
+  update public.chat_feedback f
+  set feedback_type = r ->> 4, feedback_score = (r ->> 5)::smallint, scale = r ->> 6, comment = r ->> 7,
+      updated_at = (r ->> 9)::private.utc_text::timestamptz
+  from jsonb_array_elements(p_rows::jsonb) as r
+  where f.id = (r ->> 0)::uuid and f.user_id = (r ->> 3)::uuid
+    and f.updated_at < (r ->> 9)::private.utc_text::timestamptz;
+  get diagnostics renewed = row_count;
+  return renewed;
+end $$;
+
 -- Somebody who was carried over without an account has one now: their ratings become the account's, but where it has rated
 -- the same thing itself. Returns how many moved.
 create function public.adopt_ratings(p_from uuid, p_to uuid) returns bigint
@@ -426,6 +446,7 @@ language plpgsql volatile security definer set search_path = '' as $$
 declare moved bigint;
 begin
   perform private.require_role('admin');
+  if not exists (select 1 from public.profiles where user_id = p_from) then return 0; end if; -- adopted already
   if not exists (select 1 from public.profiles where user_id = p_from and origin = 'local')
      or not exists (select 1 from public.profiles where user_id = p_to and origin = 'account') then
     raise exception 'there is no account to adopt these ratings, or they are an account''s own' using errcode = 'P0002';
@@ -439,6 +460,3 @@ begin
   where p.user_id = p_from and not exists (select 1 from public.chat_feedback f where f.user_id = p_from);
   return moved;
 end $$;
-
-create function public.schema_version() returns integer
-language sql immutable set search_path = '' as $$ select 1 $$;

@@ -4,8 +4,7 @@ grant usage on schema public to anon, authenticated, service_role;
 revoke all on public.profiles, public.chats, public.reasoning_steps, public.chat_feedback from public, anon, authenticated;
 grant select on public.profiles to authenticated;
 grant update (display_name, consent, consent_at) on public.profiles to authenticated; -- never role
-grant select, insert, update, delete on public.chats to authenticated;
-grant select, insert, delete on public.reasoning_steps to authenticated;
+grant select on public.chats, public.reasoning_steps to authenticated;
 grant select, insert, update, delete on public.chat_feedback to authenticated;
 grant all on public.profiles, public.chats, public.reasoning_steps, public.chat_feedback to service_role;
 
@@ -27,7 +26,7 @@ revoke all on function
   public.begin_export(uuid), public.end_export(uuid),
   public.export_chats(uuid, timestamptz, uuid, integer, bigint), public.export_steps(uuid, uuid, integer, integer, bigint),
   public.export_feedback(uuid, bigint, integer, timestamptz), public.row_hashes(text, text),
-  public.judged_otherwise(text), public.adopt_ratings(uuid, uuid), public.schema_version()
+  public.judged_otherwise(text), public.adopt_ratings(uuid, uuid), public.renew_feedback(text)
   from public, anon, authenticated, service_role;
 grant execute on function
   public.me(), public.rename_me(text), public.list_profiles(text), public.add_profile(uuid, text, text), public.team(),
@@ -39,5 +38,5 @@ grant execute on function
   public.begin_export(uuid), public.end_export(uuid),
   public.export_chats(uuid, timestamptz, uuid, integer, bigint), public.export_steps(uuid, uuid, integer, integer, bigint),
   public.export_feedback(uuid, bigint, integer, timestamptz), public.row_hashes(text, text),
-  public.judged_otherwise(text), public.adopt_ratings(uuid, uuid), public.schema_version()
+  public.judged_otherwise(text), public.adopt_ratings(uuid, uuid), public.renew_feedback(text)
   to authenticated, service_role;
