@@ -20,9 +20,14 @@ def card(
     """Draw one card. ``given`` is the rating the store holds, if any; a click is stored before it shows as saved."""
     thumbs, stars, words = (keys.rating(one, session.user_id, chat_id, step_id) for one in ("thumbs", "stars", "comment"))
     score = given.feedback_score if given else None
-    # the widgets show what is stored, so a rating that could not be saved jumps back instead of looking saved
-    st.session_state[thumbs] = None if score is None or score == 3 else int(score > 3)
-    st.session_state[stars] = None if score is None else score - 1
+    # The widgets show what is stored, so a rating that could not be saved jumps back instead of looking saved. One that shows it
+    # already is left alone: setting it would take back a click that is on its way.
+    for key, value in (
+        (thumbs, None if score is None or score == 3 else int(score > 3)),
+        (stars, None if score is None else score - 1),
+    ):
+        if st.session_state.get(key) != value:
+            st.session_state[key] = value
     at = (workbench, session, chat_id, step_id)
     with st.container(border=True):
         st.markdown(f"**{title}**\n\n{markdown_of(text)}")
