@@ -5,20 +5,25 @@ from __future__ import annotations
 import hashlib
 import re
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal, get_args
 
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.roles import Role
 
 FeedbackType = Literal["positive", "neutral", "negative"]
 Scale = Literal["stars", "thumbs"]
+OpKind = Literal["rate", "withdraw", "comment", "first_error", "flag", "unflag", "dwell", "submit", "skip"]
+ItemOrder = Literal["oldest", "random", "fewest", "disagreement", "uncertain", "convincing"]
 Origin = Literal["account", "local", "imported", "demo"]
 
 SCORE_MIN, SCORE_MAX = 1, 5
 SCORE_OF_TYPE: dict[str, int] = {"positive": 5, "negative": 1, "neutral": 3}
 COMMENT_MAX_CHARS = 8000
+EVERYTHING = "00000000-0000-0000-0000-000000000001"  # the queue that every store begins with
+FLAGS = {"bad_prompt": "The question itself is bad", "unsure": "I am not sure", "unreadable": "It cannot be read"}
 NAME_MAX_CHARS = 200
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
@@ -188,17 +193,134 @@ class Progress:
 
 
 @dataclass(frozen=True, slots=True)
+class Marks:
+    """One person's marks on one chat. ``first_error``: id of the first step that is wrong, where they marked one."""
+
+    first_error: str | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class LabelView:
     """One chat as one person sees it. ``ratings`` by step id (None: the whole answer) are theirs alone."""
 
     chat: Chat
     ratings: dict[str | None, Feedback]
     progress: Progress
+    marks: Marks = Marks()
 
     @property
     def places(self) -> int:
         """How many things there are to rate: each step and the whole answer."""
         return len(self.chat.steps) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class LabelOp:
+    """One thing that somebody did on the label page. Its id is made there, so that it is stored once however often it is sent.
+
+    ``value`` by kind: rate {"score": 1-5, "scale": ...}; comment {"text": ...}; flag and unflag {"flag": ...}; dwell
+    {"ms": ...}; submit and skip {"queue": id, "reason": ...}. first_error marks ``step_id``, or clears the mark (None).
+    """
+
+    id: str
+    kind: OpKind
+    chat_id: str
+    step_id: str | None = None
+    value: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """What is to be labelled, in which order, by how many. ``source`` and ``words`` choose chats; None: all."""
+
+    id: str
+    name: str
+    guidelines: str = ""
+    item_order: ItemOrder = "oldest"
+    overlap: int = 1
+    lease_s: int = 1800
+    checkpoint_id: str | None = None
+    source: str | None = None
+    words: str | None = None
+    created_at: str = ""
+    archived: bool = False
+
+
+def check_queue(queue: Queue) -> None:
+    """
+    Raises:
+        InvalidInput: no name, an overlap or time that makes no sense, an order by a checkpoint without one.
+    """
+    if not queue.name.strip() or len(queue.name) > NAME_MAX_CHARS:
+        raise InvalidInput(f"A queue needs a name of at most {NAME_MAX_CHARS} characters.")
+    if queue.item_order not in get_args(ItemOrder):
+        raise InvalidInput(f"The order is {queue.item_order!r}; expected one of {', '.join(get_args(ItemOrder))}.")
+    if not 1 <= queue.overlap <= 1000:
+        raise InvalidInput(f"Each item goes to 1 to 1,000 people; got {queue.overlap}.")
+    if not 1 <= queue.lease_s <= 604_800:
+        raise InvalidInput(f"A person keeps an item for 1 second to 7 days; got {queue.lease_s} s.")
+    if queue.item_order in ("uncertain", "convincing") and not queue.checkpoint_id:
+        raise InvalidInput("This order needs a reward checkpoint. Choose one.")
+
+
+def check_op(op: LabelOp) -> None:
+    """
+    Raises:
+        InvalidInput: what the label page sent is not what it may send.
+    """
+    if op.kind not in get_args(OpKind):
+        raise InvalidInput(f"The page sent {op.kind!r}, which is unknown here. Reload the page.")
+    if op.kind == "rate":
+        check_score(op.value.get("score"))
+        if op.value.get("scale") not in get_args(Scale):
+            raise InvalidInput(f"A scale is stars or thumbs; got {op.value.get('scale')!r}.")
+    if op.kind == "comment":
+        check_comment(str(op.value.get("text", "")))
+    if op.kind in ("flag", "unflag") and op.value.get("flag") not in FLAGS:
+        raise InvalidInput(f"A flag is one of {', '.join(FLAGS)}; got {op.value.get('flag')!r}.")
+
+
+MINE: dict[str, tuple[str, ...]] = {  # all that is kept of one person's labelling, by column
+    "feedback": (
+        "id", "chat_id", "step_id", "user_id", "feedback_type", "feedback_score", "scale", "comment", "created_at", "updated_at",
+    ),
+    "marks": ("chat_id", "first_error", "flags", "updated_at"),
+    "events": ("id", "chat_id", "step_id", "kind", "value", "at"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class QueueProgress:
+    """``submitted`` and ``skipped`` by one person; ``finished`` of ``items`` by as many people as the overlap says."""
+
+    submitted: int
+    skipped: int
+    items: int
+    finished: int
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """A chat that somebody has judged: how many judgements, when last, their mean score (stars)."""
+
+    chat_id: str
+    query: str
+    ratings: int
+    last_at: str
+    mean_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A judgement as it was before it was changed, or taken back (``withdrawn``)."""
+
+    step_id: str | None
+    score: int
+    scale: Scale
+    comment: str | None
+    given_at: str
+    withdrawn: bool
 
 
 @dataclass(frozen=True, slots=True)

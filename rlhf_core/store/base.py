@@ -14,12 +14,27 @@ write :class:`~rlhf_core.ground.errors.StorageFull`. On a team's store every met
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from rlhf_core.ground.records import Chat, Feedback, LabelView, Origin, Profile, Progress, Scale, Session, StoreCounts
+from rlhf_core.ground.records import (
+    Change,
+    Chat,
+    Feedback,
+    LabelOp,
+    LabelView,
+    Origin,
+    Profile,
+    Progress,
+    Queue,
+    QueueProgress,
+    Scale,
+    Session,
+    StoreCounts,
+    Worked,
+)
 from rlhf_core.ground.runs import Run, RunKind, RunStatus
 from rlhf_core.ground.tables import Export
 
@@ -86,6 +101,39 @@ class UserStore(Protocol):
     def ratings(self, chat_id: str) -> dict[str | None, Feedback]:
         """This person's judgements of one chat, by step id (None: the whole answer)."""
 
+    def apply(self, ops: Sequence[LabelOp]) -> dict[str, str]:
+        """What the label page sends: stored in order, in one transaction, each operation once however often it is sent.
+
+        Returns:
+            By operation id: "" if it was stored, else why it could not be. One that cannot be stops none of the others.
+        """
+
+    def claim(self, queue_id: str, count: int) -> list[LabelView]:
+        """Up to ``count`` chats for this person: those they hold, their leases renewed, and further ones in the queue's order.
+
+        A chat is handed to as many people as the queue's overlap says, and never twice to one; a lease that ran out frees it.
+
+        Raises:
+            NotFound: no such queue, or it is closed.
+        """
+
+    def release(self, queue_id: str, chat_id: str | None = None) -> None:
+        """Give a chat back, or all that this person holds in the queue."""
+
+    def queue_progress(self, queue_id: str) -> QueueProgress: ...
+
+    def history(self, before: str | None = None, limit: int = 50) -> list[Worked]:
+        """Chats that this person has judged, the last first. ``before``: only those last judged before this (UTC text)."""
+
+    def changes(self, chat_id: str) -> list[Change]:
+        """What this person had said of the chat before they changed it or took it back, oldest first."""
+
+    def everything(self) -> dict[str, list[dict[str, Any]]]:
+        """All that is kept of this person's labelling: feedback, marks, events."""
+
+    def erase(self) -> int:
+        """Delete this person's feedback, its history, marks, events and assignments. Returns how many judgements went."""
+
     def progress(self) -> Progress: ...
 
     def next_chat(self, after: Chat | None = None) -> str | None:
@@ -119,6 +167,27 @@ class Store(Protocol):
 
     def search_chats(self, text: str = "", limit: int = 50) -> list[Chat]:
         """Chats whose query contains ``text`` (letter case ignored), oldest first, without their steps."""
+
+    def queues(self) -> list[Queue]:
+        """Open queues first, oldest first."""
+
+    def save_queue(self, queue: Queue) -> Queue:
+        """Add a queue, or change the one with its id.
+
+        Raises:
+            Duplicate: another one has this name.
+            InvalidInput: no name, overlap below 1, an order by a checkpoint without one.
+        """
+
+    def archive_queue(self, queue_id: str, *, archived: bool = True) -> None:
+        """Close a queue, or open it again.
+
+        Raises:
+            NotFound: no such queue.
+        """
+
+    def set_priorities(self, queue_id: str, priorities: Mapping[str, float]) -> None:
+        """Which chats (by id) come first in a queue that a checkpoint orders: higher first, chats without one not at all."""
 
     def mean_scores(self, chat_id: str) -> dict[str | None, tuple[float, int]]:
         """Everybody's mean score and number of judgements by step id (None: the whole answer)."""

@@ -15,33 +15,37 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rlhf_core.ground.errors import NotFound, StorageFull, StoreUnavailable
+from rlhf_core.ground.errors import Duplicate, NotFound, StorageFull, StoreUnavailable
 from rlhf_core.ground.records import (
+    Change,
     Chat,
     Feedback,
+    LabelOp,
     LabelView,
     Origin,
     Profile,
     Progress,
+    Queue,
+    QueueProgress,
     Scale,
     Session,
     Step,
     StoreCounts,
-    check_comment,
+    Worked,
     check_name,
     check_score,
-    feedback_type_of,
-    new_id,
     utc_now,
 )
 from rlhf_core.ground.settings import SQL_ROOT
 from rlhf_core.ground.tables import TableName
 from rlhf_core.store.base import BulkCounts
 from rlhf_core.store.sql import migrations, named_statements
+from rlhf_core.store.sqlite_labelling import Labelling, queue_of, queue_values
 
 BUSY_TIMEOUT_S = 30.0
 EXPORT_BATCH_ROWS = 5_000
 _STATEMENTS = SQL_ROOT / "sqlite" / "queries" / "feedback.sql"
+_LABELLING = SQL_ROOT / "sqlite" / "queries" / "labelling.sql"
 
 
 class Database:
@@ -157,6 +161,7 @@ class SqliteStore:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._sql = named_statements(_STATEMENTS)
+        self._labelling = named_statements(_LABELLING)
 
     def for_user(self, session: Session) -> SqliteUserStore:
         return SqliteUserStore(self._database, session)
@@ -191,6 +196,32 @@ class SqliteStore:
 
     def search_chats(self, text: str = "", limit: int = 50) -> list[Chat]:
         return [Chat(*row) for row in self._rows("search_chats", {"text": text.strip(), "limit": limit})]
+
+    def queues(self) -> list[Queue]:
+        with self._database.connection() as connection:
+            return [queue_of(row) for row in connection.execute(self._labelling["queues"]).fetchall()]
+
+    def save_queue(self, queue: Queue) -> Queue:
+        values = queue_values(queue)
+        try:
+            with self._database.transaction() as connection:
+                connection.execute(self._labelling["save_queue"], values | {"now": utc_now()})
+                return queue_of(connection.execute(self._labelling["queue"], {"queue_id": queue.id}).fetchone())
+        except sqlite3.IntegrityError as error:  # the rest of the rules were asked before
+            raise Duplicate(f"There is a queue named {queue.name.strip()!r} already. Choose another name.") from error
+
+    def archive_queue(self, queue_id: str, *, archived: bool = True) -> None:
+        with self._database.transaction() as connection:
+            if not connection.execute(self._labelling["archive_queue"], {"id": queue_id, "archived": archived}).fetchall():
+                raise NotFound(f"There is no queue {queue_id!r}. It may have been deleted.")
+
+    def set_priorities(self, queue_id: str, priorities: Mapping[str, float]) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(self._labelling["drop_priorities"], {"queue_id": queue_id})
+            connection.executemany(
+                "INSERT INTO queue_priorities (queue_id, chat_id, priority) VALUES (?, ?, ?)",
+                [(queue_id, chat_id, priority) for chat_id, priority in priorities.items()],
+            )
 
     def mean_scores(self, chat_id: str) -> dict[str | None, tuple[float, int]]:
         rows = self._rows("mean_scores_of_chat", {"chat_id": chat_id})
@@ -287,40 +318,33 @@ class SqliteUserStore:
         self._user_id = session.user_id
         self._sql = named_statements(_STATEMENTS)
 
-    def _key(self, chat_id: str, step_id: str | None) -> dict[str, Any]:
-        return {"user_id": self._user_id, "chat_id": chat_id, "step_id": step_id}
+    @contextmanager
+    def _writing(self) -> Iterator[Labelling]:
+        with self._database.transaction() as connection:
+            yield Labelling(connection, self._user_id)
+
+    @contextmanager
+    def _reading(self) -> Iterator[Labelling]:
+        with self._database.connection() as connection:
+            yield Labelling(connection, self._user_id)
 
     def rate(self, chat_id: str, step_id: str | None, score: int, scale: Scale) -> Feedback:
         check_score(score)
-        values = self._key(chat_id, step_id) | {
-            "id": new_id(),
-            "feedback_type": feedback_type_of(score),
-            "feedback_score": score,
-            "scale": scale,
-            "now": utc_now(),
-        }
-        with self._database.transaction() as connection:
-            row = connection.execute(self._sql["rate"], values).fetchone()
-            if row is None:
-                what = f"Chat {chat_id!r} does not exist" if step_id is None else f"Chat {chat_id!r} has no step {step_id!r}"
-                raise NotFound(f"{what}. Reload the page to see the chat as it is now.")
-        return Feedback(*row)
+        with self._writing() as mine:
+            return mine.rate(chat_id, step_id, score, scale)
 
     def comment(self, chat_id: str, step_id: str | None, text: str) -> Feedback:
-        text = check_comment(text)
-        values = self._key(chat_id, step_id) | {"comment": text or None, "now": utc_now()}
-        with self._database.transaction() as connection:
-            row = connection.execute(self._sql["comment"], values).fetchone()
-            if row is None:
-                raise NotFound("There is no rating to comment on yet. Rate first, then comment.")
-        return Feedback(*row)
+        with self._writing() as mine:
+            return mine.comment(chat_id, step_id, text)
 
     def withdraw(self, chat_id: str, step_id: str | None) -> bool:
-        with self._database.transaction() as connection:
-            return connection.execute(self._sql["withdraw"], self._key(chat_id, step_id)).fetchone() is not None
+        with self._writing() as mine:
+            return mine.withdraw(chat_id, step_id)
 
     def view(self, chat_id: str) -> LabelView:
-        return LabelView(SqliteStore(self._database).chat(chat_id), self.ratings(chat_id), self.progress())
+        with self._reading() as mine:
+            marks = mine.marks(chat_id)
+        return LabelView(SqliteStore(self._database).chat(chat_id), self.ratings(chat_id), self.progress(), marks)
 
     def ratings(self, chat_id: str) -> dict[str | None, Feedback]:
         values = {"user_id": self._user_id, "chat_id": chat_id}
@@ -342,3 +366,36 @@ class SqliteUserStore:
         with self._database.connection() as connection:
             row = connection.execute(self._sql["next_open_chat"], values).fetchone()
         return row[0] if row else None
+
+    def apply(self, ops: Sequence[LabelOp]) -> dict[str, str]:
+        with self._writing() as mine:
+            return mine.apply(ops)
+
+    def claim(self, queue_id: str, count: int) -> list[LabelView]:
+        with self._writing() as mine:
+            chat_ids = mine.claim(queue_id, count)
+        return [self.view(chat_id) for chat_id in chat_ids]
+
+    def release(self, queue_id: str, chat_id: str | None = None) -> None:
+        with self._writing() as mine:
+            mine.release(queue_id, chat_id)
+
+    def queue_progress(self, queue_id: str) -> QueueProgress:
+        with self._reading() as mine:
+            return mine.progress(queue_id)
+
+    def history(self, before: str | None = None, limit: int = 50) -> list[Worked]:
+        with self._reading() as mine:
+            return mine.history(before, limit)
+
+    def changes(self, chat_id: str) -> list[Change]:
+        with self._reading() as mine:
+            return mine.changes(chat_id)
+
+    def everything(self) -> dict[str, list[dict[str, Any]]]:
+        with self._reading() as mine:
+            return mine.everything()
+
+    def erase(self) -> int:
+        with self._writing() as mine:
+            return mine.erase()

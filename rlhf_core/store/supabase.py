@@ -9,25 +9,34 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
-from rlhf_core.ground.errors import Forbidden, NotFound, RlhfError, SessionExpired, StoreUnavailable
+from rlhf_core.ground.errors import Duplicate, Forbidden, InvalidInput, NotFound, RlhfError, SessionExpired, StoreUnavailable
 from rlhf_core.ground.records import (
+    MINE,
+    Change,
     Chat,
     Feedback,
+    LabelOp,
     LabelView,
+    Marks,
     Origin,
     Profile,
     Progress,
+    Queue,
+    QueueProgress,
     Scale,
     Session,
     Step,
     StoreCounts,
+    Worked,
     check_comment,
     check_name,
+    check_op,
+    check_queue,
     check_score,
     is_uuid,
     new_id,
@@ -126,6 +135,27 @@ class SupabaseStore:
     def search_chats(self, text: str = "", limit: int = 50) -> list[Chat]:
         return [Chat(*row) for row in self._call("search_chats", text=text.strip(), limit=limit)]
 
+    def queues(self) -> list[Queue]:
+        return [Queue(*row) for row in self._call("list_queues")]
+
+    def save_queue(self, queue: Queue) -> Queue:
+        check_queue(queue)
+        values = {
+            name: getattr(queue, name) for name in ("id", "guidelines", "item_order", "overlap", "lease_s", "checkpoint_id")
+        }
+        words = (queue.words or "").strip() or None
+        try:
+            return Queue(*self._call("save_queue", **values, name=queue.name.strip(), source=queue.source or None, words=words))
+        except Duplicate:
+            raise Duplicate(f"There is a queue named {queue.name.strip()!r} already. Choose another name.") from None
+
+    def archive_queue(self, queue_id: str, *, archived: bool = True) -> None:
+        if not is_uuid(queue_id) or not self._call("archive_queue", id=queue_id, archived=archived):
+            raise NotFound(f"There is no queue {queue_id!r}. It may have been deleted.")
+
+    def set_priorities(self, queue_id: str, priorities: Mapping[str, float]) -> None:
+        self._call("set_priorities", queue_id=queue_id, priorities=json.dumps(dict(priorities)))
+
     def mean_scores(self, chat_id: str) -> dict[str | None, tuple[float, int]]:
         if not is_uuid(chat_id):
             return {}
@@ -208,7 +238,49 @@ class SupabaseUserStore:
         found = self._call("label_view", chat_id=chat_id) if is_uuid(chat_id) else None
         chat = _chat(chat_id, found)
         assert found is not None
-        return LabelView(chat, _by_step(found["ratings"]), Progress(*found["progress"]))
+        return LabelView(chat, _by_step(found["ratings"]), Progress(*found["progress"]), _marks(found["marks"]))
+
+    def apply(self, ops: Sequence[LabelOp]) -> dict[str, str]:
+        outcomes: dict[str, str] = {}
+        sendable = []
+        for op in ops:
+            wrong = _wrong_with(op)
+            if wrong:
+                outcomes[op.id] = wrong
+            else:
+                sendable.append([op.id, op.kind, op.chat_id, op.step_id, dict(op.value)])
+        if sendable:
+            outcomes |= dict(self._call("apply_ops", ops=json.dumps(sendable)))
+        return {op.id: outcomes[op.id] for op in ops}
+
+    def claim(self, queue_id: str, count: int) -> list[LabelView]:
+        if not is_uuid(queue_id):
+            raise NotFound(f"There is no queue {queue_id!r}. It may have been deleted.")
+        found = self._call("claim", queue_id=queue_id, count=count)
+        progress = Progress(*found["progress"])
+        return [
+            LabelView(_chat("", one), _by_step(one["ratings"]), progress, _marks(one["marks"])) for one in found["views"]
+        ]  # fmt: skip
+
+    def release(self, queue_id: str, chat_id: str | None = None) -> None:
+        self._call("release", queue_id=queue_id, chat_id=chat_id)
+
+    def queue_progress(self, queue_id: str) -> QueueProgress:
+        found = self._call("queue_progress", queue_id=queue_id) if is_uuid(queue_id) else None
+        return QueueProgress(*found) if found else QueueProgress(0, 0, 0, 0)
+
+    def history(self, before: str | None = None, limit: int = 50) -> list[Worked]:
+        return [Worked(*row) for row in self._call("my_history", before=before, limit=limit)]
+
+    def changes(self, chat_id: str) -> list[Change]:
+        return [Change(*row) for row in self._call("my_changes", chat_id=chat_id)] if is_uuid(chat_id) else []
+
+    def everything(self) -> dict[str, list[dict[str, Any]]]:
+        found = self._call("my_everything")
+        return {table: [dict(zip(names, row, strict=True)) for row in found[table]] for table, names in MINE.items()}
+
+    def erase(self) -> int:
+        return int(self._call("erase_mine"))
 
     def ratings(self, chat_id: str) -> dict[str | None, Feedback]:
         return _by_step(self._call("my_ratings", chat_id=chat_id)) if is_uuid(chat_id) else {}
@@ -227,6 +299,22 @@ def _chat(chat_id: str, found: dict[str, Any] | None) -> Chat:
     if found is None:
         raise NotFound(f"There is no chat {chat_id!r} in this store. It may have been deleted.")
     return replace(Chat(*found["chat"]), steps=tuple(Step(*step) for step in found["steps"]))
+
+
+def _marks(found: list[Any]) -> Marks:
+    return Marks(found[0], tuple(found[1]))
+
+
+def _wrong_with(op: LabelOp) -> str:
+    """Why an operation cannot be sent; empty where it can."""
+    try:
+        for one in (op.chat_id, op.step_id, op.value.get("queue")):
+            if one is not None and not is_uuid(str(one)):
+                return f"Chat {op.chat_id!r}, or this step of it, is no longer there. Reload the page."
+        check_op(op)
+    except InvalidInput as error:
+        return str(error)
+    return ""
 
 
 def _by_step(rows: list[list[Any]]) -> dict[str | None, Feedback]:

@@ -6,10 +6,11 @@ import pytest
 from rlhf_core.ground.records import Session, content_id
 from rlhf_core.store.base import Store, UserStore
 from rlhf_core.store.sqlite import Database, SqliteStore
+from tests.contract.labelling_contract import LabellingContract
 from tests.contract.store_contract import StoreContract
 
 
-class TestSqliteStore(StoreContract):
+class TestSqliteStore(StoreContract, LabellingContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[Store]:
         database = Database(tmp_path / "store.sqlite3")
@@ -19,6 +20,14 @@ class TestSqliteStore(StoreContract):
     @pytest.fixture
     def person(self, store: Store) -> Callable[[str], Session]:
         return lambda name: Session(store.add_profile(content_id("person", name), name, "local").user_id, name)
+
+    @pytest.fixture
+    def delete_chat(self, store: Store, tmp_path: Path) -> Callable[[str], None]:
+        def delete(chat_id: str) -> None:
+            with Database(tmp_path / "store.sqlite3").transaction() as connection:
+                connection.execute("DELETE FROM chats WHERE id = ?", (chat_id,))
+
+        return delete
 
     @pytest.fixture
     def mine(self, store: Store) -> Callable[[Session], UserStore]:

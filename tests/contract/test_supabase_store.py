@@ -8,10 +8,12 @@ import pytest
 from rlhf_core.ground.records import Session
 from rlhf_core.store.base import Store, UserStore
 from rlhf_core.store.supabase import SupabaseStore
+from tests.contract.labelling_contract import LabellingContract
 from tests.contract.store_contract import StoreContract
+from tests.supabase.server import TeamServer
 
 
-class TestSupabaseStore(StoreContract):
+class TestSupabaseStore(StoreContract, LabellingContract):
     @pytest.fixture
     def store(self, operator: SupabaseStore) -> Store:
         return operator
@@ -19,6 +21,10 @@ class TestSupabaseStore(StoreContract):
     @pytest.fixture
     def person(self, sign_in: Any) -> Callable[[str], Session]:
         return lambda name: sign_in(name)[0]
+
+    @pytest.fixture
+    def delete_chat(self, team: TeamServer) -> Callable[[str], None]:
+        return lambda chat_id: team.sql("delete from public.chats where id = %s", (chat_id,)) and None
 
     @pytest.fixture
     def mine(self, sign_in: Any) -> Callable[[Session], UserStore]:

@@ -16,7 +16,7 @@ import pytest
 from postgrest.exceptions import APIError
 
 from rlhf_core.ground.errors import Duplicate, Forbidden, InvalidInput, NotFound
-from rlhf_core.ground.records import Session, new_id
+from rlhf_core.ground.records import EVERYTHING, LabelOp, Session, new_id
 from rlhf_core.store.supabase import SupabaseStore
 from tests.contract.store_contract import NOW, add_chat, step, uid
 from tests.supabase.server import HERE, MIGRATIONS, TeamServer
@@ -73,7 +73,7 @@ def test_every_table_has_row_level_security(team: TeamServer) -> None:
         "select relname, relrowsecurity from pg_class where relkind in ('r', 'p') and relnamespace in ('public'::regnamespace, "
         "'private'::regnamespace)"
     )
-    assert len(tables) == 9
+    assert len(tables) == 16
     assert [name for name, protected in tables if not protected] == []
 
 
@@ -264,6 +264,25 @@ TRIED: dict[str, tuple[Callable[[Any, dict[str, Any]], Any], str]] = {
     "a page of an export": (
         lambda c, w: c.rpc("export_feedback", {"p_export": new_id(), "p_after": 0, "p_limit": 9}), "42501"),
     "hashes of rows": (lambda c, w: c.rpc("row_hashes", {"p_table": "chat_feedback", "p_ids": "[]"}), "42501"),
+    "a queue of one's own": (
+        lambda c, w: c.table("queues").insert({"id": new_id(), "name": "x", "item_order": "oldest", "overlap": 1, "lease_s": 9}),
+        "42501"),
+    "a queue by the function": (
+        lambda c, w: c.rpc("save_queue", {"p_id": new_id(), "p_name": "x", "p_guidelines": "", "p_item_order": "oldest",
+                                          "p_overlap": 1, "p_lease_s": 60, "p_checkpoint_id": None, "p_source": None,
+                                          "p_words": None}), "42501"),
+    "closing a queue": (lambda c, w: c.rpc("archive_queue", {"p_id": EVERYTHING, "p_archived": True}), "42501"),
+    "another order of a queue": (lambda c, w: c.rpc("set_priorities", {"p_queue_id": EVERYTHING, "p_priorities": "{}"}), "42501"),
+    "an assignment for oneself": (
+        lambda c, w: c.table("assignments").insert(
+            {"queue_id": EVERYTHING, "chat_id": w["a"], "user_id": w["ben"].user_id, "status": "submitted"}), "42501"),
+    "marks of someone else": (
+        lambda c, w: c.table("chat_marks").insert({"user_id": w["ana"].user_id, "chat_id": w["a"]}), "42501"),
+    "an event of someone else": (
+        lambda c, w: c.table("label_events").insert(
+            {"id": new_id(), "user_id": w["ana"].user_id, "chat_id": w["a"], "kind": "dwell"}), "42501"),
+    "history rewritten": (lambda c, w: c.table("feedback_history").delete().eq("user_id", w["ben"].user_id), "42501"),
+    "priorities read": (lambda c, w: c.table("queue_priorities").select("*"), "42501"),
     "a rater out of nothing": (
         lambda c, w: c.rpc("add_profile", {"p_user_id": new_id(), "p_name": "X", "p_origin": "demo"}), "42501"),
 }  # fmt: skip
@@ -297,6 +316,32 @@ def test_rows_of_others_cannot_be_changed_or_deleted_by_any_role(role: Any, worl
             attempt.eq("id", world["b"]).execute()
     assert raw.table("profiles").update({"display_name": "x"}).eq("user_id", world["ana"].user_id).execute().data == []
     assert world["ana_store"].for_user(world["ana"]).ratings(world["a"]) == {step(world["a"], 1): world["hers"]}
+
+
+def test_nobody_sees_what_somebody_else_has_marked_or_done(world: dict[str, Any], sign_in: SignIn) -> None:
+    ana, hers = world["ana"], world["ana_store"].for_user(world["ana"])
+    hers.claim(EVERYTHING, 1)
+    hers.rate(world["a"], step(world["a"], 1), 2, "stars")
+    hers.apply([
+        LabelOp(new_id(), "flag", world["a"], None, {"flag": "unsure"}), LabelOp(new_id(), "dwell", world["a"], None, {"ms": 1}),
+    ])  # fmt: skip
+    tables = ("chat_marks", "label_events", "assignments", "feedback_history", "applied_ops")
+    for role, sees in (("annotator", False), (None, False), ("analyst", True)):
+        _, store = sign_in("Cai", role)
+        for table in tables:
+            rows = client(store).table(table).select("*").execute().data
+            assert bool(rows) is (sees and table != "applied_ops"), (role, table)
+    assert all(client(world["ana_store"]).table(table).select("*").execute().data for table in tables)
+    assert {one["user_id"] for one in client(world["ana_store"]).table("assignments").select("*").execute().data} == {ana.user_id}
+
+
+def test_without_a_role_nothing_is_handed_out_or_stored(world: dict[str, Any]) -> None:
+    mine = world["zoe_store"].for_user(world["zoe"])
+    with pytest.raises(Forbidden):
+        mine.claim(EVERYTHING, 1)
+    with pytest.raises(Forbidden):
+        mine.apply([LabelOp(new_id(), "flag", world["b"], None, {"flag": "unsure"})])
+    assert mine.everything() == {"feedback": [], "marks": [], "events": []}
 
 
 ACTIONS: dict[str, tuple[Callable[[SupabaseStore], Any], set[str]]] = {

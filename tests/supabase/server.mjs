@@ -61,7 +61,7 @@ for (const name of files.filter((name) => name.includes("grants"))) await apply(
 // The hosted API passes Postgres' error codes on; this server turns some into its own. Put them back.
 const CODES = [[/violates check constraint/, "23514", 400], [/due to statement timeout/, "57014", 500],
   [/deadlock detected/, "40P01", 500], [/^this needs the role|given by an administrator|may not rate in the name/, "42501", 403],
-  [/^there is no (account|import|export)/, "P0002", 400], [/^the last administrator|parts arrived$/, "22023", 400]];
+  [/^there is no (account|import|export|queue)|is closed; choose another$/, "P0002", 400], [/^the last administrator|parts arrived$/, "22023", 400]];
 const answer = async (request, env) => {
   const response = await app.fetch(request, { peerAddress: env.incoming.socket?.remoteAddress ?? null });
   if (response.status < 500 || !response.headers.get("content-type")?.includes("json")) return response;

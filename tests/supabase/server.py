@@ -102,6 +102,8 @@ class TeamServer:
         """No rows at all; accounts stay, without a role."""
         self.sql(
             "delete from public.chats; delete from private.imports; delete from private.exports;"
+            "delete from public.queues where id <> '00000000-0000-0000-0000-000000000001'; delete from public.applied_ops;"
+            "update public.queues set archived = false;"
             "delete from private.export_chats; delete from private.export_feedback;"
             "delete from public.profiles where origin <> 'account';"
             "update public.profiles set role = null, display_name = left(split_part("
