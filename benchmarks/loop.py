@@ -24,7 +24,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from rlhf_core.ground.settings import WORKSPACE_VARIABLE, Workspace
 from rlhf_core.intake.parsing import parse_file
-from rlhf_core.services import demo, labeling, snapshots
+from rlhf_core.services import demo, snapshots
 from rlhf_core.services.importing import import_file
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sqlite import Database
@@ -42,9 +42,10 @@ def pages(rounds: int, folder: Path) -> dict[str, float]:
     workbench = Workbench(Workspace.resolve(root))
     demo.load_demo(workbench)
     session = Workbench.session(workbench.people()[0])
-    chat_id = labeling.next_chat(workbench, session)
+    mine = workbench.store.for_user(session)
+    chat_id = mine.next_chat()
     assert chat_id
-    labeling.rate(workbench, session, chat_id, None, 4, "stars")
+    mine.rate(chat_id, None, 4, "stars")
     snapshots.take(workbench)
     make(workbench.workspace.checkpoints)
     workbench.close()

@@ -2,8 +2,29 @@
 
 from __future__ import annotations
 
-from rlhf_core.ground.records import Chat, Feedback, LabelView, Progress, Scale, Session
+from collections.abc import Sequence
+from typing import Any
+
+from rlhf_core.ground.errors import NotFound
+from rlhf_core.ground.records import Change, LabelOp, LabelView, Queue, QueueProgress, Session, Worked
 from rlhf_core.services.workbench import Workbench
+
+
+def queues(workbench: Workbench) -> list[Queue]:
+    """The open queues, oldest first."""
+    return [queue for queue in workbench.store.queues() if not queue.archived]
+
+
+def queue(workbench: Workbench, queue_id: str | None) -> Queue:
+    """The open queue with this id, or the first one.
+
+    Raises:
+        NotFound: every queue is closed.
+    """
+    found = queues(workbench)
+    if not found:
+        raise NotFound("Every queue is closed. An engineer or administrator opens one.")
+    return next((one for one in found if one.id == queue_id), found[0])
 
 
 def open_chat(workbench: Workbench, session: Session, chat_id: str) -> LabelView:
@@ -15,31 +36,34 @@ def open_chat(workbench: Workbench, session: Session, chat_id: str) -> LabelView
     return workbench.store.for_user(session).view(chat_id)
 
 
-def next_chat(workbench: Workbench, session: Session, after: Chat | None = None) -> str | None:
-    """The next chat this person has not finished, from the top again when the end is reached; None when all are done.
-
-    Never ``after`` itself unless it is the only one left.
-    """
-    mine = workbench.store.for_user(session)
-    return mine.next_chat(after) or (mine.next_chat() if after is not None else None)
+def claim(workbench: Workbench, session: Session, queue_id: str, count: int) -> list[LabelView]:
+    """What this person is to label next: see :meth:`rlhf_core.store.base.UserStore.claim`."""
+    workbench.require("label")
+    return workbench.store.for_user(session).claim(queue_id, count)
 
 
-def previous_chat(workbench: Workbench, chat: Chat) -> str | None:
-    return workbench.store.previous_chat(chat)
+def apply(workbench: Workbench, session: Session, ops: Sequence[LabelOp]) -> dict[str, str]:
+    """Store what the label page sent: see :meth:`rlhf_core.store.base.UserStore.apply`."""
+    workbench.require("label")
+    return workbench.store.for_user(session).apply(ops)
 
 
-def rate(workbench: Workbench, session: Session, chat_id: str, step_id: str | None, score: int, scale: Scale) -> Feedback:
-    """Store a rating; durable when this returns. See :meth:`rlhf_core.store.base.UserStore.rate` for errors."""
-    return workbench.store.for_user(session).rate(chat_id, step_id, score, scale)
+def queue_progress(workbench: Workbench, session: Session, queue_id: str) -> QueueProgress:
+    return workbench.store.for_user(session).queue_progress(queue_id)
 
 
-def withdraw(workbench: Workbench, session: Session, chat_id: str, step_id: str | None) -> bool:
-    return workbench.store.for_user(session).withdraw(chat_id, step_id)
+def history(workbench: Workbench, session: Session, before: str | None = None, limit: int = 50) -> list[Worked]:
+    return workbench.store.for_user(session).history(before, limit)
 
 
-def comment(workbench: Workbench, session: Session, chat_id: str, step_id: str | None, text: str) -> Feedback:
-    return workbench.store.for_user(session).comment(chat_id, step_id, text)
+def changes(workbench: Workbench, session: Session, chat_id: str) -> list[Change]:
+    return workbench.store.for_user(session).changes(chat_id)
 
 
-def progress(workbench: Workbench, session: Session) -> Progress:
-    return workbench.store.for_user(session).progress()
+def everything(workbench: Workbench, session: Session) -> dict[str, list[dict[str, Any]]]:
+    return workbench.store.for_user(session).everything()
+
+
+def erase(workbench: Workbench, session: Session) -> int:
+    """Delete all that is kept of this person's labelling; returns how many judgements went."""
+    return workbench.store.for_user(session).erase()

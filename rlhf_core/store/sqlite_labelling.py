@@ -146,8 +146,9 @@ class Labelling:
         self._rows("renew_leases", **values)
         mine = [row[0] for row in self._rows("my_open", **values)]
         if len(mine) < count:
-            for (chat_id,) in self._rows("candidates", count=count - len(mine), **values):
-                self._rows("assign", chat_id=chat_id, **values)
+            for k, (chat_id,) in enumerate(self._rows("candidates", count=count - len(mine), **values)):
+                order = format_utc(now + timedelta(microseconds=k))  # so that they stay in this order
+                self._rows("assign", **values | {"chat_id": chat_id, "now": order})
                 mine.append(chat_id)
         return mine[:count]
 

@@ -105,7 +105,7 @@ def _clear() -> None:
 
 def ended(error: SignInRequired) -> None:
     """The session is over: say so on the sign-in page and go on from there, on the same page."""
-    st.session_state[keys.SIGN_IN_PROBLEM] = str(error)
+    st.session_state.setdefault(keys.SIGN_IN_PROBLEM, str(error))
     st.session_state.pop(keys.SIGNED_IN, None)
     st.rerun()
 

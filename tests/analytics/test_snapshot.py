@@ -12,7 +12,7 @@ import pytest
 from rlhf_core.ground.errors import CorruptArtifact, NotEnoughData, NotFound, StorageFull
 from rlhf_core.ground.records import Session
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE
-from rlhf_core.services import labeling, snapshots
+from rlhf_core.services import snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.conftest import command
 
@@ -29,7 +29,7 @@ def test_the_same_data_gives_the_same_id(demo: Workbench) -> None:
 def test_any_change_gives_another_id(demo: Workbench, ana: Session) -> None:
     before, _ = snapshots.take(demo)
     chat = demo.store.search_chats(limit=1)[0]
-    labeling.rate(demo, ana, chat.id, None, 4, "stars")
+    demo.store.for_user(ana).rate(chat.id, None, 4, "stars")
     after, new = snapshots.take(demo)
     assert new
     assert after.id != before.id
@@ -65,7 +65,7 @@ def test_people_appear_under_pseudonyms_and_the_key_stays_outside(demo: Workbenc
 
 def test_days_leave_older_feedback_out(demo: Workbench, ana: Session) -> None:
     chat = demo.store.search_chats(limit=1)[0]
-    labeling.rate(demo, ana, chat.id, None, 4, "stars")
+    demo.store.for_user(ana).rate(chat.id, None, 4, "stars")
     recent, _ = snapshots.take(demo, days=1)
     assert recent.ratings == 1
     assert recent.rows["chats"] == 60

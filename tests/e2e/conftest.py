@@ -31,11 +31,12 @@ class Server:
     log: Path
 
 
-def start_server(root: Path, log: Path, *, script: Path = PROJECT_ROOT / "app.py") -> Server:
+def start_server(root: Path, log: Path, *, script: Path = PROJECT_ROOT / "app.py", port: int = 0) -> Server:
     """Start the app as users do and wait until it answers."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    if not port:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
     with log.open("wb") as output:
         process = subprocess.Popen(
             [sys.executable, "-m", "streamlit", "run", str(script), "--server.port", str(port), "--server.headless", "true"],
@@ -54,12 +55,12 @@ def start_server(root: Path, log: Path, *, script: Path = PROJECT_ROOT / "app.py
 
 
 @pytest.fixture
-def serve(root: Path, tmp_path: Path) -> Iterator[Callable[[], Server]]:
+def serve(root: Path, tmp_path: Path) -> Iterator[Callable[..., Server]]:
     """Start servers on the test's workspace; all are stopped at the end."""
     servers: list[Server] = []
 
-    def start() -> Server:
-        servers.append(start_server(root, tmp_path / f"server{len(servers)}.log"))
+    def start(port: int = 0) -> Server:
+        servers.append(start_server(root, tmp_path / f"server{len(servers)}.log", port=port))
         return servers[-1]
 
     yield start

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from rlhf_core.checkpoints.registry import list_checkpoints
 from rlhf_core.ground.settings import PROJECT_ROOT
@@ -17,6 +17,19 @@ from rlhf_core.services.workbench import Workbench
 from tests.e2e.conftest import Server
 
 pytestmark = pytest.mark.slow
+
+
+def card(page: Page, place: int) -> Locator:
+    return page.locator(".pad .card").nth(place)
+
+
+def rate(page: Page, place: int, stars: int) -> None:
+    card(page, place).locator(f'[data-score="{stars}"]').click()
+
+
+def saved(page: Page) -> None:
+    """Wait until the pad says that all is stored."""
+    expect(page.locator('.pad[data-pending="0"] .status.good')).to_have_text("Saved", timeout=15_000)
 
 
 def no_exception(page: Page) -> None:
@@ -34,22 +47,19 @@ def test_from_the_demo_set_to_a_comparison(serve: Callable[[], Server], page: Pa
 
     # rate: stars on the first step, a thumb on the second, and see them saved
     page.get_by_role("link", name="Label").first.click()
-    stars = page.locator('[data-testid="stFeedback"]')
-    expect(stars.first).to_be_visible()
+    expect(card(page, 0)).to_be_visible()
     before = workbench.counts().ratings
-    stars.nth(1).get_by_role("radio").nth(3).click()
-    expect(page.get_by_text("saved")).to_have_count(1)
-    url = page.url
-    assert "chat=" in url
-    stars.nth(2).get_by_role("radio").nth(1).click()
-    expect(page.get_by_text("saved")).to_have_count(2)
+    rate(page, 0, 4)
+    card(page, 1).locator('[data-thumb="5"]').click()
+    saved(page)
     assert workbench.counts().ratings == before + 2
+    chat = page.locator(".pad").get_attribute("data-chat")
     page.reload()
-    expect(page.get_by_text("saved")).to_have_count(2)
-    assert page.url == url
-    page.get_by_role("button", name="Next").click()
-    expect(page.get_by_text("saved")).to_have_count(0)
-    assert page.url != url
+    expect(card(page, 0)).to_have_attribute("aria-label", "Step 1, 4 of 5 stars")
+    expect(card(page, 1)).to_have_attribute("aria-label", "Step 2, 5 of 5 stars")
+    page.get_by_role("button", name="Submit and next").click()
+    expect(page.locator(".pad")).not_to_have_attribute("data-chat", chat)
+    saved(page)
     no_exception(page)
 
     # freeze it
@@ -155,10 +165,10 @@ def test_two_people_at_once_lose_nothing(serve: Callable[[], Server], page: Page
         one.wait_for_timeout(500)  # for the cookie
         one.goto(f"{server.url}/label")  # a page loaded anew knows them still
         expect(one.locator('[data-testid="stSidebarNavLink"]').get_by_text(name, exact=True)).to_be_visible()
-    for place in (1, 3, 5):
+    for place in (0, 1, 2):
         for one in (page, other):
-            one.locator('[data-testid="stFeedback"]').nth(place).get_by_role("radio").nth(4).click()
+            rate(one, place, 5)
     for one in (page, other):
-        expect(one.get_by_text("saved")).to_have_count(3)
+        saved(one)
     assert demo.counts().ratings == before + 6
     other.context.close()

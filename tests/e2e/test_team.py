@@ -15,7 +15,7 @@ from rlhf_core.services import snapshots
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.supabase import SupabaseStore
 from tests.e2e.conftest import Server
-from tests.e2e.test_journey import no_exception
+from tests.e2e.test_journey import card, no_exception, rate, saved
 from tests.supabase.server import PASSWORD, TeamServer
 
 pytestmark = pytest.mark.slow
@@ -70,10 +70,6 @@ def menu(page: Page, name: str) -> None:
     page.locator('[data-testid="stSidebarNavLink"]').get_by_text(name, exact=True).click()
 
 
-def rate(page: Page, place: int, stars: int) -> None:
-    page.locator('[data-testid="stFeedback"]').nth(place * 2 + 1).get_by_role("radio").nth(stars - 1).click()
-
-
 def test_two_annotators_and_an_administrator(
     serve: Callable[[], Server], browser: Browser, team: TeamServer, operator: SupabaseStore
 ) -> None:
@@ -105,32 +101,35 @@ def test_two_annotators_and_an_administrator(
             )
         no_exception(ada)
 
-        # they rate side by side, the same chat, and see nothing of each other
+        # they rate side by side, each their own chats, and see nothing of each other
         for page in (ana, ben):
             page.get_by_role("button", name="Look again").click()
-            expect(page.locator('[data-testid="stFeedback"]').first).to_be_visible()
+            expect(card(page, 0)).to_be_visible()
+        chats = [page.locator(".pad").get_attribute("data-chat") for page in (ana, ben)]
+        assert chats[0] != chats[1], "one item is handed to one person"
         for place in range(3):
-            for page, stars in ((ana, 5), (ben, 2)):
-                rate(page, place, stars)
-                expect(page.get_by_text("saved")).to_have_count(place + 1, timeout=15_000)
+            rate(ana, place, 5)
+            rate(ben, place, 2)
+        for page in (ana, ben):
+            saved(page)
         assert team.sql(
             "select p.display_name, count(*), min(f.feedback_score) from public.chat_feedback f join public.profiles p "
             "using (user_id) where p.origin = 'account' group by 1 order by 1"
         ) == [("Ana", 3, 5), ("Ben", 3, 2)]
 
         # no page of the others' is in their menu, and its address leads nowhere
-        expect(ana.locator('[data-testid="stSidebarNavLink"]')).to_have_count(3)
+        expect(ana.locator('[data-testid="stSidebarNavLink"]')).to_have_count(4)
         url = ana.url
         for address in ("train", "snapshots", "team", "import", "compare"):
             ana.goto(f"{server.url}/{address}")
             expect(ana.get_by_text("Your role is annotator")).to_be_visible()
         ana.goto(url)
-        expect(ana.get_by_text("saved")).to_have_count(3)
+        expect(card(ana, 2)).to_have_attribute("aria-label", "Step 3, 5 of 5 stars")
 
         # a refresh and a second tab keep who they are; the cookie is out of scripts' reach
         second = ana_s.new_page()
         second.goto(url)
-        expect(second.get_by_text("saved")).to_have_count(3)
+        expect(card(second, 2)).to_have_attribute("aria-label", "Step 3, 5 of 5 stars")
         assert "rlhf_workbench" not in second.evaluate("document.cookie")
         (cookie,) = [one for one in ana_s.cookies() if one["name"].startswith("rlhf_workbench")]
         assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
@@ -139,13 +138,13 @@ def test_two_annotators_and_an_administrator(
         menu(second, "Ana")
         second.get_by_role("button", name="Sign out").click()
         expect(field(second, "Password")).to_be_visible()
-        rate(ana, 3, 1)
+        rate(ana, 0, 1)
         expect(field(ana, "Password")).to_be_visible()
         expect(ana.get_by_text("Your session has ended")).to_be_visible()
         second.reload()
         expect(field(second, "Password")).to_be_visible()
         sign_in(second, email)
-        expect(second.locator('[data-testid="stSidebarNavLink"]')).to_have_count(8)
+        expect(second.locator('[data-testid="stSidebarNavLink"]')).to_have_count(9)
         no_exception(second)
 
         # the administrator freezes everybody's ratings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from rlhf_core.ground.errors import StoreUnavailable
+from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, new_id
 from rlhf_core.ground.settings import PROJECT_ROOT
 from rlhf_core.services import comparing, labeling, snapshots, training
 from rlhf_core.services.workbench import Workbench
@@ -59,6 +61,7 @@ def test_every_page_opens_on_an_empty_workspace_and_says_what_to_do(name: str, r
             "then take one",
             "bring your own",
             "Teams use Supabase",
+            "rated nothing yet",
         )
     )
 
@@ -86,89 +89,93 @@ def test_the_demo_set_is_one_click_away(workbench: Workbench) -> None:
     assert "This workspace is empty" not in texts(app)
 
 
-def feedback(app: AppTest, kind: str, place: int) -> Any:
-    return [widget for widget in app.feedback if f"label:{kind}:" in widget.key][place]
+def pad(app: AppTest) -> dict[str, Any]:
+    """What the pad on the label page was given; what it does with it is tested in a browser."""
+    (data,) = [data for one in app.get("bidi_component") if "items" in (data := json.loads(one.proto.json))]
+    return data
 
 
-def chat_of(app: AppTest) -> str:
-    value = app.query_params["chat"]
-    return value if isinstance(value, str) else value[0]
+def test_the_pad_gets_the_next_chats(demo: Workbench) -> None:
+    data = pad(check(open_page("label.py")))
+    assert [len(data["items"]), data["progress"], data["outcomes"]] == [3, {"submitted": 0, "items": 60}, {}]
+    first = data["items"][0]
+    assert (first["ratings"], first["first_error"], first["flags"]) == ({}, None, [])
+    assert first["steps"][0]["html"].startswith("<p>")
+    again = pad(check(open_page("label.py")))
+    assert [one["chat"] for one in again["items"]] == [one["chat"] for one in data["items"]], "a refresh keeps what one has"
 
 
-def test_a_click_is_stored_and_shown_as_saved(demo: Workbench) -> None:
-    app = check(open_page("label.py"))
-    assert "saved" not in texts(app)
-    feedback(app, "stars", 0).set_value(3).run()
-    check(app)
-    assert "saved" in texts(app)
+def test_a_chat_in_the_address_is_opened_for_a_second_look(demo: Workbench) -> None:
     session = Workbench.session(demo.people()[0])
-    chat_id = chat_of(app)  # from the first rating on, the address keeps the chat
-    view = labeling.open_chat(demo, session, chat_id)
-    (rating,) = view.ratings.values()
-    assert (rating.feedback_score, rating.scale, rating.step_id) == (4, "stars", view.chat.steps[0].id)
-    assert feedback(app, "thumbs", 0).value == 1
-
-    feedback(app, "thumbs", 0).set_value(0).run()
-    (rating,) = labeling.open_chat(demo, session, chat_id).ratings.values()
-    assert (rating.feedback_score, rating.scale) == (1, "thumbs")
-    assert feedback(app, "stars", 0).value == 0
-    app.text_area[0].set_value("Wrong state: this is Texas.").run()
-    assert next(iter(labeling.open_chat(demo, session, chat_id).ratings.values())).comment == "Wrong state: this is Texas."
-    feedback(app, "thumbs", 0).set_value(None).run()
-    assert labeling.open_chat(demo, session, chat_id).ratings == {}
+    chat = demo.store.search_chats(limit=9)[8]
+    demo.store.for_user(session).rate(chat.id, None, 2, "stars")
+    data = pad(check(open_page("label.py", chat=chat.id)))
+    assert data["editing"]
+    assert [one["chat"] for one in data["items"]] == [chat.id]
+    assert data["items"][0]["ratings"] == {"": {"score": 2, "scale": "stars", "comment": ""}}
 
 
-def test_a_rating_that_could_not_be_saved_says_so_and_does_not_look_saved(
-    demo: Workbench, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_menu_of_queues_where_there_are_several(demo: Workbench) -> None:
+    assert not open_page("label.py").selectbox
+    solar = demo.store.save_queue(Queue(new_id(), "Solar", words="solar", guidelines="# Look <script>"))
     app = open_page("label.py")
-
-    def down(*_: object) -> None:
-        raise StoreUnavailable("The store is away. Try again.")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(SqliteUserStore, "rate", down)
-        feedback(app, "stars", 1).set_value(4).run()
-    assert "Not saved. The store is away. Try again." in texts(app)
-    assert feedback(app, "stars", 1).value is None
-    feedback(app, "stars", 1).set_value(4).run()
-    assert "Not saved" not in texts(app)
-    assert feedback(app, "stars", 1).value == 4
-
-
-def test_next_goes_on_and_previous_comes_back(demo: Workbench) -> None:
-    app = open_page("label.py")
-    first = labeling.next_chat(demo, Workbench.session(demo.people()[0]))
-    next(button for button in app.button if button.label == "Next").click().run()
-    second = chat_of(app)
-    assert second != first
-    next(button for button in app.button if button.label == "Previous").click().run()
-    assert chat_of(app) == first
-    check(app)
+    app.selectbox[0].set_value(solar.id).run()
+    data = pad(check(app))
+    assert (data["queue"], data["queue_id"]) == ("Solar", solar.id)
+    assert data["guidelines"].startswith("<h1>Look &lt;script&gt;")
+    assert all("solar" in one["query"].lower() for one in data["items"])
 
 
 def test_everything_rated(workbench: Workbench, add_chats: Any) -> None:
     add_chats({"query": "q", "steps": ["a"]})
-    app = open_page("label.py")
-    for place in range(2):
-        feedback(app, "stars", place).set_value(4).run()
-    next(button for button in app.button if button.label == "Next").click().run()
-    assert "Everything is rated" in texts(check(app))
+    session = Workbench.session(workbench.people()[0])
+    (view,) = labeling.claim(workbench, session, EVERYTHING, 1)
+    labeling.apply(workbench, session, [LabelOp(new_id(), "submit", view.chat.id, None, {"queue": EVERYTHING})])
+    data = pad(check(open_page("label.py")))
+    assert data["items"] == []
+    assert "Thank you" in data["done"]
 
 
 def test_a_chat_that_is_gone(demo: Workbench) -> None:
     app = check(open_page("label.py", chat="nowhere"))
     assert "There is no chat 'nowhere'" in texts(app)
     next(one for one in app.button if one.label == "Go to the next chat").click().run()
-    assert feedback(check(app), "stars", 0).value is None
+    assert len(pad(check(app))["items"]) == 3
+
+
+def test_a_store_that_fails_is_met_on_the_page(demo: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def down(*_: object) -> None:
+        raise StoreUnavailable("The store is away. Try again.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SqliteUserStore, "claim", down)
+        app = check(open_page("label.py"))
+    assert "The store is away. Try again." in texts(app)
+    next(one for one in app.button if one.label == "Try again").click().run()
+    assert len(pad(check(app))["items"]) == 3
+
+
+def test_my_work(demo: Workbench) -> None:
+    assert "You have rated nothing yet" in texts(check(open_page("work.py")))
+    mine = demo.store.for_user(Workbench.session(demo.people()[0]))
+    chat = demo.store.search_chats(limit=1)[0]
+    for score in (5, 2):
+        mine.rate(chat.id, None, score, "stars")
+    app = check(open_page("work.py"))
+    assert "1 rating · 2.0 stars" in texts(app)
+    next(one for one in app.button if one.label == chat.id[:8]).click().run()
+    assert any("5 of 5 (changed since)" in one.value for one in check(app).text)
+    next(one for one in app.button if one.label == "Delete my feedback").click().run()
+    assert "You have rated nothing yet" in texts(check(app))
+    assert mine.everything() == {"feedback": [], "marks": [], "events": []}
 
 
 def test_money_is_not_read_as_mathematics(workbench: Workbench, add_chats: Any) -> None:
     add_chats({"query": "costs $5 or $10?", "steps": [r"so \(x^2\) and $y_1$", "![x](http://example.org/a.png) :red[no]"]})
-    words = texts(open_page("label.py"))
-    assert r"costs \$5 or \$10?" in words
-    assert "so $x^2$ and $y_1$" in words
-    assert "![x]" not in words
+    item = pad(open_page("label.py"))["items"][0]
+    assert item["query"] == "<p>costs $5 or $10?</p>\n"
+    assert item["steps"][0]["html"].count("<math") == 2
+    assert "<img" not in item["steps"][1]["html"]
 
 
 def test_people_rate_as_themselves(demo: Workbench) -> None:
@@ -178,16 +185,14 @@ def test_people_rate_as_themselves(demo: Workbench) -> None:
     assert app.radio[0].value == people["Ana"]
     app.switch_page("label.py").run()
     assert "Ana" in [one.proto.label for one in app.get("page_link")]
-    feedback(app, "stars", 0).set_value(4).run()
-    ana = next(person for person in demo.people() if person.display_name == "Ana")
-    assert demo.store.for_user(Workbench.session(ana)).progress().ratings == 1
+    assert pad(app)["user"] == people["Ana"]
     app.switch_page("account.py").run()
     next(one for one in app.text_input if one.label == "Somebody new").set_value("ana").run()
     assert "is here already" in texts(app)
     other = next(user_id for name, user_id in people.items() if name != "Ana")
     app.radio[0].set_value(other).run()
     app.switch_page("label.py").run()
-    assert feedback(app, "stars", 0).value is None
+    assert pad(app)["user"] == other
 
 
 def test_importing_in_the_app(workbench: Workbench, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound
 from rlhf_core.ground.records import Session
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE
-from rlhf_core.services import importing, labeling
+from rlhf_core.services import importing
 from rlhf_core.services.demo import DEMO_FILE, load_demo
 from rlhf_core.services.workbench import Workbench
 from tests.conftest import command, learnable_chats, write_lines
@@ -97,7 +97,7 @@ def test_the_demo_set(demo: Workbench, ana: Session) -> None:
     assert {profile.origin for profile in demo.store.profiles()} == {"demo", "local"}
     assert all("(demo)" in profile.display_name for profile in demo.store.profiles("demo"))
     assert load_demo(demo).added.chats == 0
-    assert labeling.progress(demo, ana).chats_done == 0
+    assert demo.store.for_user(ana).progress().chats_done == 0
     assert DEMO_FILE.stat().st_size < 500_000
 
 

@@ -1,0 +1,231 @@
+"""The label pad in a real browser: keys, fast keys, lost connections, killed servers, two tabs, hostile and huge content."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from rlhf_core.ground.records import EVERYTHING, Feedback
+from rlhf_core.services import importing
+from rlhf_core.services.workbench import Workbench
+from tests.conftest import write_lines
+from tests.e2e.conftest import Server
+from tests.e2e.test_journey import card, no_exception, saved
+
+pytestmark = pytest.mark.slow
+Serve = Callable[..., Server]
+
+
+@pytest.fixture
+def chats(workbench: Workbench, tmp_path: Path) -> Workbench:
+    """Six chats of four steps."""
+    records = [{"id": f"c{k}", "query": f"Question {k}?", "steps": [f"Part {n}" for n in range(1, 5)]} for k in range(6)]
+    importing.import_file(workbench, write_lines(tmp_path / "chats.jsonl", records))
+    return workbench
+
+
+KEPT = "localStorage.getItem('rlhf-pad:local-1')"
+
+
+def open_pad(page: Page, url: str) -> None:
+    page.goto(f"{url}/label")
+    expect(card(page, 0)).to_be_visible()
+
+
+def first_chat(workbench: Workbench) -> str:
+    return workbench.store.search_chats(limit=1)[0].id
+
+
+def mine(workbench: Workbench) -> dict[str | None, Feedback]:
+    """What is stored of the first chat, by step content (None: the whole answer)."""
+    user = workbench.store.for_user(Workbench.session(workbench.people()[0]))
+    chat = workbench.store.chat(first_chat(workbench))
+    names = {step.id: step.step_content for step in chat.steps}
+    return {names.get(key or ""): one for key, one in user.ratings(chat.id).items()}
+
+
+def scores(workbench: Workbench) -> dict[str | None, int]:
+    return {name: one.feedback_score for name, one in mine(workbench).items()}
+
+
+def test_a_chat_by_keyboard_alone(serve: Serve, page: Page, chats: Workbench) -> None:
+    open_pad(page, serve().url)
+    first = page.locator(".pad").get_attribute("data-chat")
+    page.keyboard.press("4")  # rates step 1 and goes on
+    page.keyboard.press("t")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("g")
+    page.keyboard.press("k")
+    page.keyboard.press("e")  # the first error is step 4
+    expect(card(page, 3)).to_have_class("card rated here wrong")
+    page.keyboard.press("Enter")
+    page.keyboard.type("12 pounds? J5")  # and no digit rates while one types
+    page.keyboard.press("Enter")
+    page.keyboard.press("j")
+    page.keyboard.press("2")
+    page.keyboard.press("5")
+    page.keyboard.press("u")
+    page.keyboard.press("q")
+    saved(page)
+    assert scores(chats) == {"Part 1": 4, "Part 2": 5, "Part 4": 1, None: 2}
+    assert mine(chats)["Part 4"].comment == "12 pounds? J5"
+    user = chats.store.for_user(Workbench.session(chats.people()[0]))
+    marks = user.view(str(first)).marks
+    assert marks.flags == ("unsure",)
+    assert chats.store.chat(str(first)).steps[3].id == marks.first_error
+    page.keyboard.press("?")
+    expect(page.locator(".pad .help")).to_contain_text("submit, and on to the next chat")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Control+Enter")
+    expect(page.locator(".pad")).not_to_have_attribute("data-chat", str(first))
+    page.keyboard.press("s")
+    page.keyboard.type("not a question")
+    page.keyboard.press("Enter")
+    saved(page)
+    progress = user.queue_progress(EVERYTHING)
+    assert (progress.submitted, progress.skipped) == (1, 1)
+    kinds = {one["kind"] for one in user.everything()["events"]}
+    assert kinds == {"dwell", "skip"}
+    no_exception(page)
+
+
+def test_two_hundred_keys_in_four_seconds(serve: Serve, page: Page, chats: Workbench) -> None:
+    open_pad(page, serve().url)
+    begun = time.monotonic()
+    for k in range(200):
+        page.keyboard.press(str(1 + (k + k // 5) % 5))
+        if k % 5 == 4:
+            page.keyboard.press("k")
+            page.keyboard.press("k")
+            page.keyboard.press("k")
+            page.keyboard.press("k")
+    assert time.monotonic() - begun < 30
+    saved(page)
+    user = chats.store.for_user(Workbench.session(chats.people()[0]))
+    chat = first_chat(chats)
+    shown = {
+        place: int(str(card(page, place).locator('[aria-checked="true"]').get_attribute("data-score"))) for place in range(5)
+    }
+    stored = user.ratings(chat)
+    steps = [*(one.id for one in chats.store.chat(chat).steps), None]
+    assert {place: stored[step].feedback_score for place, step in enumerate(steps)} == shown
+    assert len(user.changes(chat)) + len(stored) == 200, "each key was stored, not only the last"
+
+
+def test_without_a_connection_nothing_is_lost(serve: Serve, page: Page, chats: Workbench) -> None:
+    open_pad(page, serve().url)
+    page.keyboard.press("4")
+    saved(page)
+    page.context.set_offline(True)
+    for key in "532":
+        page.keyboard.press(key)
+    expect(card(page, 1)).to_have_attribute("aria-label", "Step 2, 5 of 5 stars")
+    expect(page.locator(".pad .status")).to_have_text("Saving …")
+    page.wait_for_timeout(1500)
+    page.context.set_offline(False)
+    saved(page)
+    assert scores(chats) == {"Part 1": 4, "Part 2": 5, "Part 3": 3, "Part 4": 2}
+
+
+@pytest.mark.parametrize("refresh", [False, True], ids=["waits", "refreshes"])
+def test_a_server_killed_in_mid_keystroke(refresh: bool, serve: Serve, page: Page, chats: Workbench) -> None:
+    server = serve()
+    open_pad(page, server.url)
+    page.keyboard.press("4")
+    saved(page)
+    page.keyboard.press("5")
+    server.process.kill()
+    server.process.wait()
+    page.keyboard.press("2")
+    page.keyboard.press("1")
+    expect(card(page, 3)).to_have_attribute("aria-label", "Step 4, 1 of 5 stars")
+    kept = page.evaluate(
+        "Object.keys(localStorage).filter((name) => name.startsWith('rlhf-pad:')).map((name) => localStorage[name])"
+    )
+    assert len(json.loads(kept[0])) >= 2
+    serve(port=int(server.url.rpartition(":")[2]))
+    if refresh:
+        page.goto(f"{server.url}/label")
+    saved(page)
+    assert scores(chats) == {"Part 1": 4, "Part 2": 5, "Part 3": 2, "Part 4": 1}
+    assert page.evaluate(KEPT) is None
+    user = chats.store.for_user(Workbench.session(chats.people()[0]))
+    assert user.changes(first_chat(chats)) == [], "sent again, stored once"
+
+
+def test_two_tabs_of_one_person(serve: Serve, page: Page, chats: Workbench) -> None:
+    url = serve().url
+    open_pad(page, url)
+    other = page.context.new_page()
+    open_pad(other, url)
+    assert page.locator(".pad").get_attribute("data-chat") == other.locator(".pad").get_attribute("data-chat")
+    page.keyboard.press("4")
+    other.keyboard.press("j")
+    other.keyboard.press("5")
+    saved(page)
+    saved(other)
+    assert scores(chats) == {"Part 1": 4, "Part 2": 5}
+    page.keyboard.press("Control+Enter")
+    other.keyboard.press("Control+Enter")
+    saved(page)
+    saved(other)
+    assert chats.store.for_user(Workbench.session(chats.people()[0])).queue_progress(EVERYTHING).submitted == 1
+
+
+def test_a_chat_deleted_under_the_annotator(serve: Serve, page: Page, chats: Workbench) -> None:
+    open_pad(page, serve().url)
+    with chats._database.transaction() as connection:
+        connection.execute("DELETE FROM chats WHERE id = ?", (page.locator(".pad").get_attribute("data-chat"),))
+    page.keyboard.press("4")
+    expect(page.locator(".pad .status.bad")).to_contain_text("Not saved")
+    page.reload()
+    expect(card(page, 0)).to_contain_text("Part 1")
+    no_exception(page)
+
+
+HOSTILE = [
+    "<script>window.hacked = 1</script> <img src=x onerror='window.hacked = 1'>",
+    "x" * 1_000_000,
+    "שלום עולם 🌞 " * 3,
+    "| a " * 3_000,
+    r"\( \frac{1}{2} \) and $$ \sum_i x_i $$",
+    "```\n<b onclick='window.hacked = 1'>x</b>\n```",
+]
+
+
+def test_hostile_and_huge_steps(serve: Serve, page: Page, workbench: Workbench, tmp_path: Path) -> None:
+    record: dict[str, Any] = {"query": "<script>window.hacked = 1</script>?", "steps": HOSTILE}
+    long = {"query": "long?", "steps": [f"step {k}" for k in range(200)]}
+    importing.import_file(workbench, write_lines(tmp_path / "c.jsonl", [record, long]))
+    open_pad(page, serve().url)
+    seen = set()
+    for _ in range(2):
+        expect(card(page, 0)).to_be_visible()
+        seen.add(page.locator(".pad .card").count())
+        for key in ("3", "End", "k", "4"):
+            page.keyboard.press(key)
+        page.wait_for_timeout(300)
+        assert page.evaluate("window.hacked") is None
+        page.keyboard.press("Control+Enter")
+        saved(page)
+    assert seen == {len(HOSTILE) + 1, 201}
+    no_exception(page)
+
+
+def test_at_phone_width_by_touch(serve: Serve, browser: Any, chats: Workbench) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    open_pad(page, serve().url)
+    for place in range(2):
+        card(page, place).locator('[data-score="4"]').tap()
+    card(page, 1).get_by_role("button", name="First error").tap()
+    saved(page)
+    assert scores(chats) == {"Part 1": 4, "Part 2": 4}
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    context.close()
