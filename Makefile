@@ -58,6 +58,7 @@ fix: dev
 
 bench: dev browser team-server
 	$(PY) benchmarks/loop.py
+	$(PY) benchmarks/label.py
 	$(PY) benchmarks/supabase.py
 
 clean:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 Role = Literal["annotator", "analyst", "engineer", "admin"]
-Action = Literal["label", "explore", "compare", "import", "train", "manage"]
+Action = Literal["label", "explore", "compare", "import", "queues", "train", "manage"]
 
 ROLES: dict[Role, str] = {
     "annotator": "rates steps; sees every chat, and their own ratings only",
@@ -18,13 +18,19 @@ ALLOWED: dict[Action, frozenset[Role]] = {
     "explore": frozenset({"analyst", "engineer", "admin"}),
     "compare": frozenset({"analyst", "engineer", "admin"}),
     "import": frozenset({"engineer", "admin"}),
+    "queues": frozenset({"engineer", "admin"}),
     "train": frozenset({"engineer", "admin"}),
     "manage": frozenset({"admin"}),
 }
 DEEDS: dict[Action, str] = {
-    "label": "rating", "explore": "snapshots", "compare": "comparing checkpoints", "import": "importing", "train": "training",
+    "label": "rating",
+    "explore": "snapshots",
+    "compare": "comparing checkpoints",
+    "import": "importing",
+    "queues": "keeping queues",
+    "train": "training",
     "manage": "giving roles",
-}  # fmt: skip
+}
 
 
 def may(role: Role | None, action: Action) -> bool:

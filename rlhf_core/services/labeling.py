@@ -2,17 +2,81 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from rlhf_core.ground.errors import NotFound
+from rlhf_core.ground.errors import InvalidInput, NotFound
 from rlhf_core.ground.records import Change, LabelOp, LabelView, Queue, QueueProgress, Session, Worked
+from rlhf_core.inference.client import ModelRef
 from rlhf_core.services.workbench import Workbench
+
+BAD_BELOW = 3.0  # stars
+SCORED_AT_MOST = 1000  # chats
+SCORED_AT_ONCE = 16
+
+
+def all_queues(workbench: Workbench) -> list[Queue]:
+    return workbench.store.queues()
 
 
 def queues(workbench: Workbench) -> list[Queue]:
     """The open queues, oldest first."""
     return [queue for queue in workbench.store.queues() if not queue.archived]
+
+
+def save_queue(workbench: Workbench, queue: Queue) -> Queue:
+    """Add or change a queue. Where a checkpoint decides its order, :func:`prioritise` comes next.
+
+    Raises:
+        Forbidden, Duplicate, InvalidInput: see :meth:`rlhf_core.store.base.Store.save_queue`.
+    """
+    workbench.require("queues")
+    return workbench.store.save_queue(queue)
+
+
+def archive_queue(workbench: Workbench, queue_id: str, *, archived: bool = True) -> None:
+    workbench.require("queues")
+    workbench.store.archive_queue(queue_id, archived=archived)
+
+
+def prioritise(
+    workbench: Workbench, queue: Queue, limit: int = SCORED_AT_MOST, on_progress: Callable[[int, int], None] | None = None
+) -> int:
+    """Score the queue's chats with its checkpoint and put those first that are worth a person's time.
+
+    ``uncertain``: the reward of the whole answer is near the middle of the scale. ``convincing``: people find the answer bad
+    (mean below 3 stars) and the checkpoint likes it; chats that nobody has rated are left out.
+
+    Returns:
+        How many chats have a place in the queue now.
+
+    Raises:
+        Forbidden: the role. InvalidInput: the queue is not ordered by a checkpoint.
+        NotFound, ModelUnavailable, WorkerFailed: the checkpoint cannot score.
+    """
+    workbench.require("queues")
+    if queue.item_order not in ("uncertain", "convincing") or not queue.checkpoint_id:
+        raise InvalidInput(f"The queue {queue.name} is not ordered by a checkpoint.")
+    chats = [
+        chat for chat in workbench.store.search_chats(queue.words or "", limit=limit) if queue.source in (None, chat.source)
+    ]  # fmt: skip
+    people: dict[str, float] = {}
+    if queue.item_order == "convincing":
+        for chat in chats:
+            given = workbench.store.mean_scores(chat.id)
+            if given:
+                people[chat.id] = sum(mean * n for mean, n in given.values()) / sum(n for _, n in given.values())
+        chats = [chat for chat in chats if people.get(chat.id, BAD_BELOW) < BAD_BELOW]
+    priorities: dict[str, float] = {}
+    model = ModelRef(checkpoint=queue.checkpoint_id)
+    for begin in range(0, len(chats), SCORED_AT_ONCE):
+        some = chats[begin : begin + SCORED_AT_ONCE]
+        for chat, reward in zip(some, workbench.scoring.score(model, [(one.query, one.response) for one in some]), strict=True):
+            priorities[chat.id] = -abs(reward - BAD_BELOW) if queue.item_order == "uncertain" else reward - people[chat.id]
+        if on_progress:
+            on_progress(begin + len(some), len(chats))
+    workbench.store.set_priorities(queue.id, priorities)
+    return len(priorities)
 
 
 def queue(workbench: Workbench, queue_id: str | None) -> Queue:

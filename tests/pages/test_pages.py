@@ -62,6 +62,7 @@ def test_every_page_opens_on_an_empty_workspace_and_says_what_to_do(name: str, r
             "bring your own",
             "Teams use Supabase",
             "rated nothing yet",
+            "A queue hands",
         )
     )
 
@@ -91,8 +92,10 @@ def test_the_demo_set_is_one_click_away(workbench: Workbench) -> None:
 
 def pad(app: AppTest) -> dict[str, Any]:
     """What the pad on the label page was given; what it does with it is tested in a browser."""
-    (data,) = [data for one in app.get("bidi_component") if "items" in (data := json.loads(one.proto.json))]
-    return data
+    given = [json.loads(one.proto.json) for one in app.get("bidi_component")]
+    (chats,) = [data for data in given if isinstance(data, dict) and "items" in data]
+    (acks,) = [data for data in given if isinstance(data, dict) and "outcomes" in data]
+    return chats | acks
 
 
 def test_the_pad_gets_the_next_chats(demo: Workbench) -> None:
@@ -153,6 +156,27 @@ def test_a_store_that_fails_is_met_on_the_page(demo: Workbench, monkeypatch: pyt
     assert "The store is away. Try again." in texts(app)
     next(one for one in app.button if one.label == "Try again").click().run()
     assert len(pad(check(app))["items"]) == 3
+
+
+def test_a_queue_is_made_changed_and_closed(demo: Workbench) -> None:
+    app = check(open_page("queues.py"))
+    assert "1 rater each · 0 of 60 chats finished" in texts(app).replace("\\:", ":")
+    next(one for one in app.button if one.label == "New queue").click().run()
+    box = {one.label: one for one in app.text_input}
+    box["Name"].set_value("Solar")
+    box["Only questions with these words"].set_value("solar")
+    app.text_area[0].set_value("# Rules")
+    app.number_input[0].set_value(3)
+    next(one for one in app.button if one.label == "Save").click().run()
+    check(app)
+    made = demo.store.queues()[1]
+    assert (made.name, made.words, made.guidelines, made.overlap, made.lease_s) == ("Solar", "solar", "# Rules", 3, 1800)
+    next(one for one in app.text_input if one.label == "Name").set_value("Everything")
+    next(one for one in app.button if one.label == "Save").click().run()
+    assert "named 'Everything' already" in texts(check(app))
+    next(one for one in app.button if one.label == "Close it").click().run()
+    assert check(app)
+    assert demo.store.queues()[1].archived
 
 
 def test_my_work(demo: Workbench) -> None:

@@ -1,6 +1,6 @@
 import pytest
 
-from rlhf_core.ground.errors import Forbidden, NotFound
+from rlhf_core.ground.errors import Forbidden, InvalidInput, NotFound
 from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, Session, new_id
 from rlhf_core.services import labeling
 from rlhf_core.services.workbench import Workbench
@@ -49,3 +49,26 @@ def test_labelling_needs_a_role(demo: Workbench) -> None:
 def test_a_chat_that_is_gone(demo: Workbench, ana: Session) -> None:
     with pytest.raises(NotFound):
         labeling.open_chat(demo, ana, "nowhere")
+
+
+def test_a_checkpoint_decides_the_order(demo: Workbench, ana: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rewards are given here; that a real checkpoint scores is tested with the scoring process."""
+    chats = demo.store.search_chats(limit=100)
+    rewards = {chat.response: 1 + 4 * k / 59 for k, chat in enumerate(chats)}
+    monkeypatch.setattr(demo.scoring, "score", lambda _ref, pairs: [rewards[response] for _, response in pairs])
+    uncertain = labeling.save_queue(demo, Queue(new_id(), "Uncertain", item_order="uncertain", checkpoint_id="ck"))
+    assert labeling.claim(demo, ana, uncertain.id, 1) == []
+    seen: list[int] = []
+    assert labeling.prioritise(demo, uncertain, on_progress=lambda done, _: seen.append(done)) == 60
+    assert seen == [16, 32, 48, 60]
+    first = labeling.claim(demo, ana, uncertain.id, 2)
+    assert {view.chat.id for view in first} == {chats[29].id, chats[30].id}
+
+    convincing = labeling.save_queue(demo, Queue(new_id(), "Convincing", item_order="convincing", checkpoint_id="ck"))
+    placed = labeling.prioritise(demo, convincing)
+    assert 0 < placed < 60
+    (view,) = labeling.claim(demo, ana, convincing.id, 1)
+    given = demo.store.mean_scores(view.chat.id)
+    assert sum(mean * n for mean, n in given.values()) / sum(n for _, n in given.values()) < 3
+    with pytest.raises(InvalidInput, match="not ordered by a checkpoint"):
+        labeling.prioritise(demo, labeling.queue(demo, EVERYTHING))

@@ -15,7 +15,7 @@ from rlhf_core.ui import keys
 from rlhf_core.ui.render import safe_html
 
 AHEAD = 3  # chats in the browser: the one on screen and those after it
-OUTCOMES_KEPT = 500
+OUTCOMES_KEPT = 250
 _HERE = Path(__file__).parent
 
 
@@ -25,6 +25,11 @@ def _component():  # type: ignore[no-untyped-def]  # Streamlit gives its type no
         "rlhf_workbench_pad", html='<div class="pad" tabindex="-1"></div>', js=(_HERE / "pad.js").read_text(encoding="utf-8"),
         css=(_HERE / "pad.css").read_text(encoding="utf-8"),
     )  # fmt: skip
+
+
+@st.cache_resource(show_spinner=False)
+def _acks_component():  # type: ignore[no-untyped-def]
+    return st.components.v2.component("rlhf_workbench_acks", js=(_HERE / "acks.js").read_text(encoding="utf-8"))
 
 
 def draw(workbench: Workbench, session: Session, queue: Queue, *, editing: str | None = None) -> None:
@@ -48,11 +53,17 @@ def draw(workbench: Workbench, session: Session, queue: Queue, *, editing: str |
         data={
             "user": session.user_id, "queue_id": queue.id, "queue": queue.name, "editing": editing is not None, "done": done,
             "guidelines": safe_html(queue.guidelines) if queue.guidelines.strip() else "", "flags": FLAGS,
-            "items": [_item(view) for view in items], "outcomes": st.session_state[keys.PAD_OUTCOMES],
-            "progress": {"submitted": progress.submitted, "items": progress.items},
-            "seen": bool(items and items[0].ratings),
+            "items": [_item(view) for view in items], "seen": bool(items and items[0].ratings),
         },
         on_ops_change=_store, on_done_change=_leave,
+    )  # fmt: skip
+    # apart from the chats: these stay the same while one rates, and what stays the same is not sent again
+    _acks_component()(
+        key=keys.PAD_ACKS, height=1,
+        data={
+            "user": session.user_id, "outcomes": st.session_state[keys.PAD_OUTCOMES],
+            "progress": {"submitted": progress.submitted, "items": progress.items},
+        },
     )  # fmt: skip
     st.session_state[keys.PAD_CONTEXT] = (workbench, session, queue, editing)
 

@@ -1,6 +1,7 @@
 // The label pad. Paints every action at once, keeps it in the browser until the server says that it is stored, and sends what is
 // not stored yet again: after a lost connection, a refresh, a restarted server. Each operation has an id made here, so that it
-// is stored once. The server's word comes back in `data.outcomes` ("" stored, else why not).
+// is stored once. The server's word comes by a component of its own (acks.js), so that a rating does not bring the chats again:
+// `outcomes` by operation id, "" for stored, else why not.
 
 const STARS = [1, 2, 3, 4, 5];
 const RESEND_MS = 4000;
@@ -48,6 +49,7 @@ class Pad {
     this.onKey = (event) => this.key(event);
     document.addEventListener("keydown", this.onKey, true);
     document.addEventListener("visibilitychange", () => this.clock());
+    document.addEventListener("rlhf-acks", () => this.heard());
     this.timer = setInterval(() => {
       if (!root.isConnected) { document.removeEventListener("keydown", this.onKey, true); clearInterval(this.timer); return; }
       if (this.pending.length && performance.now() - this.sentAt > RESEND_MS) this.send(true);
@@ -65,17 +67,27 @@ class Pad {
       this.pending = this.kept();
       for (const op of this.pending) if (op.kind === "submit" || op.kind === "skip") this.left.add(op.chat);
     }
-    for (const op of this.pending) {
-      const outcome = data.outcomes[op.id];
-      if (outcome) this.refused(op, outcome);
-    }
-    const before = this.pending.length;
-    this.pending = this.pending.filter((op) => !(op.id in data.outcomes));
-    if (before !== this.pending.length) { this.keep(); this.sentAt = 0; }
     this.items = data.items.filter((item) => !this.left.has(item.chat));
     for (const item of this.items) if (!this.states.has(item.chat)) this.states.set(item.chat, this.begin(item));
     if (!this.items.length || this.shown !== this.items[0].chat) this.show();
-    else this.frame();
+    this.heard();
+    this.frame();
+    this.send(false);
+  }
+
+  heard() { // what the server says of the operations that it got
+    const acks = window.__rlhfAcks;
+    if (!acks || acks.user !== this.user || !this.root.isConnected) return;
+    this.progress = acks.progress;
+    const refused = this.pending.filter((op) => acks.outcomes[op.id]);
+    const before = this.pending.length;
+    this.pending = this.pending.filter((op) => !(op.id in acks.outcomes));
+    for (const op of refused) this.refused(op, acks.outcomes[op.id]);
+    if (before === this.pending.length) { if (this.count) this.frame(); return; }
+    this.keep();
+    this.sentAt = 0;
+    if (this.shown === null && this.item) this.show();
+    this.frame();
     this.send(false);
   }
 
@@ -224,7 +236,7 @@ class Pad {
   }
 
   frame() {
-    const { submitted, items } = this.data.progress;
+    const { submitted, items } = this.progress ?? { submitted: 0, items: 0 };
     const mine = submitted + (this.data.editing ? 0 : this.pending.filter((op) => op.kind === "submit").length);
     const rated = this.item ? Object.keys(this.state.ratings).length : 0;
     this.count.textContent = this.data.editing ? `Rated before; ${rated} of ${this.item ? this.steps.length : 0} rated`
