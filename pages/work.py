@@ -17,6 +17,13 @@ def choose(chat_id: str) -> None:
     st.session_state[keys.WORK_CHAT] = chat_id
 
 
+def give_back() -> None:
+    for one in labeling.queues(workbench):
+        labeling.release(workbench, session, one.id)
+    st.session_state.pop(keys.PAD_ITEMS, None)
+    st.toast("Others can be given these chats now.")
+
+
 def erase() -> None:
     gone = labeling.erase(workbench, session)
     st.session_state.pop(keys.WORK_CHAT, None)
@@ -31,6 +38,10 @@ for queue in labeling.queues(workbench):
         + (f", {progress.skipped:,} skipped" if progress.skipped else "")
         + f"; {progress.finished:,} finished by everybody"
     )
+st.button(
+    "Give back the chats I hold", icon=":material/undo:", on_click=give_back,
+    help="The next few chats are kept for you for a while. Your ratings on them stay.",
+)  # fmt: skip
 worked = labeling.history(workbench, session, limit=PAGE)
 if not worked:
     st.info("You have rated nothing yet.")

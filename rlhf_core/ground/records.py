@@ -15,7 +15,7 @@ from rlhf_core.ground.roles import Role
 
 FeedbackType = Literal["positive", "neutral", "negative"]
 Scale = Literal["stars", "thumbs"]
-OpKind = Literal["rate", "withdraw", "comment", "first_error", "flag", "unflag", "dwell", "submit", "skip"]
+OpKind = Literal["rate", "withdraw", "comment", "first_error", "flag", "unflag", "dwell", "edit", "submit", "skip"]
 ItemOrder = Literal["oldest", "random", "fewest", "disagreement", "uncertain", "convincing"]
 Origin = Literal["account", "local", "imported", "demo"]
 
@@ -220,7 +220,8 @@ class LabelOp:
     """One thing that somebody did on the label page. Its id is made there, so that it is stored once however often it is sent.
 
     ``value`` by kind: rate {"score": 1-5, "scale": ...}; comment {"text": ...}; flag and unflag {"flag": ...}; dwell
-    {"ms": ...}; submit and skip {"queue": id, "reason": ...}. first_error marks ``step_id``, or clears the mark (None).
+    {"ms": ...}; submit and skip {"queue": id, "reason": ...}, skip also {"noted": false} where the person wants no event of it.
+    edit notes that a judgement was changed; first_error marks ``step_id``, or clears the mark (None).
     """
 
     id: str

@@ -112,6 +112,11 @@ def apply(workbench: Workbench, session: Session, ops: Sequence[LabelOp]) -> dic
     return workbench.store.for_user(session).apply(ops)
 
 
+def release(workbench: Workbench, session: Session, queue_id: str) -> None:
+    """Give back every chat that this person holds in the queue."""
+    workbench.store.for_user(session).release(queue_id)
+
+
 def queue_progress(workbench: Workbench, session: Session, queue_id: str) -> QueueProgress:
     return workbench.store.for_user(session).queue_progress(queue_id)
 

@@ -104,6 +104,7 @@ class Labelling:
             "flag": lambda: self._flag(op, on=True),
             "unflag": lambda: self._flag(op, on=False),
             "dwell": lambda: self._event(op, "dwell", value.get("ms")),
+            "edit": lambda: self._event(op, "edit", None),
             "submit": lambda: self._finish(op, "submitted"),
             "skip": lambda: self._finish(op, "skipped"),
         }
@@ -131,7 +132,7 @@ class Labelling:
             raise NotFound(
                 "This chat had been handed to somebody else after your time for it ran out, or it is gone. Your ratings are kept."
             )
-        if status == "skipped":
+        if status == "skipped" and op.value.get("noted", True):
             self._event(op, "skip", None)
 
     # queues ---------------------------------------------------------------------------------------------------------

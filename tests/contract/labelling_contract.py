@@ -270,12 +270,13 @@ class LabellingContract:
         hers.claim(EVERYTHING, 1)
         hers.apply([
             rate(chat, 1, 4), rate(chat, 1, 3), LabelOp(new_id(), "flag", chat, None, {"flag": "unsure"}),
-            LabelOp(new_id(), "dwell", chat, step(chat, 1), {"ms": 5}), done(chat),
+            LabelOp(new_id(), "dwell", chat, step(chat, 1), {"ms": 5}), LabelOp(new_id(), "edit", chat, step(chat, 1)),
+            done(chat, kind="skip", noted=False), done(chat),
         ])  # fmt: skip
         his.rate(chat, None, 5, "stars")
         all_of_it = hers.everything()
         assert [one["feedback_score"] for one in all_of_it["feedback"]] == [3]
-        assert [(one["kind"], one["value"]) for one in all_of_it["events"]] == [("dwell", 5.0)]
+        assert sorted((one["kind"], one["value"]) for one in all_of_it["events"]) == [("dwell", 5.0), ("edit", None)]
         assert [(one["chat_id"], one["flags"]) for one in all_of_it["marks"]] == [(chat, '["unsure"]')]
         assert hers.erase() == 1
         assert hers.everything() == {"feedback": [], "marks": [], "events": []}

@@ -91,7 +91,16 @@ def test_a_chat_by_keyboard_alone(serve: Serve, page: Page, chats: Workbench) ->
     progress = user.queue_progress(EVERYTHING)
     assert (progress.submitted, progress.skipped) == (1, 1)
     kinds = {one["kind"] for one in user.everything()["events"]}
-    assert kinds == {"dwell", "skip"}
+    assert kinds == {"dwell", "edit", "skip"}
+    page.keyboard.press("?")
+    page.get_by_role("button", name="are noted with your ratings").click()
+    page.keyboard.press("Escape")
+    before = len(user.everything()["events"])
+    for key in ("3", "k", "4", "s", "Enter"):
+        page.keyboard.press(key)
+    saved(page)
+    assert user.queue_progress(EVERYTHING).skipped == 2
+    assert len(user.everything()["events"]) == before, "switched off, nothing is noted"
     no_exception(page)
 
 

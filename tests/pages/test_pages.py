@@ -189,6 +189,10 @@ def test_my_work(demo: Workbench) -> None:
     assert "1 rating · 2.0 stars" in texts(app)
     next(one for one in app.button if one.label == chat.id[:8]).click().run()
     assert any("5 of 5 (changed since)" in one.value for one in check(app).text)
+    mine.claim(EVERYTHING, 2)
+    next(one for one in app.button if one.label == "Give back the chats I hold").click().run()
+    with demo._database.connection() as connection:
+        assert connection.execute("SELECT count(*) FROM assignments").fetchone() == (0,)
     next(one for one in app.button if one.label == "Delete my feedback").click().run()
     assert "You have rated nothing yet" in texts(check(app))
     assert mine.everything() == {"feedback": [], "marks": [], "events": []}

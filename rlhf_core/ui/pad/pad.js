@@ -281,6 +281,7 @@ class Pad {
     } else {
       this.state.ratings[step] = { ...before, score, scale };
       this.say("rate", step, { score, scale });
+      if (before && this.timing) this.say("edit", step);
     }
     this.undo.push(() => {
       if (before) { this.state.ratings[step] = before; this.say("rate", step, { score: before.score, scale: before.scale });
@@ -370,14 +371,15 @@ class Pad {
 
   skip() {
     if (!this.item || this.data.editing) return;
-    this.ask(this.root, "Why skip it?", "", (reason) => this.leave("skip", { reason }));
+    this.ask(this.root, "Why skip it?", "", (reason) => this.leave("skip", { reason, noted: this.timing }));
   }
 
   help() {
     const there = this.root.querySelector(".help");
     if (there) { there.remove(); return; }
-    const words = () => this.timing ? "How long you look at each step is noted with your ratings. Press to stop it."
-      : "How long you look at a step is not noted. Press to note it.";
+    const words = () => this.timing
+      ? "How long you look at each step, changes and skips are noted with your ratings. Press to stop it."
+      : "How long you look at a step, changes and skips are not noted. Press to note them.";
     const timing = make("button", { "aria-pressed": String(this.timing), onclick: () => {
       localStorage.setItem("rlhf-pad-timing", this.timing ? "off" : "on");
       timing.textContent = words(); timing.setAttribute("aria-pressed", String(this.timing));

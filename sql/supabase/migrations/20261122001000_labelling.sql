@@ -322,16 +322,16 @@ begin
           when 'unflag' then
             update public.chat_marks m set flags = array_remove(m.flags, value ->> 'flag'), updated_at = now()
             where m.user_id = me and m.chat_id = chat;
-          when 'dwell' then
+          when 'dwell', 'edit' then
             insert into public.label_events (id, user_id, chat_id, step_id, kind, value)
-            select (op ->> 0)::uuid, me, c.id, step, 'dwell', (value ->> 'ms')::double precision
+            select (op ->> 0)::uuid, me, c.id, step, op ->> 1, (value ->> 'ms')::double precision
             from public.chats c where c.id = chat;
           when 'submit', 'skip' then
             if not private.finish((value ->> 'queue')::uuid, chat, case op ->> 1 when 'skip' then 'skipped' else 'submitted' end,
                                   nullif(left(btrim(value ->> 'reason'), 500), '')) then
               outcome := 'This chat had been handed to somebody else after your time for it ran out, or it is gone. '
                          || 'Your ratings are kept.';
-            elsif op ->> 1 = 'skip' then
+            elsif op ->> 1 = 'skip' and coalesce((value ->> 'noted')::boolean, true) then
               insert into public.label_events (id, user_id, chat_id, step_id, kind) values ((op ->> 0)::uuid, me, chat, step, 'skip');
             end if;
           else outcome := 'The page sent ''' || (op ->> 1) || ''', which is unknown here. Reload the page.';
