@@ -39,9 +39,4 @@ with st.container(horizontal=True, vertical_alignment="bottom", horizontal_align
         st.selectbox("Queue", [one.id for one in queues], format_func={one.id: one.name for one in queues}.__getitem__,
                      key=keys.LABEL_QUEUE, label_visibility="collapsed", width=260)  # fmt: skip
     st.page_link("work.py", label=session.display_name, icon=":material/person:", help="What you have rated so far")
-queue = labeling.queue(workbench, st.session_state.get(keys.LABEL_QUEUE))
-if workbench.counts().chats == 0:
-    st.info("There is nothing to rate yet. Load the demo set on the home page, or import your own chats.")
-    st.page_link("home.py", label="Home", icon=":material/home:")
-else:
-    label(queue, editing)
+label(labeling.queue(queues, st.session_state.get(keys.LABEL_QUEUE)), editing)

@@ -79,13 +79,12 @@ def prioritise(
     return len(priorities)
 
 
-def queue(workbench: Workbench, queue_id: str | None) -> Queue:
-    """The open queue with this id, or the first one.
+def queue(found: Sequence[Queue], queue_id: str | None = None) -> Queue:
+    """Of these open queues the one with this id, or the first.
 
     Raises:
         NotFound: every queue is closed.
     """
-    found = queues(workbench)
     if not found:
         raise NotFound("Every queue is closed. An engineer or administrator opens one.")
     return next((one for one in found if one.id == queue_id), found[0])

@@ -3,14 +3,13 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rlhf_core.ground.errors import CorruptArtifact, NotEnoughData, NotFound, StorageFull
-from rlhf_core.ground.records import Session
+from rlhf_core.ground.records import Session, utc_now
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE
 from rlhf_core.services import snapshots
 from rlhf_core.services.workbench import Workbench
@@ -166,7 +165,7 @@ def test_manifest_is_json_a_person_can_read(demo: Workbench) -> None:
     snapshot, _ = snapshots.take(demo)
     manifest = json.loads((snapshot.folder / "manifest.json").read_text())
     assert set(manifest) == {"id", "format", "created_at", "workbench", "rules", "facts", "content_sha256", "files"}
-    assert manifest["created_at"] <= time.strftime("%Y-%m-%dT%H:%M:%S.9", time.gmtime())
+    assert manifest["created_at"] <= utc_now()
 
 
 def test_a_damaged_snapshot_is_put_right_by_taking_it_again(demo: Workbench) -> None:

@@ -28,15 +28,15 @@ def test_from_the_first_chat_to_the_last(demo: Workbench, ana: Session) -> None:
 
 
 def test_the_queue_that_is_asked_for(demo: Workbench, ana: Session) -> None:
-    assert labeling.queue(demo, None).id == EVERYTHING
+    assert labeling.queue(labeling.queues(demo), None).id == EVERYTHING
     solar = demo.store.save_queue(Queue(new_id(), "Solar", words="solar"))
-    assert labeling.queue(demo, solar.id) == solar
+    assert labeling.queue(labeling.queues(demo), solar.id) == solar
     assert 0 < labeling.queue_progress(demo, ana, solar.id).items < 60
     demo.store.archive_queue(solar.id)
-    assert labeling.queue(demo, solar.id).id == EVERYTHING
+    assert labeling.queue(labeling.queues(demo), solar.id).id == EVERYTHING
     demo.store.archive_queue(EVERYTHING)
     with pytest.raises(NotFound, match="Every queue is closed"):
-        labeling.queue(demo, None)
+        labeling.queue(labeling.queues(demo), None)
 
 
 def test_labelling_needs_a_role(demo: Workbench) -> None:
@@ -71,4 +71,4 @@ def test_a_checkpoint_decides_the_order(demo: Workbench, ana: Session, monkeypat
     given = demo.store.mean_scores(view.chat.id)
     assert sum(mean * n for mean, n in given.values()) / sum(n for _, n in given.values()) < 3
     with pytest.raises(InvalidInput, match="not ordered by a checkpoint"):
-        labeling.prioritise(demo, labeling.queue(demo, EVERYTHING))
+        labeling.prioritise(demo, labeling.queue(labeling.queues(demo), EVERYTHING))

@@ -29,7 +29,7 @@ class Browser:
 
     def __init__(self, workbench: Workbench, session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
         self.session = session
-        queue = labeling.queue(workbench, EVERYTHING)
+        queue = labeling.queue(labeling.queues(workbench), EVERYTHING)
         self.state: dict[str, Any] = {keys.PAD_CONTEXT: (workbench, session, queue, None), keys.PAD_OUTCOMES: {}}
         monkeypatch.setattr(pad.st, "session_state", self.state)
         pad._fetch(workbench, session, queue, None)

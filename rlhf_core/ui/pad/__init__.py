@@ -33,7 +33,7 @@ def _acks_component():  # type: ignore[no-untyped-def]
 
 
 def draw(workbench: Workbench, session: Session, queue: Queue, *, editing: str | None = None) -> None:
-    """Draw the pad on a queue, or on one chat that is ``editing`` (its id).
+    """Draw the pad on a queue, or on one chat that is ``editing`` (its id). A queue without a chat gets a word instead.
 
     Raises:
         NotFound: no such chat, or the queue is closed.
@@ -47,6 +47,11 @@ def draw(workbench: Workbench, session: Session, queue: Queue, *, editing: str |
         _fetch(workbench, session, queue, editing)
     items: list[LabelView] = st.session_state[keys.PAD_ITEMS]
     progress = st.session_state[keys.PAD_PROGRESS]
+    if not items and progress.items == 0:
+        st.session_state.pop(keys.PAD_ITEMS)  # and look again next time
+        st.info("There is nothing to rate here yet. Load the demo set on the home page, or import your own chats.")
+        st.page_link("home.py", label="Home", icon=":material/home:")
+        return
     done = f"Everything in this queue is done or in somebody's hands. Thank you, {session.display_name}."
     _component()(
         key=keys.PAD,
