@@ -156,9 +156,9 @@ def _adopt(target: SupabaseStore, rename: _Renaming) -> None:
 def _carry_people(profiles: list[Profile], target: SupabaseStore, rename: _Renaming) -> int:
     known = {one.user_id for one in target.profiles()}
     with target.bulk() as (writer, _):
-        for one in profiles:
-            if rename(one.user_id) not in known:
-                writer.add_profiles([(rename(one.user_id), one.display_name)], one.origin)
+        for origin in dict.fromkeys(one.origin for one in profiles):  # one request for many people, not one for each
+            new = [(rename(one.user_id), one.display_name) for one in profiles if one.origin == origin]
+            writer.add_profiles([row for row in new if row[0] not in known], origin)
     known = {one.user_id for one in target.profiles()}
     absent = [one.display_name for one in profiles if rename(one.user_id) not in known]
     if absent:

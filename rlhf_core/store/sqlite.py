@@ -33,7 +33,6 @@ from rlhf_core.ground.records import (
     StoreCounts,
     Worked,
     check_name,
-    check_score,
     utc_now,
 )
 from rlhf_core.ground.settings import SQL_ROOT
@@ -329,7 +328,6 @@ class SqliteUserStore:
             yield Labelling(connection, self._user_id)
 
     def rate(self, chat_id: str, step_id: str | None, score: int, scale: Scale) -> Feedback:
-        check_score(score)
         with self._writing() as mine:
             return mine.rate(chat_id, step_id, score, scale)
 
@@ -342,9 +340,12 @@ class SqliteUserStore:
             return mine.withdraw(chat_id, step_id)
 
     def view(self, chat_id: str) -> LabelView:
+        return self._view(chat_id, self.progress())
+
+    def _view(self, chat_id: str, progress: Progress) -> LabelView:
         with self._reading() as mine:
             marks = mine.marks(chat_id)
-        return LabelView(SqliteStore(self._database).chat(chat_id), self.ratings(chat_id), self.progress(), marks)
+        return LabelView(SqliteStore(self._database).chat(chat_id), self.ratings(chat_id), progress, marks)
 
     def ratings(self, chat_id: str) -> dict[str | None, Feedback]:
         values = {"user_id": self._user_id, "chat_id": chat_id}
@@ -374,7 +375,8 @@ class SqliteUserStore:
     def claim(self, queue_id: str, count: int) -> list[LabelView]:
         with self._writing() as mine:
             chat_ids = mine.claim(queue_id, count)
-        return [self.view(chat_id) for chat_id in chat_ids]
+        progress = self.progress()  # once: it counts every chat
+        return [self._view(chat_id, progress) for chat_id in chat_ids]
 
     def release(self, queue_id: str, chat_id: str | None = None) -> None:
         with self._writing() as mine:

@@ -45,7 +45,7 @@ from rlhf_core.ground.records import (
 from rlhf_core.ground.roles import Role
 from rlhf_core.ground.tables import TableName
 from rlhf_core.store.base import BulkCounts
-from rlhf_core.store.supabase_connection import Connection
+from rlhf_core.store.supabase_connection import SESSION_ENDED, Connection
 
 STAGE_ROWS = 2_000
 STAGE_BYTES = 1_000_000
@@ -80,7 +80,7 @@ class SupabaseStore:
         """
         account = self._connection.account
         if account is None and not self._connection.operator:
-            raise SessionExpired("Your session has ended. Sign in again; what was shown as saved is saved.")
+            raise SessionExpired(SESSION_ENDED)
         if account is None or account.user_id != session.user_id:
             raise Forbidden("Ratings are written by the person who is signed in, and by nobody else.")
         return SupabaseUserStore(self._connection)
@@ -211,7 +211,7 @@ class SupabaseUserStore:
     def rate(self, chat_id: str, step_id: str | None, score: int, scale: Scale) -> Feedback:
         check_score(score)
         row = None
-        if is_uuid(chat_id) and (step_id is None or is_uuid(step_id)):
+        if _can_be_here(chat_id, step_id):
             row = self._call("rate", id=new_id(), chat_id=chat_id, step_id=step_id, score=score, scale=scale)
         if row is None:
             what = f"Chat {chat_id!r} does not exist" if step_id is None else f"Chat {chat_id!r} has no step {step_id!r}"
@@ -223,16 +223,14 @@ class SupabaseUserStore:
     def comment(self, chat_id: str, step_id: str | None, text: str) -> Feedback:
         text = check_comment(text)
         row = None
-        if is_uuid(chat_id) and (step_id is None or is_uuid(step_id)):
+        if _can_be_here(chat_id, step_id):
             row = self._call("comment_on", chat_id=chat_id, step_id=step_id, comment=text or None)
         if row is None:
             raise NotFound("There is no rating to comment on yet. Rate first, then comment.")
         return Feedback(*row)
 
     def withdraw(self, chat_id: str, step_id: str | None) -> bool:
-        if not is_uuid(chat_id) or not (step_id is None or is_uuid(step_id)):
-            return False
-        return bool(self._call("withdraw", chat_id=chat_id, step_id=step_id))
+        return _can_be_here(chat_id, step_id) and bool(self._call("withdraw", chat_id=chat_id, step_id=step_id))
 
     def view(self, chat_id: str) -> LabelView:
         found = self._call("label_view", chat_id=chat_id) if is_uuid(chat_id) else None
@@ -295,6 +293,11 @@ class SupabaseUserStore:
         return found
 
 
+def _can_be_here(*ids: str | None) -> bool:
+    """The database knows UUIDs only, and refuses to look for anything else; None stands for the whole answer."""
+    return all(one is None or is_uuid(str(one)) for one in ids)
+
+
 def _chat(chat_id: str, found: dict[str, Any] | None) -> Chat:
     if found is None:
         raise NotFound(f"There is no chat {chat_id!r} in this store. It may have been deleted.")
@@ -308,9 +311,8 @@ def _marks(found: list[Any]) -> Marks:
 def _wrong_with(op: LabelOp) -> str:
     """Why an operation cannot be sent; empty where it can."""
     try:
-        for one in (op.chat_id, op.step_id, op.value.get("queue")):
-            if one is not None and not is_uuid(str(one)):
-                return f"Chat {op.chat_id!r}, or this step of it, is no longer there. Reload the page."
+        if not _can_be_here(op.chat_id, op.step_id, op.value.get("queue")):
+            return f"Chat {op.chat_id!r}, or this step of it, is no longer there. Reload the page."
         check_op(op)
     except InvalidInput as error:
         return str(error)

@@ -45,6 +45,7 @@ SLOW = frozenset({
 })  # fmt: skip
 REFRESH_BEFORE_S = 60.0  # a token is renewed this long before it ends, or halfway if it lives for less than two minutes
 PASSWORD_MIN_CHARS = 8
+SESSION_ENDED = "Your session has ended. Sign in again; what was shown as saved is saved."
 T = TypeVar("T")
 
 logging.getLogger("httpx").setLevel(logging.WARNING)  # or every request is a line in the log
@@ -214,7 +215,7 @@ class Connection:
 
     def _ended(self) -> SessionExpired:
         self._forget()
-        return SessionExpired("Your session has ended. Sign in again; what was shown as saved is saved.")
+        return SessionExpired(SESSION_ENDED)
 
     # calls ----------------------------------------------------------------------------------------------------------
 
@@ -284,7 +285,7 @@ class Connection:
         if code in ("PGRST301", "PGRST302", "PGRST303"):
             if self.operator:
                 return self._wrong_key()
-            return SessionExpired("Your session has ended. Sign in again; what was shown as saved is saved.")
+            return SessionExpired(SESSION_ENDED)
         if code == "42501":
             return Forbidden(f"Not allowed: {message}. Ask an administrator of your team if you need it.")
         if code == "P0002":

@@ -36,10 +36,6 @@ URL_RUN = "run"
 URL_SNAPSHOT = "snapshot"
 
 
-def rating(widget: str, user_id: str, chat_id: str, step_id: str | None) -> str:
-    return f"label:{widget}:{user_id}:{chat_id}:{step_id or 'answer'}"
-
-
 def option(name: str) -> str:
     return f"train:option:{name}"
 
