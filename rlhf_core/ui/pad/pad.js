@@ -318,7 +318,7 @@ class Pad {
 
   ask(after, label, text, done) { // a line of words without leaving the keyboard
     this.root.querySelector(".ask")?.remove();
-    const area = make("textarea", { "aria-label": label, placeholder: `${label}. Enter saves, Esc leaves.`, maxlength: 8000, rows: 2, dir: "auto" });
+    const area = make("textarea", { "aria-label": label, placeholder: `${label} Enter saves, Esc leaves.`, maxlength: 8000, rows: 2, dir: "auto" });
     area.value = text;
     const box = make("div", { class: "ask" }, area, make("button", { class: "primary", onclick: () => finish(true) }, "Save"),
       make("button", { onclick: () => finish(false) }, "Leave"));
