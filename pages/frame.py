@@ -12,33 +12,36 @@ from rlhf_core.ground.roles import Action, may, refusal
 from rlhf_core.ui import identity, keys, resources, sign_in
 from rlhf_core.ui.texts import show_error
 
-PAGES: list[tuple[str, str, str, str | None, Action | None]] = [  # file, title, icon, address, what it takes to open it
-    ("home.py", "Home", ":material/home:", None, None),
-    ("upload.py", "Import", ":material/upload_file:", "import", "import"),
-    ("label.py", "Label", ":material/thumbs_up_down:", None, "label"),
-    ("work.py", "My work", ":material/history:", "work", "label"),
-    ("queues.py", "Queues", ":material/low_priority:", "queues", "queues"),
-    ("snapshots.py", "Snapshots", ":material/photo_camera:", None, "explore"),
-    ("train.py", "Train", ":material/model_training:", None, "train"),
-    ("compare.py", "Compare", ":material/compare_arrows:", None, "compare"),
-    ("team.py", "Team", ":material/group:", None, "manage"),
+PAGES: list[tuple[str, str, str, str | None, Action | None, str]] = [  # file, title, icon, address, what it takes, section
+    ("home.py", "Home", ":material/home:", None, None, ""),
+    ("label.py", "Label", ":material/thumbs_up_down:", None, "label", "Judge"),
+    ("prefer.py", "Prefer", ":material/balance:", None, "label", "Judge"),
+    ("work.py", "My work", ":material/history:", "work", "label", "Judge"),
+    ("upload.py", "Import", ":material/upload_file:", "import", "import", "Keep"),
+    ("queues.py", "Queues", ":material/low_priority:", "queues", "queues", "Keep"),
+    ("team.py", "Team", ":material/group:", None, "manage", "Keep"),
+    ("snapshots.py", "Snapshots", ":material/photo_camera:", None, "explore", "Explore"),
+    ("agreement.py", "Agreement", ":material/handshake:", None, "explore", "Explore"),
+    ("disputes.py", "Disputes", ":material/gavel:", None, "adjudicate", "Explore"),
+    ("train.py", "Train", ":material/model_training:", None, "train", "Models"),
+    ("compare.py", "Compare", ":material/compare_arrows:", None, "compare", "Models"),
 ]
 
 
 def pages_for(person: Session | None, *, team: bool) -> tuple[st.Page, Action | None]:
     """The page that the address names, and what it takes to open it. Pages that a person may not open are not in the menu."""
     needs: dict[str, Action | None] = {}
-    pages = []
-    for file, title, icon, address, action in PAGES:
+    pages: dict[str, list[st.Page]] = {}
+    for file, title, icon, address, action, section in PAGES:
         open_to_them = person is not None and (action is None or may(person.role, action)) and (team or action != "manage")
         page = st.Page(
             file, title=title, icon=icon, url_path=address, default=file == "home.py",
             visibility="visible" if open_to_them else "hidden",
         )  # fmt: skip
         needs[page.url_path] = action
-        pages.append(page)
+        pages.setdefault(section, []).append(page)
     name = person.display_name if person else "Account"
-    pages.append(st.Page("account.py", title=name.replace("[", "("), icon=":material/person:", url_path="account"))
+    pages["You"] = [st.Page("account.py", title=name.replace("[", "("), icon=":material/person:", url_path="account")]
     chosen = st.navigation(pages, position="sidebar" if person else "hidden", expanded=True)
     return chosen, needs.get(chosen.url_path)
 

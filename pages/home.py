@@ -21,8 +21,8 @@ if counts.chats == 0:
     with st.container(border=True):
         st.subheader("This workspace is empty")
         st.markdown(
-            "Look around with 60 rated chats about clean-energy jobs in Massachusetts (raters are fictional and marked as "
-            "demo), or bring your own chats."
+            "Look around with 60 rated chats about clean-energy jobs in Massachusetts and eight pairs of answers (raters are "
+            "fictional and marked as demo), or bring your own chats."
         )
         with st.container(horizontal=True):
             if st.button("Load the demo set", type="primary", icon=":material/science:"):

@@ -4,10 +4,12 @@ import json
 
 import streamlit as st
 
+from rlhf_core.ground.errors import RlhfError
+from rlhf_core.ground.roles import may
 from rlhf_core.ground.text import shorten
-from rlhf_core.services import labeling
+from rlhf_core.services import judging, labeling
 from rlhf_core.ui import keys, resources, rows
-from rlhf_core.ui.texts import ago, markdown_of, plural
+from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
 
 PAGE = 50
 workbench, session = resources.workbench(), resources.session()
@@ -15,6 +17,47 @@ workbench, session = resources.workbench(), resources.session()
 
 def choose(chat_id: str) -> None:
     st.session_state[keys.WORK_CHAT] = chat_id
+
+
+def gold(chat_id: str, other_id: str | None = None) -> None:
+    """For those who keep queues: what they said of an item becomes its known answer."""
+    if not may(session.role, "queues"):
+        return
+    with st.popover("Make it a known answer", icon=":material/verified:"):
+        st.markdown("What you said of it is slipped into queues that ask known answers, and told to people after they submit.")
+        why = st.text_area("Why is it so?", key=f"work:gold:{chat_id}:{other_id}", help="Told afterwards. Markdown.")
+        if st.button("Make it a known answer", key=f"work:gold_it:{chat_id}:{other_id}", type="primary"):
+            try:
+                judging.make_gold(workbench, session, chat_id, why, other_id)
+                st.toast("It is a known answer now.")
+            except RlhfError as error:
+                show_error(error)
+
+
+def pairs() -> bool:
+    """Draw the pairs; False where there are none."""
+    chosen = labeling.chosen(workbench, session, PAGE)
+    if not chosen:
+        return False
+    st.subheader("What you chose between last")
+    ids = {f"{one.chat_id}+{one.other_id}": one for one in chosen}
+    picked = st.session_state.get(keys.WORK_PAIR)
+    rows.pick(
+        "pairs",
+        [rows.Row(row, ago(one.last_at), markdown_of(shorten(one.query, 70))) for row, one in ids.items()],
+        picked,
+        choose_pair,
+    )
+    if picked in ids:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            query = {keys.URL_CHAT: ids[picked].chat_id, keys.URL_OTHER: ids[picked].other_id}
+            st.page_link("prefer.py", label="Look at it and change it", icon=":material/edit:", query_params=query)
+            gold(ids[picked].chat_id, ids[picked].other_id)
+    return True
+
+
+def choose_pair(row: str) -> None:
+    st.session_state[keys.WORK_PAIR] = row
 
 
 def give_back() -> None:
@@ -33,8 +76,11 @@ def erase() -> None:
 st.title("My work")
 for queue in labeling.queues(workbench):
     progress = labeling.queue_progress(workbench, session, queue.id)
+    if queue.task == "choose" and progress.items == 0:
+        continue
+    noun = "pair" if queue.task == "choose" else "chat"
     st.markdown(
-        f"**{markdown_of(queue.name)}**: {progress.submitted:,} of {plural(progress.items, 'chat')} submitted by you"
+        f"**{markdown_of(queue.name)}**: {progress.submitted:,} of {plural(progress.items, noun)} submitted by you"
         + (f", {progress.skipped:,} skipped" if progress.skipped else "")
         + f"; {progress.finished:,} finished by everybody"
     )
@@ -43,29 +89,32 @@ st.button(
     help="The next few chats are kept for you for a while. Your ratings on them stay.",
 )  # fmt: skip
 worked = labeling.history(workbench, session, limit=PAGE)
-if not worked:
+if not pairs() and not worked:
     st.info("You have rated nothing yet.")
     st.page_link("label.py", label="Label", icon=":material/thumbs_up_down:")
     st.stop()
 chosen = st.session_state.get(keys.WORK_CHAT)
-st.subheader("What you rated last")
-ids = {one.chat_id[:8]: one.chat_id for one in worked}
+if worked:
+    st.subheader("What you rated last")
 rows.pick(
     "work",
     [
         rows.Row(
-            one.chat_id[:8],
-            f"{markdown_of(shorten(one.query, 90))} · {plural(one.ratings, 'rating')} · {one.mean_score:.1f} stars · "
-            f"{ago(one.last_at)}",
+            one.chat_id,
+            f"{plural(one.ratings, 'rating')} · {one.mean_score:.1f} stars · {ago(one.last_at)}",
+            markdown_of(shorten(one.query, 70)),
         )
         for one in worked
     ],
     chosen,
     choose,
 )
-if chosen in ids:
-    st.page_link("label.py", label="Look at it and change it", icon=":material/edit:", query_params={keys.URL_CHAT: ids[chosen]})
-    for change in labeling.changes(workbench, session, ids[chosen]):
+if chosen in {one.chat_id for one in worked}:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        query = {keys.URL_CHAT: chosen}
+        st.page_link("label.py", label="Look at it and change it", icon=":material/edit:", query_params=query)
+        gold(chosen)
+    for change in labeling.changes(workbench, session, chosen):
         st.text(
             f"{change.given_at[:16].replace('T', ' ')} UTC: {change.score} of 5"
             + (f", {change.comment!r}" if change.comment else "")

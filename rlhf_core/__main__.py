@@ -17,6 +17,7 @@ from typing import Any, get_args
 from rlhf_core import __version__
 from rlhf_core.ground.configs import RewardConfig
 from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, RlhfError
+from rlhf_core.ground.judgement import By, Level, What
 from rlhf_core.ground.roles import ROLES
 from rlhf_core.ground.settings import PROJECT_ROOT, SECRET_KEY_VARIABLE, WORKSPACE_VARIABLE
 from rlhf_core.intake import formats
@@ -89,6 +90,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--snapshot", metavar="ID", help="id or its beginning (default: the newest)")
     one.add_argument("--param", action="append", default=[], metavar="NAME=VALUE")
     one.add_argument("--csv", action="store_true", help="print CSV")
+    one = command("agreement", _agreement, "how far the raters of a snapshot agree: Krippendorff's alpha, Cohen's kappa")
+    one.add_argument("--on", choices=get_args(What), default="steps")
+    one.add_argument("--by", choices=get_args(By), help="also of each part")
+    one.add_argument("--level", choices=get_args(Level), help="how values differ (default: what fits)")
+    one.add_argument("--snapshot", metavar="ID", help="id or its beginning (default: the newest)")
     command("runs", _runs, "list training runs")
     one = command("cancel", _cancel, "ask a run to save and stop")
     one.add_argument("run_id")
@@ -140,7 +146,8 @@ def _import(arguments: argparse.Namespace) -> None:
 def _demo(arguments: argparse.Namespace) -> None:
     from rlhf_core.services.demo import load_demo
 
-    print(load_demo(_open(arguments)))
+    for report in load_demo(_open(arguments)):
+        print(report)
 
 
 def _team(arguments: argparse.Namespace) -> None:
@@ -207,11 +214,7 @@ def _query(arguments: argparse.Namespace) -> None:
         for question in snapshots.questions():
             print(f"{question.name}: {question.question}  params: {question.params or 'none'}")
         return
-    if arguments.snapshot is None:
-        known = snapshots.listing(workbench)
-        if not known:
-            raise NotFound("There is no snapshot yet. Take one with `python -m rlhf_core snapshot`.")
-        arguments.snapshot = known[0].id
+    arguments.snapshot = arguments.snapshot or _newest(workbench)
     params: dict[str, Any] = {}
     for text in arguments.param:
         name, equals, value = text.partition("=")
@@ -221,6 +224,40 @@ def _query(arguments: argparse.Namespace) -> None:
             raise InvalidInput(f"--param {text!r}: give NAME=NUMBER.") from error
     table = snapshots.answer(workbench, arguments.snapshot, arguments.name, **params)
     print(table.to_csv(index=False) if arguments.csv else table.to_string(index=False), end="\n")
+
+
+def _agreement(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import agreement
+
+    workbench = _open(arguments)
+    snapshot_id = arguments.snapshot or _newest(workbench)
+
+    def words(one: agreement.Estimate) -> str:
+        if one.value is None:
+            return one.why
+        return f"{one.value:.3f} [{one.low:.3f}, {one.high:.3f}] over {one.units:,} things, {one.ratings:,} judgements"
+
+    for row in agreement.rows(workbench, snapshot_id, arguments.on, arguments.by, arguments.level):
+        print(f"alpha ({row.level})  {row.group}: {words(row.alpha)}")
+    for pair in agreement.pairs(workbench, snapshot_id, arguments.on):
+        print(f"kappa  {pair.first} and {pair.second}: {words(pair.kappa)}; alike {pair.same:.1%}")
+    if arguments.on == "first errors":
+        apart = agreement.first_errors(workbench, snapshot_id)
+        for name, (value, low, high) in (
+            ("same step", apart.exact),
+            ("within one", apart.within_one),
+            ("distance", apart.distance),
+        ):
+            print(f"{name}: " + ("not defined" if value is None else f"{value:.3f} [{low:.3f}, {high:.3f}]"))
+
+
+def _newest(workbench: Workbench) -> str:
+    from rlhf_core.services import snapshots
+
+    known = snapshots.listing(workbench)
+    if not known:
+        raise NotFound("There is no snapshot yet. Take one with `python -m rlhf_core snapshot`.")
+    return known[0].id
 
 
 def _runs(arguments: argparse.Namespace) -> None:

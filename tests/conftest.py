@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from rlhf_core.ground.records import Session
+from rlhf_core.ground.judgement import Aspect, Decision, GoldAnswer
+from rlhf_core.ground.records import EVERY_PAIR, LabelOp, Queue, Session, new_id
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE, Workspace
 from rlhf_core.services import importing
-from rlhf_core.services.demo import load_demo
+from rlhf_core.services.demo import DEMO_FILE, load_demo
 from rlhf_core.services.workbench import Workbench
 
 pytest_plugins = ["tests.supabase.fixtures"]
@@ -47,8 +48,65 @@ def workbench(root: Path) -> Iterator[Workbench]:
 
 @pytest.fixture
 def demo(workbench: Workbench) -> Workbench:
-    load_demo(workbench)
+    """The rated chats of the demonstration set, without its pairs."""
+    importing.import_file(workbench, DEMO_FILE, preset="chats", origin="demo")
     return workbench
+
+
+@pytest.fixture
+def judged(workbench: Workbench) -> Workbench:
+    """The demonstration set with its pairs, and what two people did with gold, hints, aspects, rewrites and disputes."""
+    load_demo(workbench)
+    judge(workbench)
+    return workbench
+
+
+def judge(workbench: Workbench) -> None:
+    store = workbench.store
+    queue = store.save_queue(Queue(new_id(), "Careful", overlap=2, gold_rate=0.2, hint_checkpoint="ck-1"))
+    rubric = store.save_rubric(queue.id, [Aspect("factual", "Is it true?", "answer", {1: "made up", 5: "checked"})])
+    chats = [store.chat(one.id) for one in store.search_chats(limit=6)]
+    pair = next(one for one in chosen_pairs(workbench))
+    rewards = {chat.id: {"": 2.5} | {step.id: 2.0 for step in chat.steps} for chat in chats}
+    store.set_hints(queue.id, "ck-1", rewards)
+    people = [Workbench.session(workbench.add_person(name)) for name in ("Ana", "Ben")]
+    keeper = store.for_user(people[0])
+    keeper.save_gold(chats[0].id, GoldAnswer({None: 5}, ""), "All of it holds.")
+    for k, person in enumerate(people):
+        mine = store.for_user(person)
+        mine.claim(queue.id, 100)  # known answers are told only to those they were handed to
+        ops: list[LabelOp] = []
+        for n, chat in enumerate(chats):
+            for step in chat.steps:
+                score = 5 if k == 0 else 1 + (n + step.step_order) % 5
+                ops.append(LabelOp(new_id(), "rate", chat.id, step.id, {"score": score, "scale": "stars"}))
+                ms = 900 + 40 * len(step.step_content) + 700 * k
+                ops.append(LabelOp(new_id(), "dwell", chat.id, step.id, {"ms": ms}))
+            ops.append(LabelOp(new_id(), "rate", chat.id, None, {"score": 4 - k, "scale": "stars"}))
+            value = {"queue": queue.id, "version": rubric.version, "aspect": "factual", "score": 1 + (n + k) % 5}
+            ops.append(LabelOp(new_id(), "aspect", chat.id, None, value))
+            ops.append(LabelOp(new_id(), "submit", chat.id, None, {"queue": queue.id}))
+        verdict = {"other": pair[1], "verdict": "chat" if k else "other", "strength": 2, "left": pair[0], "comment": "clearer"}
+        ops.append(LabelOp(new_id(), "prefer", pair[0], None, verdict))
+        if k == 0:  # one of them is as many as that queue asks for
+            ops.append(LabelOp(new_id(), "submit", pair[0], None, {"queue": EVERY_PAIR, "other": pair[1]}))
+        assert set(mine.apply(ops).values()) == {""}
+        mine.release(queue.id)
+        for chat in chats:
+            assert mine.after(queue.id, chat.id) is not None
+    second = store.for_user(people[1])
+    marks = [LabelOp(new_id(), "first_error", chats[1].id, chats[1].steps[1].id)]
+    marks.append(LabelOp(new_id(), "rewrite", chats[1].id, chats[1].steps[1].id, {"text": "Ask the career center first."}))
+    assert set(second.apply(marks).values()) == {""}
+    second.rate(chats[2].id, None, 2, "stars")  # after the hint
+    keeper.decide(Decision(new_id(), chats[1].id, None, chats[1].steps[1].id, "score", "2", "It names no source."))
+
+
+def chosen_pairs(workbench: Workbench) -> list[tuple[str, str]]:
+    """The demonstration's pairs, as the store writes them."""
+    with workbench.store.export() as export:
+        found = {(row[1], row[2]) for batch in export.rows("preferences") for row in batch}
+    return sorted(found)
 
 
 @pytest.fixture

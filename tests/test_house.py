@@ -54,6 +54,7 @@ print("imported:", found)
 """
 
 
+@pytest.mark.slow
 def test_no_process_that_serves_pages_imports_torch(root: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", OPEN_ALL], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=120, check=False

@@ -89,7 +89,10 @@ def ask(snapshot: Snapshot, name: str, **params: Any) -> pd.DataFrame:
         connection.execute(f"SET allowed_directories = ['{_quoted(snapshot.folder)}/']")
         connection.execute("SET enable_external_access = false")
         for table in EXPORT_COLUMNS:
-            connection.execute(f"CREATE VIEW {table} AS FROM read_parquet('{_quoted(snapshot.file(table))}')")
+            if snapshot.holds(table):
+                connection.execute(f"CREATE VIEW {table} AS FROM read_parquet('{_quoted(snapshot.file(table))}')")
+            else:
+                connection.register(table, snapshot.table(table))
         connection.execute("SET lock_configuration = true")
         try:
             return connection.execute(question.sql, question.params | params).df()

@@ -28,25 +28,28 @@ from rlhf_core.ground.files import building, canonical_json, publish, read_json,
 from rlhf_core.ground.records import parse_utc, utc_now
 from rlhf_core.ground.tables import EXPORT_COLUMNS, Export, TableName
 
-FORMAT = 1
+FORMAT = 2
+READABLE = (1, 2)  # a snapshot of format 1 holds chats, steps and feedback only
 KEY_BYTES = 32
 MANIFEST = "manifest.json"
 _TIME = pa.timestamp("us", tz="UTC")
-_SCHEMAS: dict[TableName, pa.Schema] = {
-    "chats": pa.schema([
-        ("id", pa.string()), ("query", pa.string()), ("response", pa.string()), ("source", pa.string()),
-        ("model", pa.string()), ("external_id", pa.string()), ("owner", pa.string()), ("created_at", _TIME),
-    ]),
-    "reasoning_steps": pa.schema([
-        ("id", pa.string()), ("chat_id", pa.string()), ("step_content", pa.string()), ("step_order", pa.int32()),
-        ("created_at", _TIME),
-    ]),
-    "chat_feedback": pa.schema([
-        ("id", pa.string()), ("chat_id", pa.string()), ("step_id", pa.string()), ("rater", pa.string()),
-        ("feedback_type", pa.string()), ("feedback_score", pa.int8()), ("scale", pa.string()), ("comment", pa.string()),
-        ("created_at", _TIME), ("updated_at", _TIME), ("is_demo", pa.bool_()),
-    ]),
+_TYPES: dict[str, pa.DataType] = {  # of columns that are no text
+    "step_order": pa.int32(), "feedback_score": pa.int8(), "score": pa.int8(), "strength": pa.int8(),
+    "rubric_version": pa.int32(), "asked": pa.int32(), "matched": pa.int32(), "value": pa.float64(), "reward": pa.float64(),
+    **dict.fromkeys(("created_at", "updated_at", "at", "claimed_at", "finished_at", "decided_at"), _TIME),
 }  # fmt: skip
+_PEOPLE = {
+    "owner_id": "owner",
+    "user_id": "rater",
+    "decided_by": "decided_by",
+}  # columns of people, and their names here
+
+
+def schema_of(table: TableName) -> pa.Schema:
+    """Columns of a snapshot's table: those of the store, people under pseudonyms."""
+    types = _TYPES | ({"value": pa.string()} if table == "decisions" else {})
+    fields = [(_PEOPLE.get(name, name), types.get(name, pa.string())) for name in EXPORT_COLUMNS[table]]
+    return pa.schema(fields + ([("is_demo", pa.bool_())] if table == "chat_feedback" else []))
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +66,13 @@ class Snapshot:
     def file(self, table: TableName) -> Path:
         return self.folder / f"{table}.parquet"
 
+    def holds(self, table: TableName) -> bool:
+        """Whether the snapshot was taken with this table; older ones lack some."""
+        return f"{table}.parquet" in self.manifest["files"]
+
     def table(self, table: TableName) -> pa.Table:
-        """A whole table in memory."""
-        return pq.read_table(self.file(table))
+        """A whole table in memory; one that the snapshot does not hold is empty."""
+        return pq.read_table(self.file(table)) if self.holds(table) else schema_of(table).empty_table()
 
     @property
     def ratings(self) -> int:
@@ -182,12 +189,13 @@ def open_snapshot(folder: Path, snapshot_id: str, *, verify: bool = False) -> Sn
         raise NotFound(f"{what} with {snapshot_id!r}. Snapshots here: {known}.")
     manifest = read_json(found[0] / MANIFEST, f"Snapshot {found[0].name}")
     try:
-        if manifest["format"] != FORMAT or manifest["id"] != found[0].name:
+        if manifest["format"] not in READABLE or manifest["id"] != found[0].name:
             raise CorruptArtifact(
                 f"Snapshot {found[0].name} has format {manifest['format']} and id {manifest['id']}; expected format "
-                f"{FORMAT} and its folder's name. Take it again."
+                f"{' or '.join(map(str, READABLE))} and its folder's name. Take it again."
             )
-        rows: dict[str, int] = {table: int(manifest["files"][f"{table}.parquet"]["rows"]) for table in EXPORT_COLUMNS}
+        expected = EXPORT_COLUMNS if manifest["format"] > 1 else _FIRST_TABLES
+        rows: dict[str, int] = {table: int(manifest["files"][f"{table}.parquet"]["rows"]) for table in expected}
         if _FACTS - set(manifest["facts"]):
             raise KeyError("facts")
         snapshot = Snapshot(manifest["id"], found[0], manifest["created_at"], rows, manifest["facts"], manifest)
@@ -226,6 +234,7 @@ class _Pseudonyms:
         return self._known[user_id]
 
 
+_FIRST_TABLES: tuple[TableName, ...] = ("chats", "reasoning_steps", "chat_feedback")
 _FACTS = {"raters", "step_ratings", "answer_ratings", "demo_ratings", "last_rated_at", "scores"}
 
 
@@ -263,9 +272,9 @@ def _write_table(
     export: Export, table: TableName, path: Path, pseudonym: Callable[[str | None], str | None], facts: _Facts,
     since: str | None,
 ) -> tuple[int, str]:  # fmt: skip
-    schema, digest, count = _SCHEMAS[table], hashlib.sha256(), 0
+    schema, digest, count = schema_of(table), hashlib.sha256(), 0
     times = [index for index, field in enumerate(schema) if field.type == _TIME]
-    person = {"chats": EXPORT_COLUMNS["chats"].index("owner_id"), "chat_feedback": 3}.get(table)
+    people = [index for index, name in enumerate(EXPORT_COLUMNS[table]) if name in _PEOPLE]
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for batch in export.rows(table, since=since):
             rows = [list(row) for row in batch]
@@ -273,13 +282,13 @@ def _write_table(
                 for row, raw in zip(rows, batch, strict=True):
                     facts.see(raw)
                     row.append(raw[3] in facts.demo_raters)
-            if person is not None:
+            for index in people:
                 for row in rows:
-                    row[person] = pseudonym(row[person])
+                    row[index] = pseudonym(row[index])
             digest.update(json.dumps(rows, ensure_ascii=False, separators=(",", ":"))[1:-1].encode() + b",")
             for row in rows:
                 for index in times:
-                    row[index] = parse_utc(row[index])
+                    row[index] = parse_utc(row[index]) if row[index] is not None else None
             columns = list(zip(*rows, strict=True))
             arrays = [pa.array(column, field.type) for column, field in zip(columns, schema, strict=True)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))

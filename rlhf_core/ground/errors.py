@@ -40,6 +40,16 @@ class Forbidden(RlhfError):
     """The person's role does not allow it. Nothing was written."""
 
 
+class ScreeningFailed(Forbidden):
+    """The person's answers to a queue's known items were not right often enough to go on."""
+
+    def __init__(self, share: float, needed: float) -> None:
+        super().__init__(
+            f"This queue begins with items whose answer is known. You were right on {share:.0%} of them; it takes {needed:.0%}. "
+            "Read the guidelines, and ask whoever keeps the queue to let you try again. What you rated is kept."
+        )
+
+
 class SignInRequired(RlhfError):
     """Nobody is signed in, and the store belongs to a team."""
 

@@ -15,14 +15,23 @@ from rlhf_core.ground.roles import Role
 
 FeedbackType = Literal["positive", "neutral", "negative"]
 Scale = Literal["stars", "thumbs"]
-OpKind = Literal["rate", "withdraw", "comment", "first_error", "flag", "unflag", "dwell", "edit", "submit", "skip"]
+Task = Literal["rate", "choose"]
+Asks = Literal["everything", "aspects"]
+Verdict = Literal["chat", "other", "tie", "both_bad"]
+OpKind = Literal[
+    "rate", "withdraw", "comment", "first_error", "flag", "unflag", "dwell", "edit", "submit", "skip", "aspect", "prefer",
+    "rewrite",
+]  # fmt: skip
 ItemOrder = Literal["oldest", "random", "fewest", "disagreement", "uncertain", "convincing"]
 Origin = Literal["account", "local", "imported", "demo"]
 
 SCORE_MIN, SCORE_MAX = 1, 5
 SCORE_OF_TYPE: dict[str, int] = {"positive": 5, "negative": 1, "neutral": 3}
 COMMENT_MAX_CHARS = 8000
-EVERYTHING = "00000000-0000-0000-0000-000000000001"  # the queue that every store begins with
+EVERYTHING = "00000000-0000-0000-0000-000000000001"  # the queues that every store begins with
+EVERY_PAIR = "00000000-0000-0000-0000-000000000002"
+REWRITE_SOURCE = "rewrite"  # of chats that a person made by writing a better step
+MAX_STEP_CHARS = 100_000
 FLAGS = {"bad_prompt": "The question itself is bad", "unsure": "I am not sure", "unreadable": "It cannot be read"}
 NAME_MAX_CHARS = 200
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
@@ -43,6 +52,11 @@ def check_score(score: object) -> int:
     if isinstance(score, bool) or not isinstance(score, int) or not SCORE_MIN <= score <= SCORE_MAX:
         raise InvalidInput(f"A score is a whole number from {SCORE_MIN} to {SCORE_MAX}; got {score!r}.")
     return score
+
+
+def is_good(score: int | None) -> bool | None:
+    """Whether a score says good (4-5) or bad (1-2); None for neither."""
+    return None if score is None or score == 3 else score > 3
 
 
 def utc_now() -> str:
@@ -201,13 +215,30 @@ class Marks:
 
 
 @dataclass(frozen=True, slots=True)
+class Preference:
+    """Which of two answers somebody finds better. ``verdict`` chat: the first of the pair; ``strength`` 1 slightly to 3 much."""
+
+    verdict: Verdict
+    strength: int | None = None
+    comment: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class LabelView:
-    """One chat as one person sees it. ``ratings`` by step id (None: the whole answer) are theirs alone."""
+    """One chat, or two with one question, as one person sees it. What they said is theirs alone.
+
+    ``ratings`` by step id (None: the whole answer); ``aspects`` by (step id, aspect); ``rewrites`` by step id. Of a pair,
+    ``chat.id < other.id`` and ``preferences`` are by (step order or None, aspect or "").
+    """
 
     chat: Chat
     ratings: dict[str | None, Feedback]
     progress: Progress
     marks: Marks = Marks()
+    aspects: dict[tuple[str | None, str], int] = field(default_factory=dict)
+    rewrites: dict[str, str] = field(default_factory=dict)
+    other: Chat | None = None
+    preferences: dict[tuple[int | None, str], Preference] = field(default_factory=dict)
 
     @property
     def places(self) -> int:
@@ -221,7 +252,11 @@ class LabelOp:
 
     ``value`` by kind: rate {"score": 1-5, "scale": ...}; comment {"text": ...}; flag and unflag {"flag": ...}; dwell
     {"ms": ...}; submit and skip {"queue": id, "reason": ...}, skip also {"noted": false} where the person wants no event of it.
-    edit notes that a judgement was changed; first_error marks ``step_id``, or clears the mark (None).
+    edit notes that a judgement was changed; first_error marks ``step_id``, or clears the mark (None). aspect {"queue": id,
+    "version": of its rubric, "aspect": key, "score": 1-5 or None}; rewrite {"text": a better step, or ""}; prefer {"other": id of
+    the second chat, "step": order or None, "aspect": key or "", "verdict": or None, "strength": 1-3 or None, "left": id,
+    "comment": ...}.
+    Of a pair, submit and skip name the ``other`` too.
     """
 
     id: str
@@ -233,7 +268,12 @@ class LabelOp:
 
 @dataclass(frozen=True, slots=True)
 class Queue:
-    """What is to be labelled, in which order, by how many. ``source`` and ``words`` choose chats; None: all."""
+    """What is to be labelled, in which order, by how many. ``source`` and ``words`` choose chats; None: all.
+
+    ``task``: rate single answers, or choose between two. ``asks`` aspects: only what its rubric asks, one question at a time.
+    ``gold_rate``: share of items with a known answer; ``screening``: how many of those come before first work, of which
+    ``screening_pass`` (share) have to be right. ``hint_checkpoint``: whose rewards are shown after submitting.
+    """
 
     id: str
     name: str
@@ -245,7 +285,18 @@ class Queue:
     source: str | None = None
     words: str | None = None
     created_at: str = ""
+    task: Task = "rate"
+    asks: Asks = "everything"
+    gold_rate: float = 0.0
+    screening: int = 0
+    screening_pass: float = 0.7
+    hint_checkpoint: str | None = None
     archived: bool = False
+
+    @property
+    def tells_after(self) -> bool:
+        """Whether there may be something to show once an item is submitted: a known answer, or a checkpoint's opinion."""
+        return self.gold_rate > 0 or self.screening > 0 or self.hint_checkpoint is not None
 
 
 def check_queue(queue: Queue) -> None:
@@ -263,6 +314,16 @@ def check_queue(queue: Queue) -> None:
         raise InvalidInput(f"A person keeps an item for 1 second to 7 days; got {queue.lease_s} s.")
     if queue.item_order in ("uncertain", "convincing") and not queue.checkpoint_id:
         raise InvalidInput("This order needs a reward checkpoint. Choose one.")
+    if queue.task not in get_args(Task) or queue.asks not in get_args(Asks):
+        raise InvalidInput(f"A queue is to rate or to choose and asks everything or aspects; got {queue.task}, {queue.asks}.")
+    if queue.task == "choose" and queue.item_order in ("uncertain", "convincing"):
+        raise InvalidInput("A checkpoint orders single answers only. Choose another order for pairs.")
+    if not 0 <= queue.gold_rate <= 0.5:
+        raise InvalidInput(f"Known answers are 0 to 50% of a queue; got {queue.gold_rate:.0%}.")
+    if not 0 <= queue.screening <= 100 or not 0 <= queue.screening_pass <= 1:
+        raise InvalidInput(
+            f"Screening takes 0 to 100 items and 0 to 100% right; got {queue.screening}, {queue.screening_pass:.0%}."
+        )
 
 
 def check_op(op: LabelOp) -> None:
@@ -280,6 +341,40 @@ def check_op(op: LabelOp) -> None:
         check_comment(str(op.value.get("text", "")))
     if op.kind in ("flag", "unflag") and op.value.get("flag") not in FLAGS:
         raise InvalidInput(f"A flag is one of {', '.join(FLAGS)}; got {op.value.get('flag')!r}.")
+    other = op.value.get("other")
+    if other is not None and not (isinstance(other, str) and op.chat_id < other):
+        raise InvalidInput("Of a pair, the first chat is the one whose id comes first. Reload the page.")
+    if op.kind == "aspect":
+        if op.value.get("score") is not None:
+            check_score(op.value["score"])
+        version, aspect = op.value.get("version"), op.value.get("aspect")
+        if not isinstance(version, int) or not 1 <= version < 2**31 or not isinstance(aspect, str) or not aspect:
+            raise InvalidInput("An aspect's rating names the aspect and the version of its rubric. Reload the page.")
+    if op.kind == "prefer":
+        _check_preference(op)
+    if op.kind == "rewrite":
+        text = op.value.get("text")
+        if not isinstance(text, str) or "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
+            raise InvalidInput("The rewritten step holds a character that cannot be stored. Type it anew.")
+        if len(text) > MAX_STEP_CHARS:
+            raise InvalidInput(f"A rewritten step has at most {MAX_STEP_CHARS:,} characters; this one has {len(text):,}.")
+        if op.step_id is None:
+            raise InvalidInput("A step is rewritten, not the whole answer.")
+
+
+def _check_preference(op: LabelOp) -> None:
+    verdict, strength, step = (op.value.get(name) for name in ("verdict", "strength", "step"))
+    if verdict is not None and verdict not in get_args(Verdict):
+        raise InvalidInput(f"A verdict is one of {', '.join(get_args(Verdict))}; got {verdict!r}.")
+    if strength is not None and (strength not in (1, 2, 3) or verdict not in ("chat", "other")):
+        raise InvalidInput(f"A strength is 1, 2 or 3 and belongs to a preference; got {strength!r} for {verdict!r}.")
+    if step is not None and (not isinstance(step, int) or isinstance(step, bool) or not 1 <= step < 2**31):
+        raise InvalidInput(f"A step's place counts from 1; got {step!r}.")
+    if not isinstance(op.value.get("aspect") or "", str) or not isinstance(op.value.get("other"), str):
+        raise InvalidInput("A preference names the other answer, and an aspect in words. Reload the page.")
+    if op.value.get("left") not in (None, op.chat_id, op.value.get("other")):
+        raise InvalidInput("What stood on the left is one of the two answers. Reload the page.")
+    check_comment(str(op.value.get("comment") or ""))
 
 
 MINE: dict[str, tuple[str, ...]] = {  # all that is kept of one person's labelling, by column
@@ -288,6 +383,14 @@ MINE: dict[str, tuple[str, ...]] = {  # all that is kept of one person's labelli
     ),
     "marks": ("chat_id", "first_error", "flags", "updated_at"),
     "events": ("id", "chat_id", "step_id", "kind", "value", "at"),
+    "preferences": (
+        "id", "chat_id", "other_id", "step_order", "aspect", "verdict", "strength", "comment", "created_at", "updated_at",
+    ),
+    "aspect_ratings": (
+        "id", "chat_id", "step_id", "queue_id", "rubric_version", "aspect", "score", "created_at", "updated_at",
+    ),
+    "rewrites": ("step_id", "rewrite_id", "text", "updated_at"),
+    "gold_results": ("queue_id", "chat_id", "other_id", "asked", "matched", "at"),
 }  # fmt: skip
 
 
@@ -310,6 +413,17 @@ class Worked:
     ratings: int
     last_at: str
     mean_score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """A pair that somebody has judged: their word on the whole answers, if they gave one, and when they last said something."""
+
+    chat_id: str
+    other_id: str
+    query: str
+    verdict: Verdict | None
+    last_at: str
 
 
 @dataclass(frozen=True, slots=True)

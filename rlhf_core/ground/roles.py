@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Literal
 
 Role = Literal["annotator", "analyst", "engineer", "admin"]
-Action = Literal["label", "explore", "compare", "import", "queues", "train", "manage"]
+Action = Literal["label", "explore", "compare", "import", "queues", "adjudicate", "train", "manage"]
 
 ROLES: dict[Role, str] = {
     "annotator": "rates steps; sees every chat, and their own ratings only",
-    "analyst": "rates, takes snapshots and explores them, compares checkpoints",
+    "analyst": "rates, takes snapshots and explores them, settles disputes, compares checkpoints",
     "engineer": "as an analyst, and imports chats and trains models",
     "admin": "as an engineer, and gives roles",
 }
@@ -19,6 +19,7 @@ ALLOWED: dict[Action, frozenset[Role]] = {
     "compare": frozenset({"analyst", "engineer", "admin"}),
     "import": frozenset({"engineer", "admin"}),
     "queues": frozenset({"engineer", "admin"}),
+    "adjudicate": frozenset({"analyst", "engineer", "admin"}),
     "train": frozenset({"engineer", "admin"}),
     "manage": frozenset({"admin"}),
 }
@@ -28,6 +29,7 @@ DEEDS: dict[Action, str] = {
     "compare": "comparing checkpoints",
     "import": "importing",
     "queues": "keeping queues",
+    "adjudicate": "settling disputes",
     "train": "training",
     "manage": "giving roles",
 }

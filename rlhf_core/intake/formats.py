@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-Preset = Literal["auto", "chats", "prompt-response", "processbench", "prm800k"]
+Preset = Literal["auto", "chats", "pairs", "prompt-response", "processbench", "prm800k"]
 Record = Mapping[str, Any]
 
 FIELDS: dict[str, str] = {
@@ -16,7 +16,7 @@ FIELDS: dict[str, str] = {
     "source": "where the chat comes from (default: the name of the format)",
     "model": "what wrote the answer (also: generator)",
     "created_at": "ISO-8601 time, UTC where no zone is given (default: now)",
-    "feedback": "list of {step, score, type, rater, comment, created_at}; step counts from 1, absent = whole answer",
+    "feedback": "list of {step, score, type, rater, comment, created_at, aspect}; step counts from 1, absent = whole answer",
     "step_labels": "thumbs for the steps in order: 1 up, -1 down, 0 neutral, null unrated",
     "score": "1-5 for the whole answer",
     "feedback_type": "positive, negative or neutral for the whole answer; must agree with score",
@@ -29,13 +29,24 @@ LONG_FIELDS: dict[str, str] = {
     "step_score": "1-5 for that step",
     "step_comment": "the rater's words on that step",
 }
+PAIR_FIELDS: dict[str, str] = {
+    "response_a": "files of two answers to one question: the first (also: chosen, response1); or steps_a",
+    "response_b": "the second (also: rejected, response2); steps_b",
+    "model_a": "what wrote them; model_b",
+    "preferences": "list of {choice, strength, rater, comment, created_at}; choice: a, b, tie or both_bad; strength: 1 to 3",
+    "choice": "one choice (default for chosen and rejected: a), with rater and strength beside it",
+    "votes": "a choice for each of several raters in order: 1 the first answer, 2 the second, 0 a tie",
+}
 PRESETS: dict[str, str] = {
     "auto": "look at the first record",
     "chats": "the fields above",
+    "pairs": "two answers to one question, and which people prefer",
     "prompt-response": "plain prompt and response, steps split from the response",
     "processbench": "problem, steps, label = index of the first wrong step (-1 none); thumbs for steps and answer",
     "prm800k": "one labelled solution a line; the chosen completions become the steps, ratings -1, 0, 1 thumbs",
 }
+PAIR_ALIASES = {"chosen": ("chosen", "rejected"), "numbered": ("response1", "response2")}
+_VOTES = {0: "tie", 1: "a", 2: "b"}
 ALIASES: dict[str, tuple[str, ...]] = {
     "query": ("prompt", "question", "instruction", "problem"),
     "response": ("answer", "completion", "output"),
@@ -47,7 +58,7 @@ SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet")
 def describe() -> str:
     """The format's documentation, for ``import --help`` and the page."""
     lines = ["fields of a record:"]
-    lines += [f"  {name:<14} {text}" for name, text in (FIELDS | LONG_FIELDS).items()]
+    lines += [f"  {name:<14} {text}" for name, text in (FIELDS | LONG_FIELDS | PAIR_FIELDS).items()]
     lines += ["", "formats (--format):"]
     lines += [f"  {name:<16} {text}" for name, text in PRESETS.items()]
     lines += ["", "In CSV, steps, step_labels and feedback hold JSON. Other fields are ignored, and named in the report."]
@@ -56,7 +67,7 @@ def describe() -> str:
 
 def fields_table() -> str:
     """The fields as a Markdown table."""
-    rows = [f"| `{name}` | {text} |" for name, text in (FIELDS | LONG_FIELDS).items()]
+    rows = [f"| `{name}` | {text} |" for name, text in (FIELDS | LONG_FIELDS | PAIR_FIELDS).items()]
     return "\n".join(["| field | meaning |", "| --- | --- |", *rows])
 
 
@@ -66,6 +77,9 @@ def detect(record: Record) -> Preset:
         return "prm800k"
     if "steps" in record and ("first_error" in record or _is_index(record.get("label"))):
         return "processbench"
+    sides = [{f"response_{side}", f"steps_{side}"} & set(record) for side in "ab"]
+    if all(sides) or any({a, b} <= set(record) for a, b in PAIR_ALIASES.values()):
+        return "pairs"
     return "chats"
 
 
@@ -88,6 +102,23 @@ def from_chats(record: Record) -> Record:
                 value = renamed.pop(alias)
                 if renamed.get(name) is None:
                     renamed[name] = value
+    return renamed
+
+
+def from_pairs(record: Record) -> Record:
+    """The two answers under their own names; ``chosen`` and ``rejected`` are a choice themselves."""
+    renamed = dict(from_chats({name: value for name, value in record.items() if name not in ("response", "answer")}))
+    for a, b in PAIR_ALIASES.values():
+        if a in renamed and b in renamed:
+            renamed["response_a"], renamed["response_b"] = renamed.pop(a), renamed.pop(b)
+            if a == "chosen" and not {"choice", "preferences", "votes"} & set(renamed):
+                renamed["choice"] = "a"
+    votes = renamed.pop("votes", None)
+    if votes is not None:
+        if not isinstance(votes, list) or any(vote not in _VOTES or isinstance(vote, bool) for vote in votes if vote is not None):
+            raise ValueError(f"votes is {votes!r}; expected a list of 0, 1, 2 or null, one for each rater")
+        given = [{"choice": _VOTES[vote], "rater": f"rater {k}"} for k, vote in enumerate(votes, 1) if vote is not None]
+        renamed["preferences"] = [*(renamed.get("preferences") or []), *given]
     return renamed
 
 
@@ -151,6 +182,7 @@ def from_prm800k(record: Record) -> Record:
 
 CONVERTERS: dict[str, Callable[[Record], Record]] = {
     "chats": from_chats,
+    "pairs": from_pairs,
     "prompt-response": from_prompt_response,
     "processbench": from_processbench,
     "prm800k": from_prm800k,
@@ -162,4 +194,9 @@ READ_BY_PRESET: dict[str, frozenset[str]] = {
     ),
     "prm800k": frozenset(("question", "label", "labeler", "timestamp")),
 }
+READ_BY_PRESET["pairs"] = (
+    frozenset(PAIR_FIELDS)
+    | {"query", "id", "source", "created_at", "rater", "strength", "comment", "steps_a", "steps_b", "model_b"}
+    | {one for pair in PAIR_ALIASES.values() for one in pair} | set(ALIASES["query"])
+)  # fmt: skip
 READ_BY_PRESET["prompt-response"] = READ_BY_PRESET["chats"] - {"steps", "step_labels", "feedback"}

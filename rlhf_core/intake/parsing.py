@@ -16,7 +16,7 @@ from rlhf_core.ground.errors import ImportRejected, InvalidInput, Problem
 from rlhf_core.ground.records import utc_now
 from rlhf_core.intake.formats import CONVERTERS, READ_BY_PRESET, Preset, detect
 from rlhf_core.intake.reader import read_records
-from rlhf_core.intake.rows import BadRecord, ChatRows, build_rows
+from rlhf_core.intake.rows import BadRecord, ChatRows, build_pair, build_rows
 
 _BATCH_CHATS = 500
 
@@ -29,12 +29,16 @@ class Batch:
     chats: list[tuple[Any, ...]] = field(default_factory=list)
     steps: list[tuple[Any, ...]] = field(default_factory=list)
     feedback: list[tuple[Any, ...]] = field(default_factory=list)
+    preferences: list[tuple[Any, ...]] = field(default_factory=list)
+    aspects: list[tuple[Any, ...]] = field(default_factory=list)
 
     def add(self, rows: ChatRows) -> None:
         self.raters.update(rows.raters)
         self.chats.append(rows.chat)
         self.steps.extend(rows.steps)
         self.feedback.extend(rows.feedback)
+        self.preferences.extend(rows.preferences)
+        self.aspects.extend(rows.aspects)
 
 
 @dataclass(slots=True)
@@ -92,7 +96,11 @@ def parse_file(
             if chosen == "auto":
                 chosen = detect(record)
             try:
-                rows = build_rows(CONVERTERS[chosen](record), default_source=chosen, now=now)
+                converted = CONVERTERS[chosen](record)
+                if chosen == "pairs":
+                    made = build_pair(converted, default_source=chosen, now=now)
+                else:
+                    made = [build_rows(converted, default_source=chosen, now=now)]
             except (BadRecord, ValueError) as error:
                 problems.append(Problem(line, str(error)))
                 continue
@@ -100,13 +108,16 @@ def parse_file(
                 problems.append(Problem(line, f"does not have the shape of the format {chosen!r} ({error})"))
                 continue
             fields.update(dict.fromkeys(record))
-            if rows.external_id is not None:
-                seen.add(rows.external_id, line)
-            else:  # an id makes a chat its own, so only chats without one can be judged twice over
-                for row in rows.feedback:
+            for rows in made:
+                if rows.external_id is not None:
+                    seen.add(rows.external_id, line)
+                else:  # an id makes a chat its own, so only chats without one can be judged twice over
+                    for row in (*rows.feedback, *rows.aspects):
+                        judged.add(row[0], line)
+                for row in rows.preferences:
                     judged.add(row[0], line)
-            batch.add(rows)
-            if len(batch.chats) == _BATCH_CHATS:
+                batch.add(rows)
+            if len(batch.chats) >= _BATCH_CHATS:
                 pickle.dump(batch, spool, pickle.HIGHEST_PROTOCOL)
                 batch, batches = Batch(), batches + 1
                 if on_progress is not None:

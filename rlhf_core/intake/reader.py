@@ -20,8 +20,9 @@ Item = tuple[int, dict[str, Any] | Problem]
 MAX_LINE_BYTES = 16 * 1024 * 1024
 MAX_JSON_BYTES = 512 * 1024 * 1024
 _PARQUET_BATCH_ROWS = 500
-_JSON_COLUMNS = ("steps", "step_labels", "feedback")
-_NUMBER_COLUMNS = ("score", "step_score")
+_JSON_COLUMNS = ("steps", "step_labels", "feedback", "steps_a", "steps_b", "preferences", "votes")
+_NUMBER_COLUMNS = ("score", "step_score", "strength")
+_MAY_BE_BLANK = ("response_a", "response_b", "chosen", "rejected", "response1", "response2")  # a model that said nothing
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -164,6 +165,8 @@ def _csv_record(line: int, row: dict[str, str]) -> dict[str, Any] | Problem:
     record: dict[str, Any] = {}
     for column, text in row.items():
         if not text.strip():
+            if column in _MAY_BE_BLANK:
+                record[column] = ""
             continue
         if column in _JSON_COLUMNS:
             try:

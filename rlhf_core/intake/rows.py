@@ -41,6 +41,8 @@ class ChatRows:
     chat: tuple[Any, ...]
     steps: list[tuple[Any, ...]]
     feedback: list[tuple[Any, ...]] = field(default_factory=list)
+    preferences: list[tuple[Any, ...]] = field(default_factory=list)
+    aspects: list[tuple[Any, ...]] = field(default_factory=list)
     raters: dict[str, str] = field(default_factory=dict)
 
 
@@ -49,10 +51,11 @@ def rater_id(name: str) -> str:
     return content_id("rater", name)
 
 
-def build_rows(record: Mapping[str, Any], *, default_source: str, now: str) -> ChatRows:
+def build_rows(record: Mapping[str, Any], *, default_source: str, now: str, may_be_blank: bool = False) -> ChatRows:
     """Check a record (fields as in :data:`~rlhf_core.intake.formats.FIELDS`) and make its rows.
 
-    A chat's id comes of its content, so importing it again adds nothing, under whatever file name.
+    A chat's id comes of its content, so importing it again adds nothing, under whatever file name. With ``may_be_blank`` an
+    answer may be blank; it has no steps then.
 
     Raises:
         BadRecord: with the reason.
@@ -67,7 +70,10 @@ def build_rows(record: Mapping[str, Any], *, default_source: str, now: str) -> C
         raise BadRecord(f"id is {external!r}; expected text or a whole number")
     _check_text("id", external or "")
     contents, attached = _steps(record.get("steps"))
-    if not contents:
+    blank = may_be_blank and isinstance(record.get("response"), str) and response is None  # a model that said nothing
+    if blank:
+        response = ""
+    elif not contents:
         if response is None:
             raise BadRecord(f"has neither response nor steps (fields: {shorten(', '.join(record), 100)})")
         response, contents = split_answer(response)
@@ -87,16 +93,82 @@ def build_rows(record: Mapping[str, Any], *, default_source: str, now: str) -> C
     steps = [(content_id("step", chat_id, str(k)), chat_id, text, k, created_at) for k, text in enumerate(contents, 1)]
     rows = ChatRows(external, (chat_id, query, response, source, _text(record, "model"), external, created_at), steps)
     default_rater = _text(record, "rater") or f"labels of {source}"
-    judged: set[tuple[str, int | None]] = set()
+    judged: set[tuple[str, int | None, str]] = set()
     for place, judgement in _judgements(record, attached, len(contents)):
         rater = _text(judgement, "rater") or default_rater
-        if (rater, place) in judged:
+        aspect = (_text(judgement, "aspect") or "").strip().lower()
+        if (rater, place, aspect) in judged:
             what = "the whole answer" if place is None else f"step {place}"
             raise BadRecord(f"{rater!r} judges {what} twice; a person judges one thing once")
-        judged.add((rater, place))
-        rows.feedback.append(_feedback_row(judgement, chat_id, place, steps, rater, created_at))
+        judged.add((rater, place, aspect))
+        row = _feedback_row(judgement, chat_id, place, steps, rater, created_at)
+        if aspect:
+            _, _, step_id, user_id, _, score, _, _, given_at, _ = row
+            own_id = content_id("aspect", chat_id, step_id or "", user_id, aspect)
+            rows.aspects.append((own_id, chat_id, step_id, user_id, None, None, aspect, score, given_at, given_at))
+        else:
+            rows.feedback.append(row)
         rows.raters[rater_id(rater)] = rater
     return rows
+
+
+def build_pair(record: Mapping[str, Any], *, default_source: str, now: str) -> list[ChatRows]:
+    """Check a record of two answers and make the rows of both chats; the second brings the preferences.
+
+    Raises:
+        BadRecord: with the reason.
+    """
+    shared = {name: record[name] for name in ("query", "source", "created_at") if name in record}
+    external = record.get("id")
+    answers = []
+    for side in "ab":
+        own = {name: record.get(f"{name}_{side}") for name in ("response", "steps", "model")}
+        if own["response"] is None and own["steps"] is None:
+            raise BadRecord(f"has no response_{side} (fields: {shorten(', '.join(map(str, record)), 100)})")
+        if external is not None:  # makes the two answers their own, as an id does for a chat
+            own["id"] = f"{external}:{side}"
+        answers.append(build_rows(shared | own, default_source=default_source, now=now, may_be_blank=True))
+    a, b = answers
+    if a.chat[0] == b.chat[0]:
+        raise BadRecord("both answers are the same; give the record an id if that is meant")
+    default_rater = _text(record, "rater") or f"labels of {a.chat[3]}"
+    seen: set[str] = set()
+    for judgement in _choices(record):
+        rater = _text(judgement, "rater") or default_rater
+        if rater in seen:
+            raise BadRecord(f"{rater!r} chooses twice between these answers; a person judges one thing once")
+        seen.add(rater)
+        b.preferences.append(_preference_row(judgement, a.chat[0], b.chat[0], rater, a.chat[6]))
+        b.raters[rater_id(rater)] = rater
+    return [a, b]
+
+
+def _choices(record: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    given = record.get("preferences") or []
+    if not isinstance(given, Sequence) or isinstance(given, str) or not all(isinstance(one, Mapping) for one in given):
+        raise BadRecord(f"preferences is {shorten(repr(given), 40)}; expected a list of objects")
+    if record.get("choice") is not None:
+        given = [*given, {name: record.get(name) for name in ("choice", "strength", "rater", "comment")}]
+    return list(given)
+
+
+def _preference_row(judgement: Mapping[str, Any], a: str, b: str, rater: str, chat_time: str) -> tuple[Any, ...]:
+    choice, strength = judgement.get("choice"), judgement.get("strength")
+    if choice not in ("a", "b", "tie", "both_bad"):
+        raise BadRecord(f"choice is {shorten(repr(choice), 40)}; expected a, b, tie or both_bad")
+    if strength is not None and (isinstance(strength, bool) or strength not in (1, 2, 3) or choice not in ("a", "b")):
+        raise BadRecord(f"strength is {shorten(repr(strength), 40)}; expected 1, 2 or 3, for a choice of a or b")
+    comment = _text(judgement, "comment")
+    if comment and len(comment) > COMMENT_MAX_CHARS:
+        raise BadRecord(f"the comment has {len(comment):,} characters; at most {COMMENT_MAX_CHARS:,} are taken")
+    first, second = sorted((a, b))
+    verdict = choice if choice in ("tie", "both_bad") else "chat" if (choice == "a") == (first == a) else "other"
+    created_at = _time(judgement.get("created_at"), "created_at of a preference") or chat_time
+    user_id = rater_id(rater)
+    return (
+        content_id("preference", first, second, user_id), first, second, None, "", user_id, verdict,
+        None if strength is None else int(strength), None, comment, created_at, created_at,
+    )  # fmt: skip
 
 
 def _check_text(name: str, text: str) -> None:

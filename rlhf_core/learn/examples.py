@@ -43,14 +43,23 @@ class Split:
     test: list[Example]
 
 
-def build_examples(chats: pa.Table, steps: pa.Table, feedback: pa.Table, learn_from: LearnFrom = "both") -> list[Example]:
-    """All rated answers and step prefixes, ordered by chat and position."""
+def build_examples(
+    chats: pa.Table, steps: pa.Table, feedback: pa.Table, learn_from: LearnFrom = "both", decisions: pa.Table | None = None
+) -> list[Example]:
+    """All rated answers and step prefixes, ordered by chat and position. Where a dispute was decided, that is the score."""
     totals: dict[tuple[str, str | None], tuple[int, int]] = {}
     for chat_id, step_id, score in zip(
         *(feedback[name].to_pylist() for name in ("chat_id", "step_id", "feedback_score")), strict=True
     ):
         total, count = totals.get((chat_id, step_id), (0, 0))
         totals[chat_id, step_id] = (total + score, count + 1)
+    if decisions is not None:
+        for chat_id, step_id, kind, value in zip(
+            *(decisions[name].to_pylist() for name in ("chat_id", "step_id", "kind", "value")), strict=True
+        ):
+            if kind == "score":
+                _, count = totals.get((chat_id, step_id), (0, 1))
+                totals[chat_id, step_id] = (int(value) * count, count)
     rated = {chat_id for chat_id, _ in totals}
 
     steps_of: dict[str, list[tuple[int, str, str]]] = {}

@@ -141,8 +141,9 @@ def _examples(snapshot: Snapshot, config: RewardConfig) -> Split:
     if snapshot.ratings == 0:
         raise NotEnoughData(f"Snapshot {snapshot.id} has no ratings. Rate some chats, take a new snapshot, and train on that.")
     examples = build_examples(
-        snapshot.table("chats"), snapshot.table("reasoning_steps"), snapshot.table("chat_feedback"), config.learn_from
-    )
+        snapshot.table("chats"), snapshot.table("reasoning_steps"), snapshot.table("chat_feedback"), config.learn_from,
+        snapshot.table("decisions"),
+    )  # fmt: skip
     if not examples:
         wanted = "whole answers" if config.learn_from == "answers" else "steps"
         raise NotEnoughData(f"Snapshot {snapshot.id} has no ratings of {wanted}. Set learn_from to both, or rate {wanted}.")

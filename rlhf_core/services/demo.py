@@ -8,8 +8,13 @@ from rlhf_core.services.importing import ImportReport, import_file
 from rlhf_core.services.workbench import Workbench
 
 DEMO_FILE = Path(__file__).parent / "demo_chats.jsonl"
+PAIRS_FILE = Path(__file__).parent / "demo_pairs.jsonl"
 
 
-def load_demo(workbench: Workbench) -> ImportReport:
-    """Add the demo set (again adds nothing). Its raters are marked as demo, so their ratings can be told apart."""
-    return import_file(workbench, DEMO_FILE, preset="chats", origin="demo")
+def load_demo(workbench: Workbench) -> tuple[ImportReport, ImportReport]:
+    """Add the demo set (again adds nothing): rated chats, and pairs of answers. Its raters are marked as demo, so their ratings
+    can be told apart."""
+    return (
+        import_file(workbench, DEMO_FILE, preset="chats", origin="demo"),
+        import_file(workbench, PAIRS_FILE, preset="pairs", origin="demo"),
+    )

@@ -82,4 +82,8 @@ def import_stream(
                 writer.add_chats(batch.chats)
                 writer.add_steps(batch.steps)
                 writer.add_feedback(batch.feedback)
+                if batch.preferences:
+                    writer.add_preferences(batch.preferences)
+                if batch.aspects:
+                    writer.add_aspect_ratings(batch.aspects)
         return ImportReport(name, parsed.preset, parsed.records, counts, parsed.ignored_fields)

@@ -6,7 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from rlhf_core.ground.errors import InvalidInput, NotFound
-from rlhf_core.ground.records import Change, LabelOp, LabelView, Queue, QueueProgress, Session, Worked
+from rlhf_core.ground.judgement import After, Aspect, Rubric
+from rlhf_core.ground.records import Change, Chat, Chosen, LabelOp, LabelView, Queue, QueueProgress, Session, Task, Worked
+from rlhf_core.ground.text import step_prefixes
 from rlhf_core.inference.client import ModelRef
 from rlhf_core.services.workbench import Workbench
 
@@ -19,9 +21,9 @@ def all_queues(workbench: Workbench) -> list[Queue]:
     return workbench.store.queues()
 
 
-def queues(workbench: Workbench) -> list[Queue]:
-    """The open queues, oldest first."""
-    return [queue for queue in workbench.store.queues() if not queue.archived]
+def queues(workbench: Workbench, task: Task | None = None) -> list[Queue]:
+    """The open queues (of one task), oldest first."""
+    return [queue for queue in workbench.store.queues() if not queue.archived and task in (None, queue.task)]
 
 
 def save_queue(workbench: Workbench, queue: Queue) -> Queue:
@@ -37,6 +39,11 @@ def save_queue(workbench: Workbench, queue: Queue) -> Queue:
 def archive_queue(workbench: Workbench, queue_id: str, *, archived: bool = True) -> None:
     workbench.require("queues")
     workbench.store.archive_queue(queue_id, archived=archived)
+
+
+def _chats_of(workbench: Workbench, queue: Queue, limit: int) -> list[Chat]:
+    found = workbench.store.search_chats(queue.words or "", limit=limit)
+    return [chat for chat in found if queue.source in (None, chat.source)]
 
 
 def prioritise(
@@ -57,9 +64,7 @@ def prioritise(
     workbench.require("queues")
     if queue.item_order not in ("uncertain", "convincing") or not queue.checkpoint_id:
         raise InvalidInput(f"The queue {queue.name} is not ordered by a checkpoint.")
-    chats = [
-        chat for chat in workbench.store.search_chats(queue.words or "", limit=limit) if queue.source in (None, chat.source)
-    ]  # fmt: skip
+    chats = _chats_of(workbench, queue, limit)
     people: dict[str, float] = {}
     if queue.item_order == "convincing":
         for chat in chats:
@@ -79,6 +84,35 @@ def prioritise(
     return len(priorities)
 
 
+def prepare_hints(
+    workbench: Workbench, queue: Queue, limit: int = SCORED_AT_MOST, on_progress: Callable[[int, int], None] | None = None
+) -> int:
+    """Let the queue's hint checkpoint score each answer and each step ahead, so that nobody waits for it when they submit.
+
+    Returns:
+        How many chats have rewards now.
+
+    Raises:
+        Forbidden: the role. InvalidInput: the queue shows no hints.
+        NotFound, ModelUnavailable, WorkerFailed: the checkpoint cannot score.
+    """
+    workbench.require("queues")
+    if queue.hint_checkpoint is None:
+        raise InvalidInput(f"The queue {queue.name} shows no hints.")
+    chats = _chats_of(workbench, queue, limit)
+    rewards: dict[str, dict[str, float]] = {}
+    model = ModelRef(checkpoint=queue.hint_checkpoint)
+    for done, chat in enumerate(chats, 1):
+        steps = workbench.store.chat(chat.id).steps if queue.task == "rate" else ()
+        prefixes = step_prefixes(chat.response, [step.step_content for step in steps])
+        scores = workbench.scoring.score(model, [(chat.query, text) for text in [*prefixes, chat.response]])
+        rewards[chat.id] = dict(zip([*(step.id for step in steps), ""], scores, strict=True))
+        if on_progress:
+            on_progress(done, len(chats))
+    workbench.store.set_hints(queue.id, queue.hint_checkpoint, rewards)
+    return len(rewards)
+
+
 def queue(found: Sequence[Queue], queue_id: str | None = None) -> Queue:
     """Of these open queues the one with this id, or the first.
 
@@ -90,19 +124,38 @@ def queue(found: Sequence[Queue], queue_id: str | None = None) -> Queue:
     return next((one for one in found if one.id == queue_id), found[0])
 
 
-def open_chat(workbench: Workbench, session: Session, chat_id: str) -> LabelView:
-    """All that rating a chat needs, in one round trip.
+def open_item(workbench: Workbench, session: Session, chat_id: str, other_id: str | None = None) -> LabelView:
+    """All that judging a chat or a pair needs, in one round trip.
 
     Raises:
-        NotFound: no such chat.
+        NotFound: no such chat or pair.
     """
-    return workbench.store.for_user(session).view(chat_id)
+    return workbench.store.for_user(session).view(chat_id, other_id)
 
 
 def claim(workbench: Workbench, session: Session, queue_id: str, count: int) -> list[LabelView]:
     """What this person is to label next: see :meth:`rlhf_core.store.base.UserStore.claim`."""
     workbench.require("label")
     return workbench.store.for_user(session).claim(queue_id, count)
+
+
+def after(workbench: Workbench, session: Session, queue_id: str, chat_id: str, other_id: str | None) -> After | None:
+    """What may be told of an item that was submitted: see :meth:`rlhf_core.store.base.UserStore.after`."""
+    return workbench.store.for_user(session).after(queue_id, chat_id, other_id)
+
+
+def rubric(workbench: Workbench, queue_id: str) -> Rubric | None:
+    """What the queue asks beside the score, in its newest version."""
+    return workbench.store.rubric(queue_id)
+
+
+def save_rubric(workbench: Workbench, queue_id: str, aspects: Sequence[Aspect]) -> Rubric:
+    """
+    Raises:
+        Forbidden, InvalidInput, NotFound: see :meth:`rlhf_core.store.base.Store.save_rubric`.
+    """
+    workbench.require("queues")
+    return workbench.store.save_rubric(queue_id, aspects)
 
 
 def apply(workbench: Workbench, session: Session, ops: Sequence[LabelOp]) -> dict[str, str]:
@@ -118,6 +171,10 @@ def release(workbench: Workbench, session: Session, queue_id: str) -> None:
 
 def queue_progress(workbench: Workbench, session: Session, queue_id: str) -> QueueProgress:
     return workbench.store.for_user(session).queue_progress(queue_id)
+
+
+def chosen(workbench: Workbench, session: Session, limit: int = 50) -> list[Chosen]:
+    return workbench.store.for_user(session).chosen(limit)
 
 
 def history(workbench: Workbench, session: Session, before: str | None = None, limit: int = 50) -> list[Worked]:

@@ -1,4 +1,4 @@
-"""Carry an embedded workspace's chats and ratings over to a team's store: restartable, verified row by row.
+"""Carry an embedded workspace's chats, ratings, preferences and aspects over to a team's store: restartable, verified by row.
 
 A chat travels with its steps and ratings in one transaction, so a kill leaves whole chats only; what is there already is
 not sent again. Every row is then compared by hash. Of two words of one person on one thing, the later stays. Snapshots, runs and
@@ -10,20 +10,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from rlhf_core.analytics.snapshot import pseudonym_key
 from rlhf_core.ground.errors import InvalidInput, NotFound
 from rlhf_core.ground.records import Profile, content_id, is_uuid
-from rlhf_core.ground.tables import EXPORT_COLUMNS, TableName
+from rlhf_core.ground.tables import CARRIED, EXPORT_COLUMNS, TableName
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sqlite import SqliteExport
 from rlhf_core.store.supabase import SupabaseStore
 
 CHATS_AT_ONCE = 500
-_IDS = {"id", "chat_id", "step_id", "user_id", "owner_id"}
+_IDS = {"id", "chat_id", "step_id", "user_id", "owner_id", "other_id", "shown_left"}
 _SENT: dict[TableName, tuple[str, ...]] = {
-    "chats": ("id", "query", "response", "source", "model", "external_id", "created_at"),
+    "chats": ("id", "query", "response", "source", "model", "external_id", "created_at", "owner_id"),
     "reasoning_steps": EXPORT_COLUMNS["reasoning_steps"],
     "chat_feedback": EXPORT_COLUMNS["chat_feedback"],
 }
@@ -50,7 +50,7 @@ class MigrationReport:
 
     people: int = 0
     renewed: int = 0
-    tables: dict[TableName, Carried] = field(default_factory=lambda: {table: Carried() for table in EXPORT_COLUMNS})
+    tables: dict[TableName, Carried] = field(default_factory=lambda: {table: Carried() for table in CARRIED})
 
     @property
     def complete(self) -> bool:
@@ -108,6 +108,10 @@ def migrate(
                 done += len(chats)
                 if on_progress:
                     on_progress(done, total)
+        for batch in export.rows("preferences"):
+            _carry_judgements("preferences", batch, target, rename, report)
+        for batch in export.rows("aspect_ratings"):
+            _carry_judgements("aspect_ratings", batch, target, rename, report)
     return report
 
 
@@ -207,6 +211,40 @@ def _carry_chats(
                 counts.kept += 1
             else:
                 counts.wrong += 1
+
+
+def _carry_judgements(
+    table: Literal["preferences", "aspect_ratings"], batch: list[tuple[Any, ...]], target: SupabaseStore, rename: _Renaming,
+    report: MigrationReport,
+) -> None:  # fmt: skip
+    """Preferences or aspects. What a person has said there already, or changed since, stays."""
+    rows = [_settled(table, rename.row(table, row)) for row in batch]
+    counts = report.tables[table]
+    before = target.row_hashes(table, [row["id"] for row in rows])
+    new = [tuple(row.values()) for row in rows if row["id"] not in before]
+    after, known = before, 0
+    if new:
+        with target.bulk() as (writer, bulk):
+            (writer.add_preferences if table == "preferences" else writer.add_aspect_ratings)(new)
+        known = bulk.known_ratings
+        after = target.row_hashes(table, [row["id"] for row in rows])
+    absent = sum(row["id"] not in after for row in rows)
+    same = sum(after.get(row["id"]) == row_hash(row.values()) for row in rows)
+    counts.rows += len(rows)
+    counts.added += len(new) - absent
+    counts.same += same
+    counts.kept += len(rows) - absent - same + min(absent, known)
+    counts.wrong += max(0, absent - known)
+
+
+def _settled(table: TableName, row: dict[str, Any]) -> dict[str, Any]:
+    """Queues stay where they are, and with them rubrics; a pair is written one way only, whatever its chats are called now."""
+    if table == "aspect_ratings":
+        return row | {"queue_id": None, "rubric_version": None}
+    if row["chat_id"] > row["other_id"]:
+        flipped = {"chat": "other", "other": "chat"}.get(row["verdict"], row["verdict"])
+        return row | {"chat_id": row["other_id"], "other_id": row["chat_id"], "verdict": flipped}
+    return row
 
 
 def _judged(target: SupabaseStore, rows: list[dict[str, Any]], there: Mapping[str, str]) -> set[str]:

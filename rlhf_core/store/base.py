@@ -19,9 +19,11 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from rlhf_core.ground.judgement import After, Aspect, Decision, Dispute, Gold, GoldAnswer, Judgement, Rubric, Screening
 from rlhf_core.ground.records import (
     Change,
     Chat,
+    Chosen,
     Feedback,
     LabelOp,
     LabelView,
@@ -68,6 +70,15 @@ class BulkWriter(Protocol):
         A person's existing judgement of the same thing is left as it is: a file never overwrites a change of mind.
         """
 
+    def add_preferences(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """(id, chat_id, other_id, step_order, aspect, user_id, verdict, strength, shown_left, comment, created_at, updated_at).
+
+        As with feedback, what a person has said already stays. Counts as ratings.
+        """
+
+    def add_aspect_ratings(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """(id, chat_id, step_id, user_id, queue_id, rubric_version, aspect, score, created_at, updated_at). As with feedback."""
+
 
 class UserStore(Protocol):
     """Everything one person does. Bound to a session; reads and writes only that person's judgements."""
@@ -91,12 +102,15 @@ class UserStore(Protocol):
     def withdraw(self, chat_id: str, step_id: str | None) -> bool:
         """Take a judgement back. False if there was none."""
 
-    def view(self, chat_id: str) -> LabelView:
-        """A chat, this person's judgements of it and their progress: all that rating it needs, in one round trip.
+    def view(self, chat_id: str, other_id: str | None = None) -> LabelView:
+        """A chat or a pair, this person's judgements of it and their progress: all that it needs, in one round trip.
 
         Raises:
-            NotFound: no such chat.
+            NotFound: no such chat, or the two are no pair.
         """
+
+    def chosen(self, limit: int = 50) -> list[Chosen]:
+        """Pairs that this person has judged, the last first."""
 
     def ratings(self, chat_id: str) -> dict[str | None, Feedback]:
         """This person's judgements of one chat, by step id (None: the whole answer)."""
@@ -109,12 +123,41 @@ class UserStore(Protocol):
         """
 
     def claim(self, queue_id: str, count: int) -> list[LabelView]:
-        """Up to ``count`` chats for this person: those they hold, their leases renewed, and further ones in the queue's order.
+        """Up to ``count`` items for this person: those they hold, their leases renewed, and further ones in the queue's order.
 
-        A chat is handed to as many people as the queue's overlap says, and never twice to one; a lease that ran out frees it.
+        An item is handed to as many people as the queue's overlap says, and never twice to one; a lease that ran out frees it.
+        Items with a known answer come first where the queue screens people, then among the others at its rate; everybody
+        gets those, whatever the overlap, and nothing tells them from the rest.
 
         Raises:
             NotFound: no such queue, or it is closed.
+            ScreeningFailed: this person's known answers were not right often enough.
+        """
+
+    def after(self, queue_id: str, chat_id: str, other_id: str | None = None) -> After | None:
+        """What may be told of an item that this person has submitted in this queue; None before, or if there is nothing.
+
+        What they had said is kept beside the rewards that they see from now on.
+        """
+
+    def decide(self, decision: Decision) -> Decision:
+        """Settle a dispute; a new decision on the same thing takes the old one's place.
+
+        Raises:
+            InvalidInput: no reason, or a value that cannot be.
+            NotFound: no such chat, pair or step.
+        """
+
+    def undecide(self, decision: Decision) -> bool: ...
+
+    def save_gold(
+        self, chat_id: str, answer: GoldAnswer, explanation: str = "", other_id: str | None = None, gold_id: str | None = None
+    ) -> str:
+        """Say what the right answer of an item is, or change it. Returns the known answer's id.
+
+        Raises:
+            InvalidInput: nothing is known, or a score, step or verdict that cannot be.
+            NotFound: no such chat or pair.
         """
 
     def release(self, queue_id: str, chat_id: str | None = None) -> None:
@@ -129,10 +172,10 @@ class UserStore(Protocol):
         """What this person had said of the chat before they changed it or took it back, oldest first."""
 
     def everything(self) -> dict[str, list[dict[str, Any]]]:
-        """All that is kept of this person's labelling: feedback, marks, events."""
+        """All that is kept of this person's labelling, by table (:data:`~rlhf_core.ground.records.MINE`)."""
 
     def erase(self) -> int:
-        """Delete this person's feedback, its history, marks, events and assignments. Returns how many judgements went."""
+        """Delete this person's feedback, preferences, rewrites and all that belongs to them. Returns how many judgements went."""
 
     def progress(self) -> Progress: ...
 
@@ -189,8 +232,41 @@ class Store(Protocol):
     def set_priorities(self, queue_id: str, priorities: Mapping[str, float]) -> None:
         """Which chats (by id) come first in a queue that a checkpoint orders: higher first, chats without one not at all."""
 
+    def rubric(self, queue_id: str) -> Rubric | None:
+        """The newest version of what this queue asks beside the score."""
+
+    def save_rubric(self, queue_id: str, aspects: Sequence[Aspect]) -> Rubric:
+        """Add a version, unless the newest says the same.
+
+        Raises:
+            InvalidInput: names, questions or anchors that cannot be.
+            NotFound: no such queue.
+        """
+
+    def gold(self) -> list[Gold]:
+        """Items with a known answer, oldest first."""
+
+    def remove_gold(self, gold_id: str) -> bool: ...
+
+    def screenings(self, queue: Queue) -> list[Screening]:
+        """How everybody did on the queue's screening, by name."""
+
+    def forget_screening(self, queue_id: str, user_id: str) -> None:
+        """Let somebody begin again: their known answers in this queue are forgotten, and may be asked anew."""
+
+    def set_hints(self, queue_id: str, checkpoint_id: str, rewards: Mapping[str, Mapping[str, float]]) -> None:
+        """A checkpoint's rewards (stars) by chat, then by step id ("": the whole answer); the old ones go."""
+
+    def disputes(self, limit: int = 200) -> list[Dispute]:
+        """What people judge differently: open ones first, then the gravest."""
+
+    def judgements(self, chat_id: str, other_id: str | None = None) -> list[Judgement]:
+        """Everybody's word on one chat or pair, by person."""
+
+    def decisions(self, chat_id: str, other_id: str | None = None) -> list[Decision]: ...
+
     def mean_scores(self, chat_id: str) -> dict[str | None, tuple[float, int]]:
-        """Everybody's mean score and number of judgements by step id (None: the whole answer)."""
+        """Everybody's mean score, or what was decided, and number of judgements by step id (None: the whole answer)."""
 
     def bulk(self) -> AbstractContextManager[tuple[BulkWriter, BulkCounts]]:
         """One transaction for an import: all of it is stored when the block ends, or nothing when it raises."""

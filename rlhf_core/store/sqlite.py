@@ -16,9 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_core.ground.errors import Duplicate, NotFound, StorageFull, StoreUnavailable
+from rlhf_core.ground.judgement import After, Aspect, Decision, Dispute, Gold, GoldAnswer, Judgement, Rubric, Screening
 from rlhf_core.ground.records import (
     Change,
     Chat,
+    Chosen,
     Feedback,
     LabelOp,
     LabelView,
@@ -39,11 +41,13 @@ from rlhf_core.ground.settings import SQL_ROOT
 from rlhf_core.ground.tables import TableName
 from rlhf_core.store.base import BulkCounts
 from rlhf_core.store.sql import migrations, named_statements
+from rlhf_core.store.sqlite_judgement import Keeping
 from rlhf_core.store.sqlite_labelling import Labelling, queue_of, queue_values
 
 BUSY_TIMEOUT_S = 30.0
 EXPORT_BATCH_ROWS = 5_000
 _STATEMENTS = SQL_ROOT / "sqlite" / "queries" / "feedback.sql"
+_JUDGEMENT = SQL_ROOT / "sqlite" / "queries" / "judgement.sql"
 _LABELLING = SQL_ROOT / "sqlite" / "queries" / "labelling.sql"
 
 
@@ -222,6 +226,51 @@ class SqliteStore:
                 [(queue_id, chat_id, priority) for chat_id, priority in priorities.items()],
             )
 
+    @contextmanager
+    def _keeping(self, *, write: bool = False) -> Iterator[Keeping]:
+        with self._database.transaction() if write else self._database.connection() as connection:
+            yield Keeping(connection)
+
+    def rubric(self, queue_id: str) -> Rubric | None:
+        with self._keeping() as kept:
+            return kept.rubric(queue_id)
+
+    def save_rubric(self, queue_id: str, aspects: Sequence[Aspect]) -> Rubric:
+        with self._keeping(write=True) as kept:
+            return kept.save_rubric(queue_id, aspects)
+
+    def gold(self) -> list[Gold]:
+        with self._keeping() as kept:
+            return kept.gold()
+
+    def remove_gold(self, gold_id: str) -> bool:
+        with self._keeping(write=True) as kept:
+            return kept.remove_gold(gold_id)
+
+    def screenings(self, queue: Queue) -> list[Screening]:
+        with self._keeping() as kept:
+            return kept.screenings(queue)
+
+    def forget_screening(self, queue_id: str, user_id: str) -> None:
+        with self._keeping(write=True) as kept:
+            kept.forget_screening(queue_id, user_id)
+
+    def set_hints(self, queue_id: str, checkpoint_id: str, rewards: Mapping[str, Mapping[str, float]]) -> None:
+        with self._keeping(write=True) as kept:
+            kept.set_hints(queue_id, checkpoint_id, rewards)
+
+    def disputes(self, limit: int = 200) -> list[Dispute]:
+        with self._keeping() as kept:
+            return kept.disputes(limit)
+
+    def judgements(self, chat_id: str, other_id: str | None = None) -> list[Judgement]:
+        with self._keeping() as kept:
+            return kept.judgements(chat_id, other_id)
+
+    def decisions(self, chat_id: str, other_id: str | None = None) -> list[Decision]:
+        with self._keeping() as kept:
+            return kept.decisions(chat_id, other_id)
+
     def mean_scores(self, chat_id: str) -> dict[str | None, tuple[float, int]]:
         rows = self._rows("mean_scores_of_chat", {"chat_id": chat_id})
         return {step_id: (mean, count) for step_id, mean, count in rows}
@@ -237,7 +286,7 @@ class SqliteStore:
         with self._database.connection() as connection:
             connection.execute("BEGIN")  # a read transaction: every table as of one moment
             try:
-                yield SqliteExport(connection, self._sql)
+                yield SqliteExport(connection, self._sql | named_statements(_JUDGEMENT))
             finally:
                 connection.execute("COMMIT")
 
@@ -276,15 +325,34 @@ class SqliteBulkWriter:
             rows,
         )
 
+    def _judgements(self, sql: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        added = self._insert(sql, rows)
+        self._counts.ratings += added
+        self._counts.known_ratings += len(rows) - added
+
     def add_feedback(self, rows: Sequence[tuple[Any, ...]]) -> None:
-        added = self._insert(
+        self._judgements(
             "INSERT INTO chat_feedback (id, chat_id, step_id, user_id, feedback_type, feedback_score, scale, comment, "
             "created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
             "ON CONFLICT (user_id, chat_id, ifnull(step_id, '')) DO NOTHING ON CONFLICT (id) DO NOTHING",
             rows,
         )
-        self._counts.ratings += added
-        self._counts.known_ratings += len(rows) - added
+
+    def add_preferences(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._judgements(
+            "INSERT INTO preferences (id, chat_id, other_id, step_order, aspect, user_id, verdict, strength, shown_left, "
+            "comment, created_at, updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (user_id, chat_id, other_id, ifnull(step_order, 0), aspect) DO NOTHING ON CONFLICT (id) DO NOTHING",
+            rows,
+        )
+
+    def add_aspect_ratings(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._judgements(
+            "INSERT INTO aspect_ratings (id, chat_id, step_id, user_id, queue_id, rubric_version, aspect, score, created_at, "
+            "updated_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) "
+            "ON CONFLICT (user_id, chat_id, ifnull(step_id, ''), aspect) DO NOTHING ON CONFLICT (id) DO NOTHING",
+            rows,
+        )
 
 
 class SqliteExport:
@@ -339,13 +407,42 @@ class SqliteUserStore:
         with self._writing() as mine:
             return mine.withdraw(chat_id, step_id)
 
-    def view(self, chat_id: str) -> LabelView:
-        return self._view(chat_id, self.progress())
+    def view(self, chat_id: str, other_id: str | None = None) -> LabelView:
+        view = self._view(chat_id, other_id, self.progress())
+        if view.other is not None and (view.other.query != view.chat.query or view.other.id <= view.chat.id):
+            raise NotFound("These two chats are no pair: they answer different questions.")
+        return view
 
-    def _view(self, chat_id: str, progress: Progress) -> LabelView:
+    def chosen(self, limit: int = 50) -> list[Chosen]:
         with self._reading() as mine:
-            marks = mine.marks(chat_id)
-        return LabelView(SqliteStore(self._database).chat(chat_id), self.ratings(chat_id), progress, marks)
+            return mine.chosen(limit)
+
+    def _view(self, chat_id: str, other_id: str | None, progress: Progress) -> LabelView:
+        store = SqliteStore(self._database)
+        chat, other = store.chat(chat_id), store.chat(other_id) if other_id else None
+        with self._reading() as mine:
+            return LabelView(
+                chat, self.ratings(chat_id), progress, mine.marks(chat_id), mine.aspects(chat_id), mine.rewrites(chat_id), other,
+                mine.preferences(chat_id, other_id) if other_id else {},
+            )  # fmt: skip
+
+    def after(self, queue_id: str, chat_id: str, other_id: str | None = None) -> After | None:
+        with self._writing() as mine:
+            return mine.after(queue_id, chat_id, other_id)
+
+    def decide(self, decision: Decision) -> Decision:
+        with self._writing() as mine:
+            return mine.decide(decision)
+
+    def undecide(self, decision: Decision) -> bool:
+        with self._writing() as mine:
+            return mine.undecide(decision)
+
+    def save_gold(
+        self, chat_id: str, answer: GoldAnswer, explanation: str = "", other_id: str | None = None, gold_id: str | None = None
+    ) -> str:
+        with self._writing() as mine:
+            return mine.save_gold(chat_id, answer, explanation, other_id, gold_id)
 
     def ratings(self, chat_id: str) -> dict[str | None, Feedback]:
         values = {"user_id": self._user_id, "chat_id": chat_id}
@@ -374,9 +471,9 @@ class SqliteUserStore:
 
     def claim(self, queue_id: str, count: int) -> list[LabelView]:
         with self._writing() as mine:
-            chat_ids = mine.claim(queue_id, count)
+            items = mine.claim(queue_id, count)
         progress = self.progress()  # once: it counts every chat
-        return [self._view(chat_id, progress) for chat_id in chat_ids]
+        return [self._view(chat_id, other_id, progress) for chat_id, other_id in items]
 
     def release(self, queue_id: str, chat_id: str | None = None) -> None:
         with self._writing() as mine:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from rlhf_core.ground.errors import NotFound, RlhfError
+from rlhf_core.ground.errors import NotFound, RlhfError, ScreeningFailed
 from rlhf_core.ground.records import (
     MINE,
     Change,
@@ -26,28 +27,12 @@ from rlhf_core.ground.records import (
     feedback_type_of,
     format_utc,
     new_id,
-    utc_now,
 )
-from rlhf_core.ground.settings import SQL_ROOT
-from rlhf_core.store.sql import named_statements
-
-_FOLDER = SQL_ROOT / "sqlite" / "queries"
+from rlhf_core.store.sqlite_judgement import Judging
 
 
-class Labelling:
+class Labelling(Judging):
     """What one person does, on a connection inside a transaction that somebody else opened and will commit."""
-
-    def __init__(self, connection: sqlite3.Connection, user_id: str) -> None:
-        self._connection = connection
-        self._user_id = user_id
-        self._sql = named_statements(_FOLDER / "feedback.sql") | named_statements(_FOLDER / "labelling.sql")
-
-    def _rows(self, name: str, **values: Any) -> list[tuple[Any, ...]]:
-        return self._connection.execute(self._sql[name], {"user_id": self._user_id, "now": utc_now()} | values).fetchall()
-
-    def _row(self, name: str, **values: Any) -> tuple[Any, ...] | None:
-        rows = self._rows(name, **values)
-        return rows[0] if rows else None
 
     # judgements -----------------------------------------------------------------------------------------------------
 
@@ -82,11 +67,17 @@ class Labelling:
         for op in ops:
             known = self._row("outcome_of", id=op.id)
             if known is None:
+                self._connection.execute("SAVEPOINT op")
                 try:
                     self._apply(op)
                     outcome = ""
                 except RlhfError as error:
                     outcome = str(error)
+                except (sqlite3.IntegrityError, sqlite3.ProgrammingError, OverflowError) as error:  # what no page sends
+                    outcome = f"The store refuses this: {error}."
+                if outcome:
+                    self._connection.execute("ROLLBACK TO op")
+                self._connection.execute("RELEASE op")
                 self._rows("note_outcome", id=op.id, outcome=outcome)
             else:
                 outcome = known[0]
@@ -105,6 +96,9 @@ class Labelling:
             "unflag": lambda: self._flag(op, on=False),
             "dwell": lambda: self._event(op, "dwell", value.get("ms")),
             "edit": lambda: self._event(op, "edit", None),
+            "aspect": lambda: self._aspect(op),
+            "prefer": lambda: self._prefer(op),
+            "rewrite": lambda: self._rewrite(op),
             "submit": lambda: self._finish(op, "submitted"),
             "skip": lambda: self._finish(op, "skipped"),
         }
@@ -127,17 +121,23 @@ class Labelling:
 
     def _finish(self, op: LabelOp, status: str) -> None:
         reason = str(op.value.get("reason") or "").strip()[:500] or None
-        row = self._row("finish", queue_id=op.value.get("queue"), chat_id=op.chat_id, status=status, reason=reason)
-        if row is None:
+        item = {"queue_id": op.value.get("queue"), "chat_id": op.chat_id, "other_id": op.value.get("other")}
+        if self._row("finish", status=status, reason=reason, **item) is None:
             raise NotFound(
                 "This chat had been handed to somebody else after your time for it ran out, or it is gone. Your ratings are kept."
             )
-        if status == "skipped" and op.value.get("noted", True):
+        if status == "submitted":
+            self.grade(**item)  # type: ignore[arg-type]
+            return
+        if self._row("gold_is_asked", **item) and self.being_screened(self.queue(str(item["queue_id"]))):
+            self.grade(**item, skipped=True)  # type: ignore[arg-type]
+        if op.value.get("noted", True):
             self._event(op, "skip", None)
 
     # queues ---------------------------------------------------------------------------------------------------------
 
-    def claim(self, queue_id: str, count: int) -> list[str]:
+    def claim(self, queue_id: str, count: int) -> list[tuple[str, str | None]]:
+        """Items as (chat, other chat of a pair or None)."""
         queue = self.queue(queue_id)
         if queue.archived:
             raise NotFound(f"The queue {queue.name} is closed. Choose another.")
@@ -145,13 +145,35 @@ class Labelling:
         values = {"queue_id": queue_id, "now": format_utc(now), "until": format_utc(now + timedelta(seconds=queue.lease_s))}
         self._rows("drop_lost_leases", **values)
         self._rows("renew_leases", **values)
-        mine = [row[0] for row in self._rows("my_open", **values)]
-        if len(mine) < count:
-            for k, (chat_id,) in enumerate(self._rows("candidates", count=count - len(mine), **values)):
-                order = format_utc(now + timedelta(microseconds=k))  # so that they stay in this order
-                self._rows("assign", **values | {"chat_id": chat_id, "now": order})
-                mine.append(chat_id)
-        return mine[:count]
+        mine = [(chat, other) for chat, other in self._rows("my_open", **values)]
+        fresh = self._fresh(queue, count - len(mine), values) if len(mine) < count else []
+        for k, (chat_id, other_id) in enumerate(fresh):
+            order = format_utc(now + timedelta(microseconds=k))  # so that they stay in this order
+            self._rows("assign", **values | {"chat_id": chat_id, "other_id": other_id, "now": order})
+        return [*mine, *fresh][:count]
+
+    def _fresh(self, queue: Queue, count: int, values: dict[str, str]) -> list[tuple[str, str | None]]:
+        """Items that this person gets next: screening first, then the queue's order with known answers among it."""
+        gold: list[tuple[str, str | None]] = []
+        if queue.screening or queue.gold_rate:
+            again = self.being_screened(queue)
+            gold = [(chat, other) for chat, other in self._rows("gold_candidates", count=count, again=again, **values)]
+        if queue.screening:
+            answered, share = self.screened(queue)
+            held = self._row("gold_in_hand", **values)
+            missing = queue.screening - answered
+            if missing > 0 and (gold or (held and held[0])):
+                return gold[: max(0, missing - (held[0] if held else 0))]  # and nothing else before these are answered
+            if answered and share < queue.screening_pass:
+                raise ScreeningFailed(share, queue.screening_pass)
+        plan = [bool(gold) and random.random() < queue.gold_rate for _ in range(count)]
+        work = [(chat, other) for chat, other in self._rows("candidates", count=count, **values)]
+        fresh: list[tuple[str, str | None]] = []
+        for wants_gold in plan:
+            source = gold if wants_gold and gold else work
+            if source:
+                fresh.append(source.pop(0))
+        return fresh
 
     def queue(self, queue_id: str) -> Queue:
         row = self._row("queue", queue_id=queue_id)
@@ -181,9 +203,11 @@ class Labelling:
         }  # fmt: skip
 
     def erase(self) -> int:
-        erased = self._connection.execute(self._sql["erase_my_feedback"], {"user_id": self._user_id}).rowcount
-        for name in ("erase_my_history", "erase_my_marks", "erase_my_events", "erase_my_assignments"):
-            self._rows(name)
+        self._rows("erase_my_rewritten_chats")  # first: what one wrote goes with what was said of it
+        judgements = ("erase_my_feedback", "erase_my_preferences", "erase_my_aspect_ratings")
+        erased = sum(self._connection.execute(self._sql[name], {"user_id": self._user_id}).rowcount for name in judgements)
+        for name in ("history", "marks", "events", "assignments", "gold_results", "gold_details", "hints"):
+            self._rows(f"erase_my_{name}")
         return erased
 
 
@@ -196,5 +220,6 @@ def queue_values(queue: Queue) -> dict[str, Any]:
     return {
         "id": queue.id, "name": queue.name.strip(), "guidelines": queue.guidelines, "item_order": queue.item_order,
         "overlap": queue.overlap, "lease_s": queue.lease_s, "checkpoint_id": queue.checkpoint_id, "source": queue.source or None,
-        "words": (queue.words or "").strip() or None,
+        "words": (queue.words or "").strip() or None, "task": queue.task, "asks": queue.asks, "gold_rate": queue.gold_rate,
+        "screening": queue.screening, "screening_pass": queue.screening_pass, "hint_checkpoint": queue.hint_checkpoint,
     }  # fmt: skip

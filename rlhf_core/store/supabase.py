@@ -11,19 +11,47 @@ import contextlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rlhf_core.ground.errors import Duplicate, Forbidden, InvalidInput, NotFound, RlhfError, SessionExpired, StoreUnavailable
+from rlhf_core.ground.errors import (
+    Duplicate,
+    Forbidden,
+    InvalidInput,
+    NotFound,
+    RlhfError,
+    ScreeningFailed,
+    SessionExpired,
+    StoreUnavailable,
+)
+from rlhf_core.ground.judgement import (
+    After,
+    Aspect,
+    Decision,
+    Dispute,
+    Gold,
+    GoldAnswer,
+    GoldPlace,
+    Judgement,
+    Rubric,
+    Screening,
+    aspects_from_json,
+    aspects_to_json,
+    check_aspects,
+    check_decision,
+    check_gold,
+)
 from rlhf_core.ground.records import (
     MINE,
     Change,
     Chat,
+    Chosen,
     Feedback,
     LabelOp,
     LabelView,
     Marks,
     Origin,
+    Preference,
     Profile,
     Progress,
     Queue,
@@ -140,12 +168,11 @@ class SupabaseStore:
 
     def save_queue(self, queue: Queue) -> Queue:
         check_queue(queue)
-        values = {
-            name: getattr(queue, name) for name in ("id", "guidelines", "item_order", "overlap", "lease_s", "checkpoint_id")
-        }
-        words = (queue.words or "").strip() or None
+        values = asdict(queue) | {
+            "name": queue.name.strip(), "source": queue.source or None, "words": (queue.words or "").strip() or None,
+        }  # fmt: skip
         try:
-            return Queue(*self._call("save_queue", **values, name=queue.name.strip(), source=queue.source or None, words=words))
+            return Queue(*self._call("save_queue", queue=json.dumps(values)))
         except Duplicate:
             raise Duplicate(f"There is a queue named {queue.name.strip()!r} already. Choose another name.") from None
 
@@ -155,6 +182,48 @@ class SupabaseStore:
 
     def set_priorities(self, queue_id: str, priorities: Mapping[str, float]) -> None:
         self._call("set_priorities", queue_id=queue_id, priorities=json.dumps(dict(priorities)))
+
+    # what is known, asked and disputed --------------------------------------------------------------------------------
+
+    def rubric(self, queue_id: str) -> Rubric | None:
+        found = self._call("get_rubric", queue_id=queue_id) if is_uuid(queue_id) else None
+        return Rubric(found[0], found[1], aspects_from_json(found[2]), found[3]) if found else None
+
+    def save_rubric(self, queue_id: str, aspects: Sequence[Aspect]) -> Rubric:
+        checked = check_aspects(aspects)
+        found = self._call("save_rubric", queue_id=queue_id, aspects=aspects_to_json(checked)) if is_uuid(queue_id) else None
+        if found is None:
+            raise NotFound(f"There is no queue {queue_id!r}. It may have been deleted.")
+        return Rubric(found[0], found[1], checked, found[3])
+
+    def gold(self) -> list[Gold]:
+        return [Gold.of(row) for row in self._call("all_gold")]
+
+    def remove_gold(self, gold_id: str) -> bool:
+        return is_uuid(gold_id) and bool(self._call("remove_gold", id=gold_id))
+
+    def screenings(self, queue: Queue) -> list[Screening]:
+        return [Screening(*row) for row in self._call("screenings", queue_id=queue.id, screening=queue.screening)]
+
+    def forget_screening(self, queue_id: str, user_id: str) -> None:
+        self._call("forget_screening", queue_id=queue_id, user_id=user_id)
+
+    def set_hints(self, queue_id: str, checkpoint_id: str, rewards: Mapping[str, Mapping[str, float]]) -> None:
+        given = {chat_id: dict(one) for chat_id, one in rewards.items()}
+        self._call("set_hints", queue_id=queue_id, checkpoint_id=checkpoint_id, rewards=json.dumps(given))
+
+    def disputes(self, limit: int = 200) -> list[Dispute]:
+        return [Dispute(*row) for row in self._call("disputes", limit=limit)]
+
+    def judgements(self, chat_id: str, other_id: str | None = None) -> list[Judgement]:
+        if not _can_be_here(chat_id, other_id):
+            return []
+        return [Judgement(*row) for row in self._call("judgements", chat_id=chat_id, other_id=other_id)]
+
+    def decisions(self, chat_id: str, other_id: str | None = None) -> list[Decision]:
+        if not _can_be_here(chat_id, other_id):
+            return []
+        return [Decision(*row) for row in self._call("decisions_of", chat_id=chat_id, other_id=other_id)]
 
     def mean_scores(self, chat_id: str) -> dict[str | None, tuple[float, int]]:
         if not is_uuid(chat_id):
@@ -232,11 +301,16 @@ class SupabaseUserStore:
     def withdraw(self, chat_id: str, step_id: str | None) -> bool:
         return _can_be_here(chat_id, step_id) and bool(self._call("withdraw", chat_id=chat_id, step_id=step_id))
 
-    def view(self, chat_id: str) -> LabelView:
-        found = self._call("label_view", chat_id=chat_id) if is_uuid(chat_id) else None
+    def view(self, chat_id: str, other_id: str | None = None) -> LabelView:
+        found = None
+        if _can_be_here(chat_id, other_id):
+            pair = {} if other_id is None else {"other_id": other_id}
+            found = self._call("pair_view" if pair else "label_view", chat_id=chat_id, **pair)
+        if found is None and other_id is not None:
+            raise NotFound("These two chats are no pair: they answer different questions, or one of them is gone.")
         chat = _chat(chat_id, found)
         assert found is not None
-        return LabelView(chat, _by_step(found["ratings"]), Progress(*found["progress"]), _marks(found["marks"]))
+        return _view(chat, found, Progress(*found["progress"]))
 
     def apply(self, ops: Sequence[LabelOp]) -> dict[str, str]:
         outcomes: dict[str, str] = {}
@@ -255,10 +329,51 @@ class SupabaseUserStore:
         if not is_uuid(queue_id):
             raise NotFound(f"There is no queue {queue_id!r}. It may have been deleted.")
         found = self._call("claim", queue_id=queue_id, count=count)
+        if "failed" in found:
+            raise ScreeningFailed(*found["failed"])
         progress = Progress(*found["progress"])
-        return [
-            LabelView(_chat("", one), _by_step(one["ratings"]), progress, _marks(one["marks"])) for one in found["views"]
-        ]  # fmt: skip
+        return [_view(_chat("", one), one, progress) for one in found["views"]]
+
+    def after(self, queue_id: str, chat_id: str, other_id: str | None = None) -> After | None:
+        if not _can_be_here(queue_id, chat_id, other_id):
+            return None
+        found = self._call("after_item", queue_id=queue_id, chat_id=chat_id, other_id=other_id)
+        if found is None:
+            return None
+        places = tuple(GoldPlace(*one) for one in found.get("places", []))
+        return After(places, found.get("explanation", ""), found.get("checkpoint"), found.get("rewards", {}))
+
+    def chosen(self, limit: int = 50) -> list[Chosen]:
+        return [Chosen(*row) for row in self._call("my_chosen", limit=limit)]
+
+    def decide(self, decision: Decision) -> Decision:
+        check_decision(decision)
+        values = {name: getattr(decision, name) for name in ("id", "chat_id", "other_id", "step_id", "kind", "value")}
+        named = [decision.value] if decision.kind == "first_error" and decision.value else []
+        found = None
+        if _can_be_here(decision.chat_id, decision.other_id, decision.step_id, *named):
+            found = self._call("decide", **values, reason=decision.reason.strip())
+        if found is None:
+            raise NotFound("This chat, pair or step is no longer there. Reload the page.")
+        return Decision(*found)
+
+    def undecide(self, decision: Decision) -> bool:
+        values = {name: getattr(decision, name) for name in ("chat_id", "other_id", "step_id", "kind")}
+        return bool(self._call("undecide", **values))
+
+    def save_gold(
+        self, chat_id: str, answer: GoldAnswer, explanation: str = "", other_id: str | None = None, gold_id: str | None = None
+    ) -> str:
+        check_gold(answer, other_id)
+        found: str | None = None
+        if _can_be_here(chat_id, other_id, gold_id, *answer.scores, answer.first_error or None):
+            found = self._call(
+                "save_gold", id=gold_id or new_id(), chat_id=chat_id, other_id=other_id, answer=answer.to_json(),
+                explanation=explanation.strip(),
+            )  # fmt: skip
+        if found is None:
+            raise NotFound("There is no such chat or pair, or a step that is named is not one of its steps.")
+        return found
 
     def release(self, queue_id: str, chat_id: str | None = None) -> None:
         self._call("release", queue_id=queue_id, chat_id=chat_id)
@@ -304,6 +419,16 @@ def _chat(chat_id: str, found: dict[str, Any] | None) -> Chat:
     return replace(Chat(*found["chat"]), steps=tuple(Step(*step) for step in found["steps"]))
 
 
+def _view(chat: Chat, found: dict[str, Any], progress: Progress) -> LabelView:
+    other = found.get("other")
+    return LabelView(
+        chat, _by_step(found["ratings"]), progress, _marks(found["marks"]),
+        {(step, aspect): score for step, aspect, score in found["aspects"]}, found["rewrites"],
+        _chat("", other) if other else None,
+        {(step, aspect): Preference(*rest) for step, aspect, *rest in found.get("preferences", [])},
+    )  # fmt: skip
+
+
 def _marks(found: list[Any]) -> Marks:
     return Marks(found[0], tuple(found[1]))
 
@@ -311,7 +436,7 @@ def _marks(found: list[Any]) -> Marks:
 def _wrong_with(op: LabelOp) -> str:
     """Why an operation cannot be sent; empty where it can."""
     try:
-        if not _can_be_here(op.chat_id, op.step_id, op.value.get("queue")):
+        if not _can_be_here(op.chat_id, op.step_id, op.value.get("queue"), op.value.get("other")):
             return f"Chat {op.chat_id!r}, or this step of it, is no longer there. Reload the page."
         check_op(op)
     except InvalidInput as error:
@@ -361,6 +486,12 @@ class SupabaseBulkWriter:
     def add_feedback(self, rows: Sequence[tuple[Any, ...]]) -> None:
         self._stage("chat_feedback", rows)
 
+    def add_preferences(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._stage("preferences", rows)
+
+    def add_aspect_ratings(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        self._stage("aspect_ratings", rows)
+
     def finish(self, counts: BulkCounts) -> None:
         if self._parts == 0:
             return
@@ -391,16 +522,16 @@ class SupabaseExport:
             self._call("end_export", export=self._id)
 
     def rows(self, table: TableName, *, since: str | None = None) -> Iterator[list[tuple[Any, ...]]]:
-        pages = {"chats": self._chats, "reasoning_steps": self._steps, "chat_feedback": self._feedback}[table]
+        own = {"chats": self._chats, "reasoning_steps": self._steps, "chat_feedback": self._feedback}
         seen = 0
-        for page, count in pages(since):
+        for page, count in own[table](since) if table in own else self._lines(table):
             seen += count
             if page:
                 yield [tuple(row) for row in page]
-        if seen != self._begun[table]:
+        if seen != self._begun.get(table, 0):
             raise StoreUnavailable(
-                f"{table} had {self._begun[table]:,} rows when the export began and {seen:,} when it was read: somebody deleted "
-                "or added chats meanwhile. Try again."
+                f"{table} had {self._begun.get(table, 0):,} rows when the export began and {seen:,} when it was read: somebody "
+                "deleted or added chats meanwhile. Try again."
             )
 
     def _chats(self, _since: str | None) -> Iterator[tuple[list[list[Any]], int]]:
@@ -427,6 +558,12 @@ class SupabaseExport:
                 return
             count, last = page["last"] - last, page["last"]
             yield page["rows"], count
+
+    def _lines(self, table: TableName) -> Iterator[tuple[list[list[Any]], int]]:
+        last = 0
+        while page := self._call("export_lines", export=self._id, kind=table, after=last, limit=PAGE_ROWS):
+            last += len(page)
+            yield page, len(page)
 
     def demo_raters(self) -> frozenset[str]:
         return frozenset(self._begun["demo_raters"])

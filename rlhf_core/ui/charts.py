@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from rlhf_core.ground.metrics import REWARD_METRICS
+from rlhf_core.services.agreement import Row
 from rlhf_core.services.comparing import Comparison
 
 PEOPLE = "people's mean"
@@ -51,6 +53,42 @@ def scores_by_position(frame: pd.DataFrame) -> alt.Chart:
             tooltip=["step_order", alt.Tooltip("mean_score", format=".2f"), "ratings"],
         )
         .properties(height=230)
+    )
+
+
+def agreement_by(rows: Sequence[Row], name: Callable[[str], str], by: str) -> alt.LayerChart:
+    """Alpha of each part with its 95% interval; lines where figures begin to be usable."""
+    frame = pd.DataFrame([
+        {by: name(row.group), "alpha": row.alpha.value, "low": row.alpha.low, "high": row.alpha.high,
+         "judgements": row.alpha.ratings, "things": row.alpha.units}
+        for row in rows if row.alpha.value is not None
+    ])  # fmt: skip
+    order = [name(row.group) for row in rows]
+    place = alt.Y(f"{by}:N", sort=order, title=None, axis=alt.Axis(labelLimit=320))
+    scale = alt.Scale(domain=[min(0.0, float(frame["low"].min())), 1.0])
+    hover = [by, *(alt.Tooltip(one, format=".3f") for one in ("alpha", "low", "high")), "judgements", "things"]
+    points = alt.Chart(frame).mark_point(filled=True, size=90, opacity=1).encode(
+        alt.X("alpha:Q", title=f"Krippendorff's alpha ({rows[0].level})", scale=scale), place, tooltip=hover
+    )  # fmt: skip
+    bars = alt.Chart(frame).mark_rule(strokeWidth=2, color="#14b8a6").encode(
+        alt.X("low:Q", scale=scale), alt.X2("high:Q"), place, tooltip=hover
+    )  # fmt: skip
+    lines = alt.Chart(pd.DataFrame({"x": [0.667, 0.8]}))
+    usual = lines.mark_rule(strokeDash=[4, 4], color="#888888").encode(alt.X("x:Q", scale=scale))
+    return (usual + bars + points).properties(height=80 + 34 * len(frame))
+
+
+def gold_over_time(frame: pd.DataFrame) -> alt.Chart:
+    return (
+        alt.Chart(frame)
+        .mark_line(point=alt.OverlayMarkDef(size=60))
+        .encode(
+            alt.X("day:T", title="day (UTC)"),
+            alt.Y("right:Q", title="share of known answers right", scale=alt.Scale(domain=[0, 1]), axis=alt.Axis(format="%")),
+            alt.Color("rater:N", legend=alt.Legend(orient="top")),
+            tooltip=["rater", "day:T", "items", alt.Tooltip("right", format=".0%")],
+        )
+        .properties(height=260)
     )
 
 

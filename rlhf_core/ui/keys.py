@@ -17,23 +17,36 @@ FORGOT_EMAIL = "forgot:email"
 TEAM_PROBLEM = "team:problem"
 PAD = "label:pad"
 PAD_ACKS = "label:pad_acks"
+PAD_AFTER = "label:pad_after"
 PAD_AT = "label:pad_at"
 PAD_CONTEXT = "label:pad_context"
+PAD_DRAWN = "label:pad_drawn"
 PAD_ITEMS = "label:pad_items"
 PAD_OUTCOMES = "label:pad_outcomes"
 PAD_PROGRESS = "label:pad_progress"
-LABEL_QUEUE = "label:queue"
+PAD_RUBRIC = "label:pad_rubric"
 LABEL_PROBLEM = "label:problem"
+AGREEMENT_VIEW = "agreement:view"
+AGREEMENT_ON = "agreement:on"
+AGREEMENT_BY = "agreement:by"
+DISPUTE = "disputes:chosen"
 QUEUE = "queues:chosen"
 WORK_CHAT = "work:chat"
+WORK_PAIR = "work:pair"
 IMPORT_RESULT = "import:result"
 COMPARE_CHAT = "compare:chat"
 COMPARE_RESULT = "compare:result"
 TRAIN_FORM = "train:form_open"
 
 URL_CHAT = "chat"
+URL_OTHER = "other"
+URL_QUEUE = "queue"
 URL_RUN = "run"
 URL_SNAPSHOT = "snapshot"
+
+
+def label_queue(task: str) -> str:
+    return f"label:queue:{task}"
 
 
 def option(name: str) -> str:

@@ -11,7 +11,7 @@ import streamlit as st
 from rlhf_core.ground.errors import SignInRequired
 from rlhf_core.ground.records import Session
 from rlhf_core.ground.settings import TeamSettings, Workspace, team_settings
-from rlhf_core.services import snapshots
+from rlhf_core.services import agreement, snapshots
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity
 
@@ -57,8 +57,42 @@ def _answer(_workbench: Workbench, at: tuple[str, str, str], params: tuple[tuple
     return snapshots.answer(_workbench, snapshot_id, question, **dict(params))
 
 
-def answer(snapshot_id: str, question: str, **params: Any) -> pd.DataFrame:
-    """A named question's answer, kept by workspace and snapshot id."""
+@st.cache_data(show_spinner="Measuring agreement", max_entries=64)
+def _agreement(_workbench: Workbench, at: tuple[str, str], what: agreement.What, by: Any, level: Any) -> list[agreement.Row]:
+    return agreement.rows(_workbench, at[1], what, by, level)
+
+
+@st.cache_data(show_spinner="Measuring agreement", max_entries=64)
+def _rater_pairs(_workbench: Workbench, at: tuple[str, str], what: agreement.What) -> list[agreement.PairRow]:
+    return agreement.pairs(_workbench, at[1], what)
+
+
+@st.cache_data(show_spinner="Measuring agreement", max_entries=64)
+def _first_errors(_workbench: Workbench, at: tuple[str, str]) -> agreement.FirstErrors:
+    return agreement.first_errors(_workbench, at[1])
+
+
+def _explorer(snapshot_id: str) -> tuple[Workbench, tuple[str, str]]:
     one = workbench()
     one.require("explore")  # also where the answer is kept already
-    return _answer(one, (str(one.workspace.root), snapshot_id, question), tuple(sorted(params.items())))
+    return one, (str(one.workspace.root), snapshot_id)
+
+
+def agreement_rows(
+    snapshot_id: str, what: agreement.What, by: agreement.By | None, level: agreement.Level | None
+) -> list[agreement.Row]:
+    return _agreement(*_explorer(snapshot_id), what, by, level)
+
+
+def rater_pairs(snapshot_id: str, what: agreement.What) -> list[agreement.PairRow]:
+    return _rater_pairs(*_explorer(snapshot_id), what)
+
+
+def first_errors(snapshot_id: str) -> agreement.FirstErrors:
+    return _first_errors(*_explorer(snapshot_id))
+
+
+def answer(snapshot_id: str, question: str, **params: Any) -> pd.DataFrame:
+    """A named question's answer, kept by workspace and snapshot id."""
+    one, at = _explorer(snapshot_id)
+    return _answer(one, (*at, question), tuple(sorted(params.items())))

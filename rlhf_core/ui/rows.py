@@ -13,10 +13,12 @@ SHOWN = 12
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """``id`` names the row; ``words`` is Markdown, made safe by whoever writes it."""
+    """``id`` is what is picked; the button says ``name``, or the id. ``words`` and ``name`` are Markdown, made safe by whoever
+    writes them."""
 
     id: str
     words: str
+    name: str = ""
 
 
 def pick(name: str, rows: Sequence[Row], chosen: str | None, on_pick: Callable[[str], None]) -> None:
@@ -25,14 +27,16 @@ def pick(name: str, rows: Sequence[Row], chosen: str | None, on_pick: Callable[[
         with st.container(horizontal=True, vertical_alignment="center", gap="small"):
             kind: Literal["secondary", "tertiary"] = "secondary" if row.id == chosen else "tertiary"
             st.button(
-                row.id, key=f"{name}:row:{row.id}", type=kind, icon=":material/chevron_right:", on_click=on_pick, args=(row.id,)
-            )
+                row.name or row.id, key=f"{name}:row:{row.id}", type=kind, icon=":material/chevron_right:", on_click=on_pick,
+                args=(row.id,),
+            )  # fmt: skip
             st.markdown(row.words, width="content")
     if len(rows) > SHOWN:
         key = f"{name}:older"
         older = [row.id for row in rows[SHOWN:]]
+        names = {row.id: row.name or row.id for row in rows}
         index = older.index(chosen) if chosen in older else None
         st.selectbox(
-            f"{len(older)} older", older, index=index, key=key, placeholder="Choose one",
+            f"{len(older)} more", older, index=index, key=key, placeholder="Choose one", format_func=names.__getitem__,
             on_change=lambda: on_pick(st.session_state[key]),
         )  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rlhf_core.ground.errors import Duplicate, InvalidInput, NotFound
-from rlhf_core.ground.records import EVERYTHING, Change, LabelOp, Marks, Queue, Session, new_id
+from rlhf_core.ground.records import EVERY_PAIR, EVERYTHING, Change, LabelOp, Marks, Queue, Session, new_id
 from rlhf_core.store.base import Store, UserStore
 from tests.contract.store_contract import Mine, add_chat, step, uid
 
@@ -93,8 +93,9 @@ class LabellingContract:
 
     # queues ---------------------------------------------------------------------------------------------------------
 
-    def test_every_store_begins_with_one_queue(self, store: Store) -> None:
-        (queue,) = store.queues()
+    def test_every_store_begins_with_two_queues(self, store: Store) -> None:
+        queue, pairs = store.queues()
+        assert (pairs.id, pairs.name, pairs.task) == (EVERY_PAIR, "Every two answers", "choose")
         assert (queue.id, queue.name, queue.overlap, queue.item_order, queue.archived) == (
             EVERYTHING,
             "Everything",
@@ -106,11 +107,11 @@ class LabellingContract:
     def test_queues_are_kept(self, store: Store, queue: Any) -> None:
         made = queue("Hard ones", guidelines="# Rules", item_order="random", overlap=3, lease_s=60, source=" s ", words=" Solar ")
         assert (made.words, made.guidelines, made.lease_s) == ("Solar", "# Rules", 60)
-        assert store.queues()[1] == made
+        assert store.queues()[2] == made
         changed = queue("Hard ones", overlap=2)
         assert (changed.id, changed.overlap, changed.created_at) == (made.id, 2, made.created_at)
         store.archive_queue(made.id)
-        assert [one.archived for one in store.queues()] == [False, True]
+        assert [one.archived for one in store.queues()] == [False, False, True]
         store.archive_queue(made.id, archived=False)
         with pytest.raises(Duplicate, match="'Hard ones'"):
             store.save_queue(Queue(uid("another"), "Hard ones"))
@@ -279,7 +280,7 @@ class LabellingContract:
         assert sorted((one["kind"], one["value"]) for one in all_of_it["events"]) == [("dwell", 5.0), ("edit", None)]
         assert [(one["chat_id"], one["flags"]) for one in all_of_it["marks"]] == [(chat, '["unsure"]')]
         assert hers.erase() == 1
-        assert hers.everything() == {"feedback": [], "marks": [], "events": []}
+        assert not any(hers.everything().values())
         assert (hers.changes(chat), hers.history(), hers.queue_progress(EVERYTHING).submitted) == ([], [], 0)
         assert len(his.ratings(chat)) == 1
         assert hers.erase() == 0

@@ -6,11 +6,12 @@ import pytest
 from rlhf_core.ground.records import Session, content_id
 from rlhf_core.store.base import Store, UserStore
 from rlhf_core.store.sqlite import Database, SqliteStore
+from tests.contract.judgement_contract import JudgementContract
 from tests.contract.labelling_contract import LabellingContract
 from tests.contract.store_contract import StoreContract
 
 
-class TestSqliteStore(StoreContract, LabellingContract):
+class TestSqliteStore(StoreContract, LabellingContract, JudgementContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[Store]:
         database = Database(tmp_path / "store.sqlite3")
@@ -28,6 +29,10 @@ class TestSqliteStore(StoreContract, LabellingContract):
                 connection.execute("DELETE FROM chats WHERE id = ?", (chat_id,))
 
         return delete
+
+    @pytest.fixture
+    def keeper(self, store: Store, person: Callable[[str], Session]) -> UserStore:
+        return store.for_user(person("Kim"))
 
     @pytest.fixture
     def mine(self, store: Store) -> Callable[[Session], UserStore]:

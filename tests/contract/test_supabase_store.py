@@ -8,12 +8,13 @@ import pytest
 from rlhf_core.ground.records import Session
 from rlhf_core.store.base import Store, UserStore
 from rlhf_core.store.supabase import SupabaseStore
+from tests.contract.judgement_contract import JudgementContract
 from tests.contract.labelling_contract import LabellingContract
 from tests.contract.store_contract import StoreContract
 from tests.supabase.server import TeamServer
 
 
-class TestSupabaseStore(StoreContract, LabellingContract):
+class TestSupabaseStore(StoreContract, LabellingContract, JudgementContract):
     @pytest.fixture
     def store(self, operator: SupabaseStore) -> Store:
         return operator
@@ -25,6 +26,11 @@ class TestSupabaseStore(StoreContract, LabellingContract):
     @pytest.fixture
     def delete_chat(self, team: TeamServer) -> Callable[[str], None]:
         return lambda chat_id: team.sql("delete from public.chats where id = %s", (chat_id,)) and None
+
+    @pytest.fixture
+    def keeper(self, sign_in: Any) -> UserStore:
+        session, store = sign_in("Kim", "engineer")
+        return store.for_user(session)
 
     @pytest.fixture
     def mine(self, sign_in: Any) -> Callable[[Session], UserStore]:

@@ -57,6 +57,7 @@ def scores(workbench: Workbench) -> dict[str | None, int]:
 def test_a_chat_by_keyboard_alone(serve: Serve, page: Page, chats: Workbench) -> None:
     open_pad(page, serve().url)
     first = page.locator(".pad").get_attribute("data-chat")
+    page.wait_for_timeout(500)  # read step 1: a glance of under 300 ms is no dwell
     page.keyboard.press("4")  # rates step 1 and goes on
     page.keyboard.press("t")
     page.keyboard.press("ArrowDown")

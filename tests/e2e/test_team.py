@@ -87,7 +87,7 @@ def test_two_annotators_and_an_administrator(
         ada.get_by_role("button", name="Look again").click()
         menu(ada, "Home")
         ada.get_by_role("button", name="Load the demo set").click()
-        expect(ada.get_by_text("chats with 286 steps")).to_be_visible()
+        expect(ada.get_by_text("chats with 321 steps")).to_be_visible()
 
         # she gives the others roles
         menu(ada, "Team")
@@ -118,7 +118,7 @@ def test_two_annotators_and_an_administrator(
         ) == [("Ana", 3, 5), ("Ben", 3, 2)]
 
         # no page of the others' is in their menu, and its address leads nowhere
-        expect(ana.locator('[data-testid="stSidebarNavLink"]')).to_have_count(4)
+        expect(ana.locator('[data-testid="stSidebarNavLink"]')).to_have_count(5)
         url = ana.url
         for address in ("train", "snapshots", "team", "import", "compare"):
             ana.goto(f"{server.url}/{address}")
@@ -144,7 +144,7 @@ def test_two_annotators_and_an_administrator(
         second.reload()
         expect(field(second, "Password")).to_be_visible()
         sign_in(second, email)
-        expect(second.locator('[data-testid="stSidebarNavLink"]')).to_have_count(10)
+        expect(second.locator('[data-testid="stSidebarNavLink"]')).to_have_count(13)
         no_exception(second)
 
         # the administrator freezes everybody's ratings

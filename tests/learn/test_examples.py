@@ -25,6 +25,20 @@ def test_steps_become_prefixes_and_raters_are_averaged() -> None:
     ]
 
 
+def test_a_decision_counts_instead_of_what_raters_said() -> None:
+    decisions = pa.table({
+        "chat_id": ["c1", "c2", "c1", "c3"], "step_id": ["s1", None, None, "s3"],
+        "kind": ["score", "score", "first_error", "score"],
+        "value": ["2", "5", "s2", "1"],
+    })  # fmt: skip
+    assert [(one.chat_id, one.step_order, one.score, one.ratings) for one in build_examples(*tables(), decisions=decisions)] == [
+        ("c1", 1, 2.0, 2),
+        ("c1", 2, 1.0, 1),
+        ("c2", None, 5.0, 1),
+        ("c3", 1, 1.0, 1),
+    ]
+
+
 def test_answers_or_steps_alone() -> None:
     assert [example.is_step for example in build_examples(*tables(), learn_from="answers")] == [False]
     assert [example.is_step for example in build_examples(*tables(), learn_from="steps")] == [True, True]

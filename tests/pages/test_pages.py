@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from rlhf_core.services import comparing, labeling, snapshots, training
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sqlite import SqliteUserStore
 from tests.checkpoints.test_registry import make
-from tests.conftest import learnable_chats, write_lines
+from tests.conftest import chosen_pairs, learnable_chats, write_lines
 
 PAGES = sorted(path.name for path in (PROJECT_ROOT / "pages").glob("*.py") if path.name != "frame.py")
 
@@ -34,6 +35,11 @@ def open_page(name: str, **query: str) -> AppTest:
         app.query_params[key] = value
     app.switch_page(name).run()
     return app
+
+
+def pick(app: AppTest, name: str, row: str) -> AppTest:
+    """Press a row of a list."""
+    return check(app.button(key=f"{name}:row:{row}").click().run())
 
 
 def check(app: AppTest) -> AppTest:
@@ -63,12 +69,15 @@ def test_every_page_opens_on_an_empty_workspace_and_says_what_to_do(name: str, r
             "Teams use Supabase",
             "rated nothing yet",
             "A queue hands",
+            "nothing to choose between",
+            "Nobody disagrees",
         )
     )
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_every_page_opens_when_the_loop_has_gone_round(name: str, demo: Workbench) -> None:
+def test_every_page_opens_when_the_loop_has_gone_round(name: str, judged: Workbench) -> None:
+    demo = judged
     snapshot, _ = snapshots.take(demo)
     checkpoint = make(demo.workspace.checkpoints)
     run = demo.ledger.add("r1", "reward", {"reward_base_model": "minilm-l6"}, snapshot.id, None, "h")
@@ -86,7 +95,7 @@ def test_the_demo_set_is_one_click_away(workbench: Workbench) -> None:
     app = open_page("home.py")
     next(button for button in app.button if button.label == "Load the demo set").click()
     check(app.run())
-    assert workbench.counts().chats == 60
+    assert workbench.counts().chats == 76
     assert "This workspace is empty" not in texts(app)
 
 
@@ -142,7 +151,7 @@ def test_everything_rated(workbench: Workbench, add_chats: Any) -> None:
 def test_a_chat_that_is_gone(demo: Workbench) -> None:
     app = check(open_page("label.py", chat="nowhere"))
     assert "There is no chat 'nowhere'" in texts(app)
-    next(one for one in app.button if one.label == "Go to the next chat").click().run()
+    next(one for one in app.button if one.label == "Go to the next one").click().run()
     assert len(pad(check(app))["items"]) == 3
 
 
@@ -169,14 +178,14 @@ def test_a_queue_is_made_changed_and_closed(demo: Workbench) -> None:
     app.number_input[0].set_value(3)
     next(one for one in app.button if one.label == "Save").click().run()
     check(app)
-    made = demo.store.queues()[1]
+    made = demo.store.queues()[2]
     assert (made.name, made.words, made.guidelines, made.overlap, made.lease_s) == ("Solar", "solar", "# Rules", 3, 1800)
     next(one for one in app.text_input if one.label == "Name").set_value("Everything")
     next(one for one in app.button if one.label == "Save").click().run()
     assert "named 'Everything' already" in texts(check(app))
     next(one for one in app.button if one.label == "Close it").click().run()
     assert check(app)
-    assert demo.store.queues()[1].archived
+    assert demo.store.queues()[2].archived
 
 
 def test_my_work(demo: Workbench) -> None:
@@ -187,7 +196,7 @@ def test_my_work(demo: Workbench) -> None:
         mine.rate(chat.id, None, score, "stars")
     app = check(open_page("work.py"))
     assert "1 rating · 2.0 stars" in texts(app)
-    next(one for one in app.button if one.label == chat.id[:8]).click().run()
+    pick(app, "work", chat.id)
     assert any("5 of 5 (changed since)" in one.value for one in check(app).text)
     mine.claim(EVERYTHING, 2)
     next(one for one in app.button if one.label == "Give back the chats I hold").click().run()
@@ -195,7 +204,7 @@ def test_my_work(demo: Workbench) -> None:
         assert connection.execute("SELECT count(*) FROM assignments").fetchone() == (0,)
     next(one for one in app.button if one.label == "Delete my feedback").click().run()
     assert "You have rated nothing yet" in texts(check(app))
-    assert mine.everything() == {"feedback": [], "marks": [], "events": []}
+    assert not any(mine.everything().values())
 
 
 def test_money_is_not_read_as_mathematics(workbench: Workbench, add_chats: Any) -> None:
@@ -309,3 +318,142 @@ def test_a_damaged_store_is_said_on_the_page(root: Path) -> None:
     app = AppTest.from_file(str(PROJECT_ROOT / "pages" / "frame.py")).run()
     assert not app.exception
     assert "damaged or no SQLite database" in app.error[0].value
+
+
+# judgement one can trust ----------------------------------------------------------------------------------------------
+
+
+def press(app: AppTest, label: str) -> AppTest:
+    return check(next(one for one in app.button if one.label == label).click().run())
+
+
+def test_the_pad_gets_pairs_with_sides_drawn_by_lot(judged: Workbench) -> None:
+    data = pad(check(open_page("prefer.py")))
+    assert data["task"] == "choose"
+    first = data["items"][0]
+    assert first["left"] in (first["chat"], first["other"])
+    assert first["chat"] < first["other"]
+    assert len(first["a"]["steps"]) >= 1
+    assert first["a"]["whole"].startswith("<p>")
+    again = pad(check(open_page("prefer.py")))
+    assert [one["left"] for one in again["items"]] == [one["left"] for one in data["items"]]
+
+
+def test_the_pad_gets_the_rubric_and_no_sign_of_gold(judged: Workbench) -> None:
+    app = open_page("label.py")
+    queue = next(one for one in judged.store.queues() if one.name == "Careful")
+    judged.store.save_queue(replace(queue, screening=1, overlap=9))
+    cai = judged.add_person("Cai")
+    app = open_page("account.py")
+    app.radio[0].set_value(cai.user_id).run() if app.radio else None
+    app = check(open_page("label.py"))
+    app.selectbox[0].set_value(queue.id).run()
+    data = pad(check(app))
+    assert data["rubric"]["aspects"][0]["anchors"] == {"1": "made up", "5": "checked"}
+    assert "All of it holds" not in json.dumps(data)
+    assert "gold" not in json.dumps(data)
+
+
+def test_who_failed_the_screening_is_told_so(judged: Workbench) -> None:
+    queue = next(one for one in judged.store.queues() if one.name == "Careful")
+    person = Workbench.session(judged.people()[0])
+    judged.store.save_queue(replace(queue, screening=1, screening_pass=1.0))
+    with judged._database.transaction() as connection:
+        connection.execute("UPDATE gold_results SET matched = 0, user_id = ? WHERE rowid = 1", (person.user_id,))
+    app = check(open_page("label.py"))
+    app.selectbox[0].set_value(queue.id).run()
+    assert "You were right on 0% of them; it takes 100%" in texts(check(app))
+    app = check(open_page("queues.py"))
+    pick(app, "queues", queue.id)
+    again = [one for one in check(app).button if one.label == "Let them try again"]
+    assert len(again) == 2
+    again[0].click().run()
+    assert len([one for one in check(app).button if one.label == "Let them try again"]) == 1
+
+
+def test_agreement_in_all_its_views(judged: Workbench) -> None:
+    assert "Take one first" in texts(check(open_page("agreement.py")))
+    snapshots.take(judged)
+    app = check(open_page("agreement.py"))
+    assert app.metric[0].label == "Krippendorff's alpha (ordinal), steps"
+    assert "[" in app.metric[0].value
+    for what, by in (("answers", "queue"), ("aspects", "aspect"), ("preferences", "rater"), ("first errors", "source")):
+        app.segmented_control[1].set_value(what)
+        app.segmented_control[2].set_value(by).run()
+        assert what in check(app).metric[0].label
+    assert [one.label for one in app.metric][1:] == ["The very same step", "At most one step apart", "Mean distance, steps"]
+    for view, words in (("Raters", "Who rates high"), ("Known answers", "known answers over time"), ("Hints", "changes minds")):
+        app.segmented_control[0].set_value(view).run()
+        assert words in texts(check(app))
+
+
+def test_agreement_of_one_rater_says_why_there_is_none(workbench: Workbench, add_chats: Any) -> None:
+    add_chats({"query": "q", "steps": ["a"], "step_labels": [1]})
+    snapshots.take(workbench)
+    app = check(open_page("agreement.py"))
+    assert app.metric[0].value == "not defined"
+    assert "one person only has judged this" in texts(app)
+    for view, words in (
+        ("Known answers", "No known answer"),
+        ("Hints", "No opinion of a checkpoint"),
+        ("Raters", "Nothing to say"),
+    ):
+        app.segmented_control[0].set_value(view).run()
+        assert words in texts(check(app))
+
+
+def test_a_dispute_is_settled_on_the_page(judged: Workbench) -> None:
+    app = check(open_page("disputes.py"))
+    dispute = next(one for one in judged.store.disputes() if one.other_id is None and not one.decided)
+    pick(app, "disputes", dispute.chat_id[:8])
+    app.segmented_control[0].set_value(2)
+    press(app, "Decide")
+    assert "A decision needs a reason" in texts(app)
+    next(one for one in app.text_area if one.label == "Why").set_value("It is too vague.")
+    app.toggle[0].set_value(True)
+    press(app, "Decide")
+    (decision,) = judged.store.decisions(dispute.chat_id)
+    assert (decision.value, decision.reason) == ("2", "It is too vague.")
+    assert [one.explanation for one in judged.store.gold() if one.chat_id == dispute.chat_id] == ["It is too vague."]
+    press(app, "Take it back")
+    assert judged.store.decisions(dispute.chat_id) == []
+
+
+def test_a_pairs_dispute_is_settled_on_the_page(judged: Workbench) -> None:
+    app = check(open_page("disputes.py"))
+    dispute = next(one for one in judged.store.disputes() if one.other_id)
+    pick(app, "disputes", f"{dispute.chat_id[:8]}+{str(dispute.other_id)[:8]}")
+    app.segmented_control[0].set_value("both_bad")
+    next(one for one in app.text_area if one.label == "Why").set_value("Neither helps.")
+    press(app, "Decide")
+    assert [one.value for one in judged.store.decisions(dispute.chat_id, dispute.other_id)] == ["both_bad"]
+
+
+def test_my_words_become_a_known_answer(judged: Workbench) -> None:
+    mine = judged.store.for_user(Workbench.session(judged.people()[0]))
+    chat = judged.store.search_chats(limit=9)[8]
+    mine.rate(chat.id, None, 4, "stars")
+    pair = chosen_pairs(judged)[2]
+    value = {"other": pair[1], "verdict": "tie", "strength": None, "left": pair[0]}
+    mine.apply([LabelOp(new_id(), "prefer", pair[0], None, value)])
+    app = check(open_page("work.py"))
+    pick(app, "work", chat.id)
+    press(app, "Make it a known answer")
+    pick(app, "pairs", f"{pair[0]}+{pair[1]}")
+    app.button[[one.label for one in app.button].index("Make it a known answer")].click().run()
+    check(app)
+    assert {(one.chat_id, one.other_id) for one in judged.store.gold()} >= {(chat.id, None), pair}
+
+
+def test_a_queue_with_gold_is_made_on_the_page(demo: Workbench) -> None:
+    app = check(open_page("queues.py"))
+    press(app, "New queue")
+    next(one for one in app.text_input if one.label == "Name").set_value("Pairs")
+    next(one for one in app.selectbox if one.label == "People are to").set_value("choose")
+    next(one for one in app.selectbox if one.label == "They are asked").set_value("aspects")
+    next(one for one in app.slider if one.label.startswith("Known answers among")).set_value(25)
+    next(one for one in app.number_input if one.label.startswith("Known answers before")).set_value(3)
+    press(app, "Save")
+    made = demo.store.queues()[2]
+    assert (made.task, made.asks, made.gold_rate, made.screening, made.screening_pass) == ("choose", "aspects", 0.25, 3, 0.7)
+    assert "None yet. Rate a chat" in texts(app)

@@ -96,7 +96,9 @@ def test_the_demo_set(demo: Workbench, ana: Session) -> None:
         assert 3 <= len(demo.store.chat(chat.id).steps) <= 6
     assert {profile.origin for profile in demo.store.profiles()} == {"demo", "local"}
     assert all("(demo)" in profile.display_name for profile in demo.store.profiles("demo"))
-    assert load_demo(demo).added.chats == 0
+    chats, pairs = load_demo(demo)
+    assert (chats.added.chats, pairs.added.chats, pairs.added.ratings) == (0, 16, 32)
+    assert [one.added.chats for one in load_demo(demo)] == [0, 0]
     assert demo.store.for_user(ana).progress().chats_done == 0
     assert DEMO_FILE.stat().st_size < 500_000
 

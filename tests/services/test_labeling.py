@@ -8,7 +8,7 @@ from rlhf_core.services.workbench import Workbench
 
 def label(workbench: Workbench, session: Session, chat_id: str, queue_id: str = EVERYTHING) -> dict[str, str]:
     """Rate a whole chat and submit it, as the pad does."""
-    view = labeling.open_chat(workbench, session, chat_id)
+    view = labeling.open_item(workbench, session, chat_id)
     places = [*(step.id for step in view.chat.steps), None]
     ops = [LabelOp(new_id(), "rate", chat_id, place, {"score": 4, "scale": "stars"}) for place in places]
     return labeling.apply(workbench, session, [*ops, LabelOp(new_id(), "submit", chat_id, None, {"queue": queue_id})])
@@ -35,8 +35,9 @@ def test_the_queue_that_is_asked_for(demo: Workbench, ana: Session) -> None:
     demo.store.archive_queue(solar.id)
     assert labeling.queue(labeling.queues(demo), solar.id).id == EVERYTHING
     demo.store.archive_queue(EVERYTHING)
+    assert [one.task for one in labeling.queues(demo)] == ["choose"]
     with pytest.raises(NotFound, match="Every queue is closed"):
-        labeling.queue(labeling.queues(demo), None)
+        labeling.queue(labeling.queues(demo, "rate"), None)
 
 
 def test_labelling_needs_a_role(demo: Workbench) -> None:
@@ -48,7 +49,7 @@ def test_labelling_needs_a_role(demo: Workbench) -> None:
 
 def test_a_chat_that_is_gone(demo: Workbench, ana: Session) -> None:
     with pytest.raises(NotFound):
-        labeling.open_chat(demo, ana, "nowhere")
+        labeling.open_item(demo, ana, "nowhere")
 
 
 def test_a_checkpoint_decides_the_order(demo: Workbench, ana: Session, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -46,12 +46,14 @@ def test_everything_arrives_and_is_the_same(full: Workbench, operator: SupabaseS
     report = migrating.migrate(full, operator)
     assert report.complete
     assert totals(operator) == totals(full.store) == (60, 286, 828)
-    assert [(one.rows, one.added, one.same) for one in report.tables.values()] == [(60,) * 3, (286,) * 3, (828,) * 3]
+    assert [(one.rows, one.added, one.same) for one in report.tables.values()] == [
+        (60,) * 3, (286,) * 3, (828,) * 3, (0,) * 3, (0,) * 3,
+    ]  # fmt: skip
     origins = sorted(one.origin for one in operator.profiles() if one.origin != "account")
     assert origins == sorted(one.origin for one in full.embedded.profiles())
     again = migrating.migrate(full, operator)
     assert again.complete
-    assert [one.added for one in again.tables.values()] == [0, 0, 0]
+    assert [one.added for one in again.tables.values()] == [0] * 5
     assert totals(operator) == (60, 286, 828)
 
 
@@ -119,7 +121,7 @@ def test_both_stores_may_have_imported_the_same_file(
     workbench._store = embedded
     found = migrating.migrate(workbench, operator)
     assert found.complete
-    assert [one.added for one in found.tables.values()] == [0, 0, 0]
+    assert [one.added for one in found.tables.values()] == [0] * 5
 
 
 def test_odd_names_stop_nothing(full: Workbench, operator: SupabaseStore) -> None:
@@ -163,6 +165,7 @@ def test_a_row_that_differs_is_found(full: Workbench, operator: SupabaseStore, t
     assert "1 MISSING OR DIFFERENT" in str(report)
 
 
+@pytest.mark.slow
 def test_the_command(full: Workbench, team: TeamServer, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     refused = command("migrate", "--to", "supabase", root=root, check=False)
     assert (refused.returncode, "no team's store to migrate to" in refused.stderr) == (1, True)
@@ -178,6 +181,7 @@ def test_the_command(full: Workbench, team: TeamServer, root: Path, monkeypatch:
     assert team.secret_key not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_the_team_command(team: TeamServer, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (team.environment | {"SUPABASE_SECRET_KEY": team.secret_key}).items():
         monkeypatch.setenv(name, value)
@@ -213,3 +217,27 @@ def test_a_killed_command_goes_on(full: Workbench, team: TeamServer, operator: S
     assert report.complete
     assert operator.counts().chats == 4060
     assert report.tables["chats"].added <= 4060 - before
+
+
+def test_preferences_and_aspects_go_along(judged: Workbench, operator: SupabaseStore, sign_in: SignIn, accounts: Any) -> None:
+    report = migrating.migrate(judged, operator)
+    assert report.complete
+    for table in ("preferences", "aspect_ratings"):
+        one = report.tables[table]  # type: ignore[index]
+        assert one.rows == one.added == one.same == judged_rows(judged, table)
+    assert all(one.added == 0 for one in migrating.migrate(judged, operator).tables.values())
+
+    # a local person's become their account's, also when they were carried over before
+    ana, hers = sign_in("Ana")
+    email = accounts["Ana"][1]
+    assert migrating.migrate(judged, operator, {"Ana": email}).complete
+    mine = hers.for_user(ana).everything()
+    person = next(Workbench.session(one) for one in judged.people() if one.display_name == "Ana")
+    local = judged.store.for_user(person).everything()
+    assert sorted(one["id"] for one in mine["preferences"]) == sorted(one["id"] for one in local["preferences"])
+    assert sorted(one["id"] for one in mine["aspect_ratings"]) == sorted(one["id"] for one in local["aspect_ratings"])
+
+
+def judged_rows(workbench: Workbench, table: Any) -> int:
+    with workbench.embedded.export() as export:
+        return sum(len(batch) for batch in export.rows(table))

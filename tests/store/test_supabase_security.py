@@ -16,7 +16,7 @@ import pytest
 from postgrest.exceptions import APIError
 
 from rlhf_core.ground.errors import Duplicate, Forbidden, InvalidInput, NotFound
-from rlhf_core.ground.records import EVERYTHING, LabelOp, Session, new_id
+from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, Session, new_id
 from rlhf_core.store.supabase import SupabaseStore
 from tests.contract.store_contract import NOW, add_chat, step, uid
 from tests.supabase.server import HERE, MIGRATIONS, TeamServer
@@ -73,7 +73,7 @@ def test_every_table_has_row_level_security(team: TeamServer) -> None:
         "select relname, relrowsecurity from pg_class where relkind in ('r', 'p') and relnamespace in ('public'::regnamespace, "
         "'private'::regnamespace)"
     )
-    assert len(tables) == 16
+    assert len(tables) == 26
     assert [name for name, protected in tables if not protected] == []
 
 
@@ -268,9 +268,47 @@ TRIED: dict[str, tuple[Callable[[Any, dict[str, Any]], Any], str]] = {
         lambda c, w: c.table("queues").insert({"id": new_id(), "name": "x", "item_order": "oldest", "overlap": 1, "lease_s": 9}),
         "42501"),
     "a queue by the function": (
-        lambda c, w: c.rpc("save_queue", {"p_id": new_id(), "p_name": "x", "p_guidelines": "", "p_item_order": "oldest",
-                                          "p_overlap": 1, "p_lease_s": 60, "p_checkpoint_id": None, "p_source": None,
-                                          "p_words": None}), "42501"),
+        lambda c, w: c.rpc("save_queue", {"p_queue": json.dumps({"id": new_id(), "name": "x", "guidelines": "", "overlap": 1})}),
+        "42501"),
+    "a rubric": (lambda c, w: c.rpc("save_rubric", {"p_queue_id": EVERYTHING, "p_aspects": "[]"}), "42501"),
+    "a rubric by the table": (
+        lambda c, w: c.table("rubrics").insert({"queue_id": EVERYTHING, "version": 9, "aspects": "[]"}), "42501"),
+    "a known answer": (
+        lambda c, w: c.rpc("save_gold", {"p_id": new_id(), "p_chat_id": w["a"], "p_other_id": None, "p_explanation": "",
+                                         "p_answer": '{"scores": {"": 5}}'}), "42501"),
+    "a known answer by the table": (
+        lambda c, w: c.table("gold").insert({"id": new_id(), "chat_id": w["a"], "answer": "{}"}), "42501"),
+    "known answers forgotten": (lambda c, w: c.rpc("remove_gold", {"p_id": new_id()}), "42501"),
+    "a result of one's own": (
+        lambda c, w: c.table("gold_results").insert({"queue_id": EVERYTHING, "chat_id": w["a"], "user_id": w["ben"].user_id,
+                                                     "asked": 1, "matched": 1, "detail": []}), "42501"),
+    "grading oneself": (lambda c, w: c.schema("private").rpc("grade", {}), "PGRST106"),
+    "everybody's screening": (lambda c, w: c.rpc("screenings", {"p_queue_id": EVERYTHING, "p_screening": 3}), "42501"),
+    "a second try at a screening": (
+        lambda c, w: c.rpc("forget_screening", {"p_queue_id": EVERYTHING, "p_user_id": w["ben"].user_id}), "42501"),
+    "a checkpoint's rewards": (lambda c, w: c.table("hints").select("*"), "42501"),
+    "rewards of one's own": (
+        lambda c, w: c.rpc("set_hints", {"p_queue_id": EVERYTHING, "p_checkpoint_id": "x", "p_rewards": "{}"}), "42501"),
+    "disputes": (lambda c, w: c.rpc("disputes", {"p_limit": 9}), "42501"),
+    "everybody's words on a chat": (lambda c, w: c.rpc("judgements", {"p_chat_id": w["a"], "p_other_id": None}), "42501"),
+    "a decision": (
+        lambda c, w: c.rpc("decide", {"p_id": new_id(), "p_chat_id": w["a"], "p_other_id": None, "p_step_id": None,
+                                      "p_kind": "score", "p_value": "5", "p_reason": "mine"}), "42501"),
+    "a decision taken back": (
+        lambda c, w: c.rpc("undecide", {"p_chat_id": w["a"], "p_other_id": None, "p_step_id": None, "p_kind": "score"}), "42501"),
+    "a preference in another's name": (
+        lambda c, w: c.table("preferences").insert({
+            "id": new_id(), "chat_id": min(w["a"], w["b"]), "other_id": max(w["a"], w["b"]), "user_id": w["ana"].user_id,
+            "verdict": "tie"}), "42501"),
+    "an aspect in another's name": (
+        lambda c, w: c.table("aspect_ratings").insert({"id": new_id(), "chat_id": w["a"], "user_id": w["ana"].user_id, "score": 5,
+                                                       "queue_id": EVERYTHING, "rubric_version": 1, "aspect": "x"}), "42501"),
+    "a rewrite past the function": (
+        lambda c, w: c.table("rewrites").insert(
+            {"user_id": w["ben"].user_id, "step_id": w["a"], "rewrite_id": w["a"], "text": "x"}),
+        "42501"),
+    "lines of an export": (
+        lambda c, w: c.rpc("export_lines", {"p_export": new_id(), "p_kind": "preferences", "p_after": 0, "p_limit": 9}), "42501"),
     "closing a queue": (lambda c, w: c.rpc("archive_queue", {"p_id": EVERYTHING, "p_archived": True}), "42501"),
     "another order of a queue": (lambda c, w: c.rpc("set_priorities", {"p_queue_id": EVERYTHING, "p_priorities": "{}"}), "42501"),
     "an assignment for oneself": (
@@ -341,7 +379,7 @@ def test_without_a_role_nothing_is_handed_out_or_stored(world: dict[str, Any]) -
         mine.claim(EVERYTHING, 1)
     with pytest.raises(Forbidden):
         mine.apply([LabelOp(new_id(), "flag", world["b"], None, {"flag": "unsure"})])
-    assert mine.everything() == {"feedback": [], "marks": [], "events": []}
+    assert not any(mine.everything().values())
 
 
 ACTIONS: dict[str, tuple[Callable[[SupabaseStore], Any], set[str]]] = {
@@ -479,3 +517,29 @@ def test_a_forged_token_opens_nothing(algorithm: str, team: TeamServer, world: d
         answer = request(team, "chat_feedback?select=*", token)
         assert answer.status_code == 401, answer.text
         assert request(team, "rpc/team", token, "POST", json={}).status_code == 401
+
+
+def test_what_somebody_wrote_anew_is_theirs_and_whom_it_is_handed_to(
+    operator: SupabaseStore, sign_in: Any, team: TeamServer
+) -> None:
+    chat = add_chat(operator, "a")
+    (ana, hers), (ben, his), (_, analyst) = sign_in("Ana"), sign_in("Ben"), sign_in("Cai", "analyst")
+    hers.for_user(ana).apply([LabelOp(new_id(), "rewrite", chat, step(chat, 1), {"text": "hers"})])
+    (made,) = [one for one in operator.search_chats() if one.source == "rewrite"]
+    assert hers.chat(made.id).owner_id == ana.user_id
+    assert analyst.chat(made.id).response == "hers"
+    assert [one.source for one in his.search_chats()] == ["test"]
+    rows = client(his).table("reasoning_steps").select("id").eq("chat_id", made.id).execute().data
+    assert rows == []
+    queue = operator.save_queue(Queue(new_id(), "rewrites", source="rewrite"))
+    assert [view.chat.id for view in his.for_user(ben).claim(queue.id, 1)] == [made.id]
+    assert his.chat(made.id).response == "hers"
+
+
+def test_a_direct_preference_between_two_questions_is_refused(operator: SupabaseStore, sign_in: Any) -> None:
+    ids = sorted([add_chat(operator, "a"), add_chat(operator, "b")])
+    ana, hers = sign_in("Ana")
+    row = {"id": new_id(), "chat_id": ids[0], "other_id": ids[1], "user_id": ana.user_id, "verdict": "tie"}
+    with pytest.raises(APIError) as caught:
+        client(hers).table("preferences").insert(row).execute()
+    assert caught.value.code == "42501"

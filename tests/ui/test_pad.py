@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from rlhf_core.ground.errors import SessionExpired, StoreUnavailable
-from rlhf_core.ground.records import EVERYTHING, LabelOp, Session, new_id
+from rlhf_core.ground.errors import ScreeningFailed, SessionExpired, StoreUnavailable
+from rlhf_core.ground.judgement import GoldAnswer
+from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, Session, new_id
 from rlhf_core.services import demo as demo_set
 from rlhf_core.services import labeling
 from rlhf_core.services.workbench import Workbench
@@ -115,3 +116,35 @@ def test_one_rating_costs_one_round_trip_to_a_teams_store(
     assert paths == ["apply_ops", "apply_ops", "claim", "queue_progress"]
     hooks.pop()
     shared.close()
+
+
+def test_a_screening_that_was_failed_is_said_and_nothing_is_called_unsaved(
+    demo: Workbench, ana: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = demo.store.search_chats(limit=1)[0]
+    demo.store.for_user(ana).save_gold(chat.id, GoldAnswer({None: 5}))
+    demo.store.save_queue(Queue(EVERYTHING, "Everything", screening=1, screening_pass=0.9))
+    browser = Browser(demo, ana, monkeypatch)
+    assert browser.chats == [chat.id]
+    outcomes = browser.send(rate(chat.id, 1), LabelOp(new_id(), "submit", chat.id, None, {"queue": EVERYTHING}))
+    assert set(outcomes.values()) == {""}
+    assert keys.LABEL_PROBLEM not in browser.state
+    assert keys.PAD_ITEMS not in browser.state, "drawing asks again, and says what is wrong"
+    (told,) = browser.state[keys.PAD_AFTER]
+    assert "right on 0 of 1" in told["title"]
+    with pytest.raises(ScreeningFailed):
+        pad._fetch(demo, ana, demo.store.queues()[0], None)
+
+
+def test_each_of_several_submitted_at_once_is_told(demo: Workbench, ana: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    chats = demo.store.search_chats(limit=2)
+    for chat in chats:
+        demo.store.for_user(ana).save_gold(chat.id, GoldAnswer({None: 5}))
+    demo.store.save_queue(Queue(EVERYTHING, "Everything", screening=2, screening_pass=0.5))
+    browser = Browser(demo, ana, monkeypatch)
+    ops = []
+    for chat in chats:
+        ops += [rate(chat.id, 5), LabelOp(new_id(), "submit", chat.id, None, {"queue": EVERYTHING})]
+    browser.send(*ops)
+    assert [one["chat"] for one in browser.state[keys.PAD_AFTER]] == [chat.id for chat in chats]
+    assert len(browser.chats) == 3

@@ -1,28 +1,37 @@
-"""The label pad: one custom component that holds a whole chat (``pad.js``). This side hands it chats and stores what it sends."""
+"""The label pad: one custom component that holds a whole chat, or two answers (``pad.js``, ``pair.js``). This side hands it items
+and stores what it sends."""
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
 import streamlit as st
 
-from rlhf_core.ground.errors import RlhfError, SignInRequired
-from rlhf_core.ground.records import FLAGS, LabelOp, LabelView, Queue, Session
+from rlhf_core.ground.errors import NotFound, RlhfError, SignInRequired
+from rlhf_core.ground.judgement import OVERALL, Rubric
+from rlhf_core.ground.records import FLAGS, Chat, LabelOp, LabelView, Queue, Session, Task
 from rlhf_core.services import labeling
 from rlhf_core.services.workbench import Workbench
-from rlhf_core.ui import keys
+from rlhf_core.ui import identity, keys, resources
+from rlhf_core.ui.pad.telling import stands_left, telling
 from rlhf_core.ui.render import safe_html
+from rlhf_core.ui.texts import show_error
 
 AHEAD = 3  # chats in the browser: the one on screen and those after it
 OUTCOMES_KEPT = 250
+RUBRIC_KEPT_S = 60.0
+BLANK = "<p><em>an empty answer</em></p>"
+Item = tuple[str, str | None]  # a chat, or the two of a pair
 _HERE = Path(__file__).parent
 
 
 @st.cache_resource(show_spinner=False)
 def _component():  # type: ignore[no-untyped-def]  # Streamlit gives its type no public name
     return st.components.v2.component(
-        "rlhf_workbench_pad", html='<div class="pad" tabindex="-1"></div>', js=(_HERE / "pad.js").read_text(encoding="utf-8"),
+        "rlhf_workbench_pad", html='<div class="pad" tabindex="-1"></div>',
+        js="".join((_HERE / name).read_text(encoding="utf-8") for name in ("pad.js", "pair.js")),
         css=(_HERE / "pad.css").read_text(encoding="utf-8"),
     )  # fmt: skip
 
@@ -32,67 +41,170 @@ def _acks_component():  # type: ignore[no-untyped-def]
     return st.components.v2.component("rlhf_workbench_acks", js=(_HERE / "acks.js").read_text(encoding="utf-8"))
 
 
-def draw(workbench: Workbench, session: Session, queue: Queue, *, editing: str | None = None) -> None:
-    """Draw the pad on a queue, or on one chat that is ``editing`` (its id). A queue without a chat gets a word instead.
+def page(title: str, task: Task) -> None:
+    """A whole page around the pad: which queue, and the pad on it, or on one item that is looked at again."""
+    workbench, session = resources.workbench(), resources.session()
+    queues = labeling.queues(workbench, task)
+    chat = st.query_params.get(keys.URL_CHAT)
+    chosen = keys.label_queue(task)
+    editing: Item | None = (chat, st.query_params.get(keys.URL_OTHER)) if chat else None
+    with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+        st.title(title, width="content")
+        if len(queues) > 1 and not editing:  # not before: a menu makes the page slower to open
+            names = {one.id: one.name for one in queues}
+            if (wanted := st.query_params.get(keys.URL_QUEUE)) in names:  # after a refresh
+                st.session_state.setdefault(chosen, wanted)
+            st.selectbox("Queue", [*names], format_func=names.__getitem__, key=chosen, on_change=_keep_queue,
+                         args=(chosen,), label_visibility="collapsed", width=260)  # fmt: skip
+        st.page_link("work.py", label=session.display_name, icon=":material/person:", help="What you have judged so far")
+
+    @st.fragment
+    def label(queue: Queue) -> None:
+        if problem := st.session_state.get(keys.LABEL_PROBLEM):
+            st.error(problem, icon=":material/error:")
+        try:
+            draw(resources.workbench(), session, queue, editing=editing)  # asked anew: a role may have been taken away
+        except NotFound as error:
+            st.error(str(error), icon=":material/error:")
+            if st.button("Go to the next one"):
+                _leave()
+                st.rerun()
+        except SignInRequired as error:
+            identity.ended(error)
+        except RlhfError as error:  # the frame does not see what a fragment meets
+            show_error(error)
+            st.button("Try again", icon=":material/refresh:")
+        if (keys.URL_CHAT in st.query_params) != (editing is not None):
+            st.rerun()
+
+    label(labeling.queue(queues, st.session_state.get(chosen)))
+
+
+def _keep_queue(key: str) -> None:
+    st.query_params[keys.URL_QUEUE] = st.session_state[key]
+
+
+def draw(workbench: Workbench, session: Session, queue: Queue, *, editing: Item | None = None) -> None:
+    """Draw the pad on a queue, or on one item that is looked at again. A queue without an item gets a word instead.
 
     Raises:
-        NotFound: no such chat, or the queue is closed.
+        NotFound: no such item, or the queue is closed.
+        ScreeningFailed: this person's known answers were not right often enough.
     """
     at = (session.user_id, queue.id, editing)
     if st.session_state.get(keys.PAD_AT) != at:
         st.session_state[keys.PAD_AT] = at
         st.session_state[keys.PAD_OUTCOMES] = {}
-        st.session_state.pop(keys.PAD_ITEMS, None)
+        for key in (keys.PAD_ITEMS, keys.PAD_AFTER, keys.PAD_RUBRIC):
+            st.session_state.pop(key, None)
     if keys.PAD_ITEMS not in st.session_state:
         _fetch(workbench, session, queue, editing)
     items: list[LabelView] = st.session_state[keys.PAD_ITEMS]
     progress = st.session_state[keys.PAD_PROGRESS]
     if not items and progress.items == 0:
         st.session_state.pop(keys.PAD_ITEMS)  # and look again next time
-        st.info("There is nothing to rate here yet. Load the demo set on the home page, or import your own chats.")
-        st.page_link("home.py", label="Home", icon=":material/home:")
+        _nothing(queue)
         return
+    after = st.session_state.get(keys.PAD_AFTER)
+    rubric: Rubric | None = st.session_state[keys.PAD_RUBRIC][1]
     done = f"Everything in this queue is done or in somebody's hands. Thank you, {session.display_name}."
     _component()(
         key=keys.PAD,
         data={
             "user": session.user_id, "queue_id": queue.id, "queue": queue.name, "editing": editing is not None, "done": done,
             "guidelines": safe_html(queue.guidelines) if queue.guidelines.strip() else "", "flags": FLAGS,
-            "items": [_item(view) for view in items], "seen": bool(items and items[0].ratings),
+            "task": queue.task, "asks": queue.asks, "rubric": _asked(rubric),
+            "items": st.session_state[keys.PAD_DRAWN], "seen": bool(items and (items[0].ratings or items[0].preferences)),
         },
-        on_ops_change=_store, on_done_change=_leave,
+        on_ops_change=_store, on_done_change=_leave, on_look_change=_look,
     )  # fmt: skip
     # apart from the chats: these stay the same while one rates, and what stays the same is not sent again
     _acks_component()(
         key=keys.PAD_ACKS, height=1,
         data={
-            "user": session.user_id, "outcomes": st.session_state[keys.PAD_OUTCOMES],
+            "user": session.user_id, "outcomes": st.session_state[keys.PAD_OUTCOMES], "after": after,
             "progress": {"submitted": progress.submitted, "items": progress.items},
         },
     )  # fmt: skip
     st.session_state[keys.PAD_CONTEXT] = (workbench, session, queue, editing)
 
 
-def _item(view: LabelView) -> dict[str, Any]:
+def _nothing(queue: Queue) -> None:
+    if queue.task == "choose":
+        st.info(
+            "There is nothing to choose between yet: it takes two answers to the same question. Load the demo set on the home "
+            "page, or import chats whose questions are the same word for word."
+        )
+    else:
+        st.info("There is nothing to rate here yet. Load the demo set on the home page, or import your own chats.")
+    st.page_link("home.py", label="Home", icon=":material/home:")
+
+
+def _asked(rubric: Rubric | None) -> dict[str, Any] | None:
+    if rubric is None:
+        return None
     return {
+        "version": rubric.version,
+        "overall": next((dict(one.anchors) for one in rubric.aspects if one.key == OVERALL), {}),
+        "aspects": [
+            {"key": one.key, "question": one.question, "of": one.of, "anchors": dict(one.anchors)}
+            for one in rubric.aspects
+            if one.key != OVERALL
+        ],
+    }
+
+
+def _item(view: LabelView, session: Session) -> dict[str, Any]:
+    if view.other is not None:
+        return _pair(view, view.other, session)
+    ratings: dict[str, dict[str, Any]] = {
+        step_id or "": {"score": one.feedback_score, "scale": one.scale, "comment": one.comment or ""}
+        for step_id, one in view.ratings.items()
+    }
+    ratings |= {f"{step or ''}|{aspect}": {"score": score} for (step, aspect), score in view.aspects.items()}
+    return {
+        "id": view.chat.id,
         "chat": view.chat.id,
         "query": safe_html(view.chat.query),
-        "steps": [{"id": step.id, "html": safe_html(step.step_content)} for step in view.chat.steps],
-        "ratings": {
-            step_id or "": {"score": one.feedback_score, "scale": one.scale, "comment": one.comment or ""}
-            for step_id, one in view.ratings.items()
-        },
+        "steps": [{"id": one.id, "html": safe_html(one.step_content), "text": one.step_content} for one in view.chat.steps],
+        "ratings": ratings,
+        "rewrites": view.rewrites,
         "first_error": view.marks.first_error,
         "flags": list(view.marks.flags),
     }
 
 
-def _fetch(workbench: Workbench, session: Session, queue: Queue, editing: str | None) -> None:
+def _pair(view: LabelView, other: Chat, session: Session) -> dict[str, Any]:
+    left = stands_left(session.user_id, view.chat.id, other.id)
+    a, b = (view.chat, other) if left == view.chat.id else (other, view.chat)
+    return {
+        "id": f"{view.chat.id}+{other.id}", "chat": view.chat.id, "other": other.id, "left": left,
+        "query": safe_html(view.chat.query), "a": _answer(a), "b": _answer(b),
+        "choices": {
+            (str(step) if step else "") + (f"|{aspect}" if aspect else ""):
+                {"verdict": one.verdict, "strength": one.strength, "comment": one.comment or ""}
+            for (step, aspect), one in view.preferences.items()
+        },
+    }  # fmt: skip
+
+
+def _answer(chat: Chat) -> dict[str, Any]:
+    return {
+        "whole": safe_html(chat.response) if chat.response.strip() else BLANK,
+        "steps": [safe_html(step.step_content) for step in chat.steps],
+    }
+
+
+def _fetch(workbench: Workbench, session: Session, queue: Queue, editing: Item | None) -> None:
     if editing:
-        st.session_state[keys.PAD_ITEMS] = [labeling.open_chat(workbench, session, editing)]
+        st.session_state[keys.PAD_ITEMS] = [labeling.open_item(workbench, session, *editing)]
     else:
         st.session_state[keys.PAD_ITEMS] = labeling.claim(workbench, session, queue.id, AHEAD)
+    st.session_state[keys.PAD_DRAWN] = [_item(view, session) for view in st.session_state[keys.PAD_ITEMS]]
     st.session_state[keys.PAD_PROGRESS] = labeling.queue_progress(workbench, session, queue.id)
+    asked_at, _ = st.session_state.get(keys.PAD_RUBRIC, (-RUBRIC_KEPT_S, None))
+    if time.monotonic() - asked_at >= RUBRIC_KEPT_S:  # it may be changed in the middle of the work
+        st.session_state[keys.PAD_RUBRIC] = (time.monotonic(), labeling.rubric(workbench, queue.id))
 
 
 def _store() -> None:
@@ -107,15 +219,41 @@ def _store() -> None:
     try:
         outcomes = labeling.apply(workbench, session, fresh) if fresh else {}
         st.session_state[keys.PAD_OUTCOMES] = dict([*known.items(), *outcomes.items()][-OUTCOMES_KEPT:])
-        if any(op.kind in ("submit", "skip") for op in fresh):
-            _fetch(workbench, session, queue, editing)
         st.session_state.pop(keys.LABEL_PROBLEM, None)
     except SignInRequired:
-        pass  # the page finds out by itself; what was sent stays in the browser and comes again
+        return  # the page finds out by itself; what was sent stays in the browser and comes again
     except RlhfError as error:
         st.session_state[keys.LABEL_PROBLEM] = f"Not saved yet, and kept in this browser. {error}"
+        return
+    try:
+        if queue.tells_after:
+            told = [_tell(workbench, session, queue, op) for op in fresh if op.kind == "submit" and outcomes[op.id] == ""]
+            if any(told):
+                st.session_state[keys.PAD_AFTER] = [one for one in told if one]
+        if any(op.kind in ("submit", "skip") for op in fresh):
+            _fetch(workbench, session, queue, editing)
+    except RlhfError:
+        st.session_state.pop(keys.PAD_ITEMS, None)  # what was sent is stored; drawing asks again, and says what is wrong
+
+
+def _tell(workbench: Workbench, session: Session, queue: Queue, op: LabelOp) -> dict[str, Any] | None:
+    other = op.value.get("other")
+    after = labeling.after(workbench, session, queue.id, op.chat_id, other)
+    if after is None:
+        return None
+    return telling(after, labeling.open_item(workbench, session, op.chat_id, other), session.user_id, op.id)
+
+
+def _look() -> None:
+    """Look at an item again that was submitted."""
+    sent = st.session_state[keys.PAD].get("look")
+    if sent and sent.get("chat"):
+        st.query_params[keys.URL_CHAT] = sent["chat"]
+        if sent.get("other"):
+            st.query_params[keys.URL_OTHER] = sent["other"]
 
 
 def _leave() -> None:
-    """Back from a chat that was edited to the queue."""
+    """Back from an item that was looked at again to the queue."""
     st.query_params.pop(keys.URL_CHAT, None)
+    st.query_params.pop(keys.URL_OTHER, None)

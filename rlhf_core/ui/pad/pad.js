@@ -8,7 +8,7 @@ const RESEND_MS = 4000;
 const KEYS = [
   ["1 – 5", "rate this step and go on"], ["T  G", "thumb up, thumb down"], ["J  K  ↓  ↑", "next, previous step"],
   ["E", "this is the first error (again: it is not)"], ["Enter", "comment; Enter saves it, Esc leaves it"],
-  ["B  Q", "flag: bad question, not sure"], ["U", "undo"], ["S", "skip this chat, with a reason"],
+  ["W", "write this step better"], ["B  Q", "flag: bad question, not sure"], ["U", "undo"], ["S", "skip this chat, with a reason"],
   ["Ctrl + Enter", "submit, and on to the next chat"], ["?", "these keys"],
 ];
 
@@ -32,18 +32,21 @@ const icon = (down) => { // drawn, because not every machine has the letters
   svg.appendChild(document.createElementNS("http://www.w3.org/2000/svg", "path")).setAttribute("d", THUMB);
   return svg;
 };
+const itemId = (chat, other) => other ? `${chat}+${other}` : chat;
+const placeOf = (step, aspect) => aspect ? `${step}|${aspect}` : `${step}`;
 const scoreWords = (score) => score ? `${score} of 5 stars` : "not rated";
 
 class Pad {
   constructor(root) {
     this.root = root;
     this.items = [];
-    this.states = new Map(); // by chat: ratings by step id ("" for the whole answer), first error, flags
+    this.states = new Map(); // by item: ratings by place, choices of a pair by place, first error, rewrites, flags
     this.pending = [];
-    this.left = new Set(); // chats submitted or skipped here, whatever the server has heard of it
     this.n = 0;
     this.sentAt = 0;
     this.cursor = 0;
+    this.told = new Set(); // operations whose item was told of
+    this.tellings = [];
     this.undo = [];
     this.shown = null;
     this.onKey = (event) => this.key(event);
@@ -63,13 +66,12 @@ class Pad {
     this.data = data;
     if (this.user !== data.user) {
       this.user = data.user;
-      this.states.clear(); this.left.clear(); this.undo = []; this.shown = null;
+      this.states.clear(); this.undo = []; this.shown = null;
       this.pending = this.kept();
-      for (const op of this.pending) if (op.kind === "submit" || op.kind === "skip") this.left.add(op.chat);
     }
-    this.items = data.items.filter((item) => !this.left.has(item.chat));
-    for (const item of this.items) if (!this.states.has(item.chat)) this.states.set(item.chat, this.begin(item));
-    if (!this.items.length || this.shown !== this.items[0].chat) this.show();
+    this.items = data.items.filter((item) => !this.leaving(item.id));
+    for (const item of this.items) if (!this.states.has(item.id)) this.states.set(item.id, this.begin(item));
+    if (!this.items.length || this.shown !== this.items[0].id || this.asked_by !== this.asking) this.show();
     this.heard();
     this.frame();
     this.send(false);
@@ -79,6 +81,7 @@ class Pad {
     const acks = window.__rlhfAcks;
     if (!acks || acks.user !== this.user || !this.root.isConnected) return;
     this.progress = acks.progress;
+    for (const after of acks.after ?? []) if (!this.told.has(after.op)) { this.told.add(after.op); this.tell(after); }
     const refused = this.pending.filter((op) => acks.outcomes[op.id]);
     const before = this.pending.length;
     this.pending = this.pending.filter((op) => !(op.id in acks.outcomes));
@@ -92,30 +95,53 @@ class Pad {
   }
 
   begin(item) {
-    const state = { ratings: {}, first: item.first_error, flags: new Set(item.flags), dwell: {} };
-    for (const [step, one] of Object.entries(item.ratings)) state.ratings[step] = { ...one };
-    for (const op of this.pending) if (op.chat === item.chat) this.replay(state, op); // said here, not stored yet
+    const state = { ratings: {}, choices: {}, rewrites: { ...item.rewrites }, first: item.first_error ?? null,
+      flags: new Set(item.flags ?? []), dwell: {} };
+    for (const [place, one] of Object.entries(item.ratings ?? {})) state.ratings[place] = { ...one };
+    for (const [place, one] of Object.entries(item.choices ?? {})) state.choices[place] = { ...one };
+    for (const op of this.pending) if (itemId(op.chat, op.value.other) === item.id) this.replay(state, op); // not stored yet
     return state;
   }
 
   replay(state, op) {
-    const at = op.step ?? "";
-    if (op.kind === "rate") state.ratings[at] = { ...state.ratings[at], score: op.value.score, scale: op.value.scale };
+    const at = op.step ?? "", value = op.value;
+    if (op.kind === "rate") state.ratings[at] = { ...state.ratings[at], score: value.score, scale: value.scale };
+    if (op.kind === "aspect") {
+      const place = placeOf(at, value.aspect);
+      if (value.score === null) delete state.ratings[place]; else state.ratings[place] = { score: value.score };
+    }
     if (op.kind === "withdraw") delete state.ratings[at];
-    if (op.kind === "comment" && state.ratings[at]) state.ratings[at].comment = op.value.text;
+    if (op.kind === "comment" && state.ratings[at]) state.ratings[at].comment = value.text;
     if (op.kind === "first_error") state.first = op.step;
-    if (op.kind === "flag") state.flags.add(op.value.flag);
-    if (op.kind === "unflag") state.flags.delete(op.value.flag);
+    if (op.kind === "rewrite") {
+      state.rewrites[op.step] = value.text;
+      if (value.text && !(state.ratings[op.step]?.score <= 2)) state.ratings[op.step] = { ...state.ratings[op.step], score: 1, scale: "thumbs" };
+    }
+    if (op.kind === "prefer") {
+      const place = placeOf(value.step ?? "", value.aspect);
+      if (value.verdict === null) delete state.choices[place]; else state.choices[place] = { ...value };
+    }
+    if (op.kind === "flag") state.flags.add(value.flag);
+    if (op.kind === "unflag") state.flags.delete(value.flag);
   }
 
   refused(op, outcome) {
     if (op.kind === "dwell") return;
     this.problem = `Not saved. ${outcome}`;
-    if (op.kind === "rate" && this.states.has(op.chat)) {
-      const at = op.step ?? "";
-      if (this.states.get(op.chat).ratings[at]?.score === op.value.score) delete this.states.get(op.chat).ratings[at];
-      this.shown = null;
+    const state = this.states.get(itemId(op.chat, op.value.other));
+    if (!state) return;
+    const at = op.kind === "rate" ? op.step ?? "" : op.kind === "aspect" ? placeOf(op.step ?? "", op.value.aspect) : null;
+    if (at !== null && state.ratings[at]?.score === op.value.score) delete state.ratings[at];
+    if (op.kind === "prefer") {
+      const place = placeOf(op.value.step ?? "", op.value.aspect);
+      if (state.choices[place]?.verdict === op.value.verdict) delete state.choices[place];
     }
+    if (op.kind === "rewrite") {
+      delete state.rewrites[op.step];
+      const before = this.rewritten?.get(op.id);
+      if (before === null) delete state.ratings[op.step]; else if (before) state.ratings[op.step] = before;
+    }
+    if (at !== null || op.kind === "prefer" || op.kind === "rewrite") this.shown = null;
   }
 
   // operations ----------------------------------------------------------------------------------------------------------
@@ -128,11 +154,14 @@ class Pad {
     catch { this.problem = "This browser keeps nothing: what is not saved yet would not survive a refresh."; }
   }
 
-  say(kind, step, value = {}, chat = this.item?.chat) {
-    this.pending.push({ id: uuid(), kind, chat, step: step || null, value });
+  say(kind, step, value = {}) {
+    if (this.item.other) value = { ...value, other: this.item.other };
+    const op = { id: uuid(), kind, chat: this.item.chat, step: step || null, value };
+    this.pending.push(op);
     this.problem = "";
     this.keep();
     this.send(false);
+    return op.id;
   }
 
   send(again) {
@@ -144,19 +173,43 @@ class Pad {
   // what is on screen ---------------------------------------------------------------------------------------------------
 
   get item() { return this.items[0]; }
-  get state() { return this.states.get(this.item.chat); }
-  get steps() { return [...this.item.steps.map((step) => step.id), ""]; }
+  get state() { return this.states.get(this.item.id); }
+  get pair() { return !!this.item?.other; }
+  get here() { return this.places[this.cursor]; }
+  get answered() { return Object.keys(this.pair ? this.state.choices : this.state.ratings); }
+
+  asked(of) { return (this.data.rubric?.aspects ?? []).filter((aspect) => aspect.of === of); }
+
+  get asking() { return `${this.data.queue_id}:${this.data.asks}:${this.data.rubric?.version ?? 0}`; }
+  leaving(id) { // submitted or skipped here, and the server has not said yet that it is so
+    return !this.data.editing && this.pending.some((op) => (op.kind === "submit" || op.kind === "skip")
+      && op.value.queue === this.data.queue_id && itemId(op.chat, op.value.other) === id);
+  }
+
+  layout() { // what is asked, in order: {key, step, aspect}; aspect null is the score itself
+    const place = (step, aspect = null) => ({ key: placeOf(step, aspect?.key), step, aspect });
+    const all = this.data.asks === "everything";
+    if (this.pair) return this.pairLayout(place, all);
+    return [...this.item.steps.map((step) => step.id), ""].flatMap((step) =>
+      [...(all ? [place(step)] : []), ...this.asked(step ? "step" : "answer").map((aspect) => place(step, aspect))]);
+  }
 
   show() {
-    this.shown = this.item?.chat ?? null;
+    this.shown = this.item?.id ?? null;
+    this.asked_by = this.asking;
     this.undo = [];
+    this.cards = [];
+    this.places = this.item ? this.layout() : [];
     this.root.replaceChildren();
+    this.root.classList.toggle("one", this.data.asks === "aspects");
+    this.root.classList.toggle("two", this.pair);
     this.status = make("span", { class: "status", role: "status", "aria-live": "polite" });
     this.count = make("span", { class: "count" });
     this.bar = make("div", { class: "bar" }, make("div"));
     const top = make("div", { class: "top" }, this.count, this.status,
       make("button", { class: "quiet", title: "Keys (?)", "aria-label": "Show the keys", onclick: () => this.help() }, "?"));
     this.root.append(top, this.bar);
+    this.root.append(...this.tellings);
     if (this.data.guidelines) {
       const panel = make("details", { class: "guidelines" }, make("summary", {}, `Guidelines: ${this.data.queue}`));
       const words = make("div");
@@ -172,27 +225,47 @@ class Pad {
     const query = make("div", { class: "words" });
     query.innerHTML = this.item.query;
     this.root.append(make("section", { class: "query", "aria-label": "Question", dir: "auto" }, make("h2", {}, "Question"), query));
-    this.cards = this.steps.map((step, index) => this.card(step, index));
-    this.list = make("div", { class: "cards", role: "list", "aria-label": "Steps" }, ...this.cards);
-    this.flagButtons = Object.entries(this.data.flags).map(([flag, words]) =>
+    this.list = make("div", { class: "cards", role: "list", "aria-label": this.pair ? "Choices" : "Steps" });
+    this.cards = this.places.map((place, index) => this.pair ? this.choice(place, index) : this.card(place, index));
+    if (this.pair) this.showPair();
+    else if (this.data.asks === "everything") this.list.append(...this.cards);
+    else this.listAspects();
+    this.flagButtons = this.pair ? [] : Object.entries(this.data.flags).map(([flag, words]) =>
       make("button", { class: "chip", "data-flag": flag, "aria-pressed": "false", onclick: () => this.flag(flag) }, words));
-    this.root.append(this.list, make("div", { class: "flags", role: "group", "aria-label": "Flags" }, ...this.flagButtons),
+    this.root.append(this.list);
+    if (!this.places.length) this.root.append(make("p", { class: "done" }, "This queue asks nothing: its rubric has no aspects yet."));
+    this.root.append(make("div", { class: "flags", role: "group", "aria-label": "Flags" }, ...this.flagButtons),
       make("div", { class: "end" },
         make("button", { class: "primary", onclick: () => this.submit() }, this.data.editing ? "Done" : "Submit and next"),
         this.data.editing ? "" : make("button", { onclick: () => this.skip() }, "Skip …"),
         make("button", { onclick: () => this.takeBack() }, "Undo")));
-    this.cursor = Math.max(0, this.steps.findIndex((step) => !this.state.ratings[step]));
-    this.steps.forEach((_, index) => this.paint(index));
+    const given = new Set(this.answered);
+    this.cursor = Math.max(0, this.places.findIndex((place) => !given.has(place.key)));
+    this.paintAll();
     this.paintFlags();
     this.frame();
     this.move(this.cursor, false);
   }
 
-  card(step, index) {
-    const whole = step === "";
-    const title = whole ? "The whole answer" : `Step ${index + 1}`;
+  listAspects() { // one question at a time, under what it is about; the steps are there to read
+    const groups = [...this.item.steps.map((step, k) => [step.id, `Step ${k + 1}`, step.html]), ["", "", ""]];
+    for (const [step, title, html] of groups) {
+      if (step) {
+        const words = make("div", { class: "words", dir: "auto" });
+        words.innerHTML = html;
+        this.list.append(make("article", { class: "context" }, make("h3", {}, title), words));
+      }
+      this.list.append(...this.cards.filter((_, index) => this.places[index].step === step));
+    }
+  }
+
+  card(place, index) {
+    const { step, aspect } = place, whole = step === "";
+    const title = (whole ? "The whole answer" : `Step ${this.item.steps.findIndex((one) => one.id === step) + 1}`)
+      + (aspect ? `: ${aspect.key}` : "");
     const words = make("div", { class: "words", dir: "auto" });
-    words.innerHTML = whole ? "How good is the answer, all steps together?" : this.item.steps[index].html;
+    if (aspect) words.textContent = aspect.question;
+    else words.innerHTML = whole ? "How good is the answer, all steps together?" : this.item.steps.find((one) => one.id === step).html;
     const stars = make("div", { class: "stars", role: "radiogroup", "aria-label": `Stars for ${title.toLowerCase()}` },
       ...STARS.map((score) => make("button", {
         role: "radio", "aria-checked": "false", "data-score": score, tabindex: "-1", title: `${score} of 5`,
@@ -200,37 +273,55 @@ class Pad {
     const thumb = (score, name) => make("button", {
       class: "thumb", "data-thumb": score, "aria-pressed": "false", tabindex: "-1", "aria-label": name, title: name,
       onclick: () => { this.move(index, false); this.rate(index, score, "thumbs"); } }, icon(score === 1));
-    const tools = [stars, thumb(5, "Thumb up"), thumb(1, "Thumb down"),
-      make("button", { class: "quiet comment", tabindex: "-1", onclick: () => { this.move(index, false); this.comment(); } }, "Comment")];
-    if (!whole) tools.push(make("button", {
-      class: "quiet first", "aria-pressed": "false", tabindex: "-1", onclick: () => { this.move(index, false); this.first(); } }, "First error"));
-    const card = make("article", { class: "card", role: "listitem", tabindex: "-1", "data-index": index, onmousedown: (event) => {
+    const quiet = (name, words, deed) => make("button", {
+      class: `quiet ${name}`, tabindex: "-1", onclick: () => { this.move(index, false); deed(); } }, words);
+    const tools = [stars];
+    if (!aspect) tools.push(thumb(5, "Thumb up"), thumb(1, "Thumb down"), quiet("comment", "Comment", () => this.comment()));
+    if (!whole && !aspect) {
+      tools.push(quiet("first", "First error", () => this.first()), quiet("rewrite", "Write it better", () => this.rewrite()));
+      tools.at(-2).setAttribute("aria-pressed", "false");
+    }
+    const card = make("article", { class: aspect ? "card aspect" : "card", role: "listitem", tabindex: "-1", "data-index": index, onmousedown: (event) => {
       if (!event.composedPath().some((one) => one.tagName === "BUTTON" || one.tagName === "TEXTAREA")) this.move(index, false);
-    } }, make("h3", {}, title), words, make("div", { class: "tools" }, ...tools), make("p", { class: "said", dir: "auto" }));
+    } }, make("h3", {}, title), words, make("div", { class: "tools" }, ...tools),
+    this.anchors(aspect ? aspect.anchors : this.data.rubric?.overall), make("p", { class: "said", dir: "auto" }));
     return card;
   }
 
+  anchors(anchors) { // what each score means
+    if (!anchors || !Object.keys(anchors).length) return "";
+    return make("dl", { class: "anchors" }, ...Object.entries(anchors).flatMap(([score, words]) =>
+      [make("dt", { "data-anchor": score }, score), make("dd", { "data-anchor": score, dir: "auto" }, words)]));
+  }
+
   paint(index) {
-    const step = this.steps[index], given = this.state.ratings[step], card = this.cards[index];
-    const firstAt = this.state.first ? this.steps.indexOf(this.state.first) : -1;
+    if (this.pair) { this.paintChoice(index); return; }
+    const { key, step, aspect } = this.places[index], given = this.state.ratings[key], card = this.cards[index];
+    const order = this.item.steps.findIndex((one) => one.id === step);
+    const firstAt = this.state.first ? this.item.steps.findIndex((one) => one.id === this.state.first) : -1;
+    const isFirst = !aspect && order >= 0 && order === firstAt;
     card.classList.toggle("rated", !!given);
-    card.classList.toggle("wrong", index === firstAt);
-    card.classList.toggle("after", firstAt >= 0 && index > firstAt && step !== "");
+    card.classList.toggle("wrong", isFirst);
+    card.classList.toggle("after", firstAt >= 0 && order > firstAt);
     card.querySelectorAll("[data-score]").forEach((one) => {
       one.classList.toggle("on", !!given && +one.dataset.score <= given.score);
       one.setAttribute("aria-checked", String(!!given && +one.dataset.score === given.score));
     });
+    card.querySelectorAll("[data-anchor]").forEach((one) => one.classList.toggle("on", !!given && +one.dataset.anchor === given.score));
     card.querySelectorAll("[data-thumb]").forEach((one) => {
       const on = !!given && (given.score > 3 ? 5 : given.score < 3 ? 1 : 0) === +one.dataset.thumb;
       one.classList.toggle("on", on); one.setAttribute("aria-pressed", String(on));
     });
-    card.querySelector(".first")?.setAttribute("aria-pressed", String(index === firstAt));
+    card.querySelector(".first")?.setAttribute("aria-pressed", String(isFirst));
     card.querySelector(".said").textContent = given?.comment ?? "";
+    const better = (!aspect && this.state.rewrites[step]) || "";
+    if (better && !card.querySelector(".better")) card.append(make("p", { class: "better", dir: "auto" }));
+    if (card.querySelector(".better")) card.querySelector(".better").textContent = better;
     card.setAttribute("aria-label", `${card.querySelector("h3").textContent}, ${scoreWords(given?.score)}`
-      + (index === firstAt ? ", the first error" : ""));
+      + (isFirst ? ", the first error" : ""));
   }
 
-  paintAll() { this.steps.forEach((_, index) => this.paint(index)); }
+  paintAll() { this.places.forEach((_, index) => this.paint(index)); }
   paintFlags() {
     for (const one of this.flagButtons) one.setAttribute("aria-pressed", String(this.state.flags.has(one.dataset.flag)));
   }
@@ -238,14 +329,16 @@ class Pad {
   frame() {
     const { submitted, items } = this.progress ?? { submitted: 0, items: 0 };
     const mine = submitted + (this.data.editing ? 0 : this.pending.filter((op) => op.kind === "submit").length);
-    const rated = this.item ? Object.keys(this.state.ratings).length : 0;
-    this.count.textContent = this.data.editing ? `Rated before; ${rated} of ${this.item ? this.steps.length : 0} rated`
-      : `${mine} of ${items} chats submitted` + (this.item ? ` · ${rated} of ${this.steps.length} rated here` : "");
+    const given = new Set(this.item ? this.answered : []);
+    const rated = this.places.filter((place) => given.has(place.key)).length, [noun, word] = this.pair ? ["pairs", "chosen"] : ["chats", "rated"];
+    this.count.textContent = this.data.editing ? `Judged before; ${rated} of ${this.places.length} ${word}`
+      : `${mine} of ${items} ${this.data.task === "choose" ? "pairs" : noun} submitted`
+        + (this.item ? ` · ${rated} of ${this.places.length} ${word} here` : "");
     this.bar.firstChild.style.width = `${items ? Math.min(100, 100 * mine / items) : 0}%`;
     this.status.className = `status ${this.problem ? "bad" : this.pending.length ? "busy" : "good"}`;
     this.status.textContent = this.problem || (this.pending.length ? "Saving …" : this.n || this.data.seen ? "Saved" : "");
     this.root.dataset.pending = this.pending.length;
-    this.root.dataset.chat = this.item?.chat ?? "";
+    this.root.dataset.chat = this.item?.id ?? "";
   }
 
   // what a person does --------------------------------------------------------------------------------------------------
@@ -253,7 +346,7 @@ class Pad {
   clock() { // how long this step has been looked at
     const now = performance.now();
     if (this.since && this.item && !document.hidden) {
-      const step = this.steps[this.cursor];
+      const step = this.pair ? "" : this.here?.step ?? "";
       this.state.dwell[step] = (this.state.dwell[step] ?? 0) + now - this.since;
     }
     this.since = document.hidden ? 0 : now;
@@ -274,19 +367,20 @@ class Pad {
   }
 
   rate(index, score, scale) {
-    const step = this.steps[index], before = this.state.ratings[step];
-    if (before?.score === score && before.scale === scale) {
-      delete this.state.ratings[step]; // the same again takes it back
-      this.say("withdraw", step);
-    } else {
-      this.state.ratings[step] = { ...before, score, scale };
-      this.say("rate", step, { score, scale });
-      if (before && this.timing) this.say("edit", step);
-    }
+    const { key, step, aspect } = this.places[index], before = this.state.ratings[key];
+    if (aspect) scale = undefined;
+    const set = (one) => { // the rating at this place, or none
+      if (one) this.state.ratings[key] = one; else delete this.state.ratings[key];
+      if (aspect) this.say("aspect", step, { queue: this.data.queue_id, version: this.data.rubric.version, aspect: aspect.key, score: one?.score ?? null });
+      else if (one) this.say("rate", step, { score: one.score, scale: one.scale });
+      else this.say("withdraw", step);
+    };
+    const same = before?.score === score && before.scale === scale; // the same again takes it back
+    set(same ? null : { ...before, score, scale });
+    if (!same && before && this.timing) this.say("edit", step);
     this.undo.push(() => {
-      if (before) { this.state.ratings[step] = before; this.say("rate", step, { score: before.score, scale: before.scale });
-        if (before.comment) this.say("comment", step, { text: before.comment }); }
-      else { delete this.state.ratings[step]; this.say("withdraw", step); }
+      set(before);
+      if (before?.comment) this.say("comment", step, { text: before.comment });
       this.paint(index); this.move(index);
     });
     this.paint(index);
@@ -294,8 +388,8 @@ class Pad {
   }
 
   first() {
-    const step = this.steps[this.cursor];
-    if (!step) return;
+    const step = this.here?.step;
+    if (!step || this.pair) return;
     const before = this.state.first;
     this.state.first = before === step ? null : step;
     this.say("first_error", this.state.first);
@@ -303,7 +397,33 @@ class Pad {
     this.paintAll(); this.frame();
   }
 
+  rewrite() { // a better step: with the original it becomes a preference, and both become step ratings
+    const index = this.cursor, step = this.here?.step;
+    if (!step || this.pair || this.here.aspect) return;
+    const before = this.state.rewrites[step] ?? "", rated = this.state.ratings[step] ?? null;
+    const set = (text) => { // what one writes anew is not good, whatever one said before
+      if (text) this.state.rewrites[step] = text; else delete this.state.rewrites[step];
+      const id = this.say("rewrite", step, { text });
+      (this.rewritten ??= new Map()).set(id, rated);
+      if (text && !(rated?.score <= 2)) this.state.ratings[step] = { ...rated, score: 1, scale: "thumbs" };
+      this.paint(index); this.frame();
+    };
+    this.ask(this.cards[index], "How should this step read?", before || this.item.steps.find((one) => one.id === step).text, (text) => {
+      if (text === before || text === this.item.steps.find((one) => one.id === step).text.trim()) return;
+      set(text);
+      this.undo.push(() => {
+        set(before);
+        if (before || rated?.score <= 2) return; // it had been rewritten, or found bad, before
+        if (rated) this.state.ratings[step] = rated; else delete this.state.ratings[step];
+        if (rated) this.say("rate", step, { score: rated.score, scale: rated.scale }); else this.say("withdraw", step);
+        if (rated?.comment) this.say("comment", step, { text: rated.comment });
+        this.paint(index); this.frame();
+      });
+    });
+  }
+
   flag(flag) {
+    if (this.pair) return;
     const on = !this.state.flags.has(flag);
     on ? this.state.flags.add(flag) : this.state.flags.delete(flag);
     this.say(on ? "flag" : "unflag", null, { flag });
@@ -318,7 +438,8 @@ class Pad {
 
   ask(after, label, text, done) { // a line of words without leaving the keyboard
     this.root.querySelector(".ask")?.remove();
-    const area = make("textarea", { "aria-label": label, placeholder: `${label} Enter saves, Esc leaves.`, maxlength: 8000, rows: 2, dir: "auto" });
+    const area = make("textarea", { "aria-label": label, placeholder: `${label} Enter saves, Esc leaves.`, maxlength: 100000,
+      rows: Math.min(12, 2 + Math.floor(text.length / 90)), dir: "auto" });
     area.value = text;
     const box = make("div", { class: "ask" }, area, make("button", { class: "primary", onclick: () => finish(true) }, "Save"),
       make("button", { onclick: () => finish(false) }, "Leave"));
@@ -336,7 +457,9 @@ class Pad {
   }
 
   comment() {
-    const index = this.cursor, step = this.steps[index], given = this.state.ratings[step];
+    if (this.pair) { this.commentChoice(); return; }
+    const index = this.cursor, { step, aspect } = this.here, given = this.state.ratings[step];
+    if (aspect) return;
     if (!given) { this.problem = "Rate first, then comment."; this.frame(); return; }
     this.ask(this.cards[index], "Why?", given.comment ?? "", (text) => {
       const before = given.comment ?? "";
@@ -349,24 +472,47 @@ class Pad {
 
   leave(kind, value) {
     this.clock();
-    const chat = this.item.chat;
+    const { id } = this.item;
     if (this.timing) for (const [step, ms] of Object.entries(this.state.dwell))
       if (ms > 300) this.say("dwell", step, { ms: Math.round(ms) });
     this.say(kind, null, { queue: this.data.queue_id, ...value });
-    this.left.add(chat);
-    this.items = this.items.filter((item) => item.chat !== chat);
+    this.items = this.items.filter((item) => item.id !== id);
     this.since = 0;
+    this.tellings = [];
     this.show();
     this.root.scrollIntoView({ block: "start" });
   }
 
   submit() {
     if (!this.item) return;
-    if (!Object.keys(this.state.ratings).length && !this.state.first && !this.state.flags.size) {
-      this.problem = "Nothing is rated yet. Rate a step, or skip the chat with S."; this.frame(); return;
+    if (!this.answered.length && !this.state.first && !this.state.flags.size) {
+      this.problem = this.pair ? "Nothing is chosen yet. Choose, or skip the pair with S."
+        : "Nothing is rated yet. Rate a step, or skip the chat with S.";
+      this.frame(); return;
     }
     if (this.data.editing) { this.clock(); this.setStateValue("done", ++this.n); return; }
     this.leave("submit", {});
+  }
+
+  tell(after) { // what may be said of the item that was submitted: its known answer, what a checkpoint thinks of it
+    const row = (one) => make("tr", { class: one.same === false ? "missed" : one.same ? "met" : "" },
+      make("th", {}, one.title), ...one.cells.map((words) => make("td", {}, words)));
+    const why = make("div", { class: "words", dir: "auto" });
+    why.innerHTML = after.explanation; // made safe on the server
+    const panel = make("section", { class: "told", role: "status", "aria-label": "About the one before" },
+      make("h3", {}, after.title),
+      ...after.tables.map((table) => make("table", {}, make("tr", {}, make("th", {}), ...table.heads.map((head) => make("th", {}, head))),
+        ...table.rows.map(row))), why,
+      make("div", { class: "end" },
+        make("button", { class: "primary", onclick: () => this.forget(panel) }, "Got it"),
+        make("button", { onclick: () => this.setStateValue("look", { n: ++this.n, chat: after.chat, other: after.other }) }, "Look at it again")));
+    this.tellings.push(panel);
+    this.bar?.after(...this.tellings);
+    this.root.scrollIntoView({ block: "start" });
+  }
+  forget(...panels) {
+    for (const panel of panels) panel.remove();
+    this.tellings = this.tellings.filter((one) => !panels.includes(one));
   }
 
   skip() {
@@ -385,7 +531,7 @@ class Pad {
       timing.textContent = words(); timing.setAttribute("aria-pressed", String(this.timing));
     } }, words());
     this.root.append(make("div", { class: "help", role: "dialog", "aria-label": "Keys" },
-      make("table", {}, ...KEYS.map(([keys, what]) => make("tr", {}, make("th", {}, keys), make("td", {}, what)))),
+      make("table", {}, ...(this.data.task === "choose" ? PAIR_KEYS : KEYS).map(([keys, what]) => make("tr", {}, make("th", {}, keys), make("td", {}, what)))),
       make("p", {}, timing), make("button", { onclick: () => this.help() }, "Close")));
   }
 
@@ -402,19 +548,24 @@ class Pad {
       k: () => this.move(this.cursor - 1), ArrowUp: () => this.move(this.cursor - 1),
       t: () => this.rateOn(5, "thumbs"), g: () => this.rateOn(1, "thumbs"), e: () => this.first(), u: () => this.takeBack(),
       s: () => this.skip(), Enter: () => this.comment(), b: () => this.flag("bad_prompt"), q: () => this.flag("unsure"),
-      "?": () => this.help(), Escape: () => this.root.querySelector(".help")?.remove(),
-    }[key] ?? (STARS.includes(+key) && key.length === 1 ? () => this.rateOn(+key, "stars") : null);
+      w: () => this.rewrite(), d: () => this.pair && this.stepwise(),
+      "?": () => this.help(), Escape: () => { this.root.querySelector(".help")?.remove(); this.forget(...this.tellings); },
+    }[key] ?? (key.length === 1 && this.pair && "01234567".includes(key) ? () => this.chooseOn(+key)
+      : key.length === 1 && STARS.includes(+key) ? () => this.rateOn(+key, "stars") : null);
     if (!deed || (!this.item && key !== "?")) return;
     event.preventDefault(); event.stopPropagation();
     deed();
   }
 
   rateOn(score, scale) {
-    const given = this.state.ratings[this.steps[this.cursor]];
-    if (given?.score !== score || given.scale !== scale) this.rate(this.cursor, score, scale); // a key never takes back
+    if (this.pair || !this.here) return;
+    const given = this.state.ratings[this.here.key];
+    if (given?.score !== score || (!this.here.aspect && given.scale !== scale)) this.rate(this.cursor, score, scale); // never takes back
     this.move(Math.min(this.cursor + 1, this.cards.length - 1));
   }
 }
+
+// pair.js adds what two answers need
 
 export default function ({ data, parentElement, setStateValue }) {
   const root = parentElement.querySelector(".pad");

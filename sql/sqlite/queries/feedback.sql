@@ -58,7 +58,10 @@ SELECT id, chat_id, step_id, user_id, feedback_type, feedback_score, scale, comm
 FROM chat_feedback WHERE user_id = $user_id AND chat_id = $chat_id;
 
 -- name: mean_scores_of_chat
-SELECT step_id, avg(feedback_score), count(*) FROM chat_feedback WHERE chat_id = $chat_id GROUP BY step_id;
+-- Where a dispute was decided, the decision stands for the mean.
+SELECT f.step_id, ifnull((SELECT CAST(d.value AS REAL) FROM decisions AS d
+                          WHERE d.chat_id = $chat_id AND d.step_id IS f.step_id AND d.kind = 'score'), avg(f.feedback_score)), count(*)
+FROM chat_feedback AS f WHERE f.chat_id = $chat_id GROUP BY f.step_id;
 
 -- name: progress
 WITH mine AS (

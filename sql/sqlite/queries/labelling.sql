@@ -1,15 +1,21 @@
 -- Statements of the label page: queues, leases, marks, what it sends. Each begins with its name; values are $named.
 
 -- name: queues
-SELECT id, name, guidelines, item_order, overlap, lease_s, checkpoint_id, source, words, created_at, archived FROM queues
+SELECT id, name, guidelines, item_order, overlap, lease_s, checkpoint_id, source, words, created_at, task, asks, gold_rate, screening,
+       screening_pass, hint_checkpoint, archived
+FROM queues
 ORDER BY archived, created_at, id;
 
 -- name: save_queue
-INSERT INTO queues (id, name, guidelines, item_order, overlap, lease_s, checkpoint_id, source, words, created_at)
-VALUES ($id, $name, $guidelines, $item_order, $overlap, $lease_s, $checkpoint_id, $source, $words, $now)
+INSERT INTO queues (id, name, guidelines, item_order, overlap, lease_s, checkpoint_id, source, words, created_at, task, asks, gold_rate,
+                    screening, screening_pass, hint_checkpoint)
+VALUES ($id, $name, $guidelines, $item_order, $overlap, $lease_s, $checkpoint_id, $source, $words, $now, $task, $asks, $gold_rate,
+        $screening, $screening_pass, $hint_checkpoint)
 ON CONFLICT (id) DO UPDATE
 SET name = excluded.name, guidelines = excluded.guidelines, item_order = excluded.item_order, overlap = excluded.overlap,
-    lease_s = excluded.lease_s, checkpoint_id = excluded.checkpoint_id, source = excluded.source, words = excluded.words;
+    lease_s = excluded.lease_s, checkpoint_id = excluded.checkpoint_id, source = excluded.source, words = excluded.words,
+    task = excluded.task, asks = excluded.asks, gold_rate = excluded.gold_rate, screening = excluded.screening,
+    screening_pass = excluded.screening_pass, hint_checkpoint = excluded.hint_checkpoint;
 
 -- name: archive_queue
 UPDATE queues SET archived = $archived WHERE id = $id RETURNING id;
@@ -18,15 +24,19 @@ UPDATE queues SET archived = $archived WHERE id = $id RETURNING id;
 DELETE FROM queue_priorities WHERE queue_id = $queue_id;
 
 -- name: queue
-SELECT id, name, guidelines, item_order, overlap, lease_s, checkpoint_id, source, words, created_at, archived FROM queues
+SELECT id, name, guidelines, item_order, overlap, lease_s, checkpoint_id, source, words, created_at, task, asks, gold_rate, screening,
+       screening_pass, hint_checkpoint, archived
+FROM queues
 WHERE id = $queue_id;
 
 -- name: drop_lost_leases
--- Mine that ran out and that enough others have taken since.
+-- Mine that ran out and that enough others have taken since. Items with a known answer are for everybody.
 DELETE FROM assignments AS mine
 WHERE queue_id = $queue_id AND user_id = $user_id AND status = 'open' AND leased_until <= $now
+  AND NOT EXISTS (SELECT 1 FROM gold AS g, queues AS q WHERE g.chat_id = mine.chat_id AND g.other_id IS mine.other_id
+                    AND q.id = $queue_id AND (q.gold_rate > 0 OR q.screening > 0))
   AND (SELECT count(*) FROM assignments AS a
-       WHERE a.queue_id = $queue_id AND a.chat_id = mine.chat_id AND a.user_id <> $user_id
+       WHERE a.queue_id = $queue_id AND a.chat_id = mine.chat_id AND a.other_id IS mine.other_id AND a.user_id <> $user_id
          AND (a.status = 'submitted' OR (a.status = 'open' AND a.leased_until > $now)))
       >= (SELECT overlap FROM queues WHERE id = $queue_id);
 
@@ -34,34 +44,62 @@ WHERE queue_id = $queue_id AND user_id = $user_id AND status = 'open' AND leased
 UPDATE assignments SET leased_until = $until WHERE queue_id = $queue_id AND user_id = $user_id AND status = 'open';
 
 -- name: my_open
-SELECT chat_id FROM assignments WHERE queue_id = $queue_id AND user_id = $user_id AND status = 'open'
-ORDER BY claimed_at, chat_id;
+SELECT chat_id, other_id FROM assignments WHERE queue_id = $queue_id AND user_id = $user_id AND status = 'open'
+ORDER BY claimed_at, chat_id, other_id;
 
 -- name: candidates
-SELECT c.id FROM chats AS c, queues AS q
-LEFT JOIN queue_priorities AS p ON p.queue_id = q.id AND p.chat_id = c.id
-WHERE q.id = $queue_id
-  AND (q.source IS NULL OR c.source = q.source)
-  AND (q.words IS NULL OR instr(lower(c.query), lower(q.words)) > 0)
+SELECT i.chat_id, i.other_id FROM queue_items AS i
+JOIN queues AS q ON q.id = i.queue_id
+LEFT JOIN queue_priorities AS p ON p.queue_id = i.queue_id AND p.chat_id = i.chat_id
+WHERE i.queue_id = $queue_id
   AND (q.item_order NOT IN ('uncertain', 'convincing') OR p.priority IS NOT NULL)
-  AND NOT EXISTS (SELECT 1 FROM assignments AS a WHERE a.queue_id = q.id AND a.chat_id = c.id AND a.user_id = $user_id)
+  AND NOT EXISTS (SELECT 1 FROM assignments AS a
+                  WHERE a.queue_id = i.queue_id AND a.chat_id = i.chat_id AND a.other_id IS i.other_id AND a.user_id = $user_id)
   AND (SELECT count(*) FROM assignments AS a
-       WHERE a.queue_id = q.id AND a.chat_id = c.id
+       WHERE a.queue_id = i.queue_id AND a.chat_id = i.chat_id AND a.other_id IS i.other_id
          AND (a.status = 'submitted' OR (a.status = 'open' AND a.leased_until > $now))) < q.overlap
+  AND (q.gold_rate = 0 AND q.screening = 0
+       OR NOT EXISTS (SELECT 1 FROM gold AS g WHERE g.chat_id = i.chat_id AND g.other_id IS i.other_id))
 ORDER BY CASE q.item_order
            WHEN 'random' THEN random() / 1e19
-           WHEN 'fewest' THEN (SELECT count(DISTINCT f.user_id) FROM chat_feedback AS f WHERE f.chat_id = c.id)
-           WHEN 'disagreement' THEN -ifnull((
+           WHEN 'fewest' THEN iif(i.other_id IS NULL,
+             (SELECT count(DISTINCT f.user_id) FROM chat_feedback AS f WHERE f.chat_id = i.chat_id),
+             (SELECT count(DISTINCT f.user_id) FROM preferences AS f WHERE f.chat_id = i.chat_id AND f.other_id = i.other_id))
+           WHEN 'disagreement' THEN -iif(i.other_id IS NULL, ifnull((
              SELECT max(spread) FROM (SELECT avg(f.feedback_score * f.feedback_score) - avg(f.feedback_score) * avg(f.feedback_score) AS spread
-                                      FROM chat_feedback AS f WHERE f.chat_id = c.id GROUP BY f.step_id)), 0)
+                                      FROM chat_feedback AS f WHERE f.chat_id = i.chat_id GROUP BY f.step_id)), 0),
+             (SELECT count(DISTINCT f.verdict) FROM preferences AS f
+              WHERE f.chat_id = i.chat_id AND f.other_id = i.other_id AND f.step_order IS NULL AND f.aspect = ''))
            WHEN 'oldest' THEN 0
            ELSE -p.priority
-         END, c.created_at, c.id
+         END, i.created_at, i.chat_id, i.other_id
 LIMIT $count;
 
+-- name: gold_candidates
+-- Whose answer this person was told already comes last, and only where $again.
+SELECT i.chat_id, i.other_id FROM queue_items AS i
+JOIN gold AS g ON g.chat_id = i.chat_id AND g.other_id IS i.other_id
+LEFT JOIN (SELECT DISTINCT chat_id, other_id FROM gold_results WHERE user_id = $user_id) AS told
+       ON told.chat_id = i.chat_id AND told.other_id IS i.other_id
+WHERE i.queue_id = $queue_id AND ($again OR told.chat_id IS NULL)
+  AND NOT EXISTS (SELECT 1 FROM assignments AS a
+                  WHERE a.queue_id = i.queue_id AND a.chat_id = i.chat_id AND a.other_id IS i.other_id AND a.user_id = $user_id)
+ORDER BY told.chat_id IS NOT NULL, random()
+LIMIT $count;
+
+-- name: screened
+-- Of this person's first known answers in the queue: how many they gave, and the mean share that they got right.
+SELECT count(*), avg(share) FROM (
+    SELECT 1.0 * matched / asked AS share FROM gold_results WHERE queue_id = $queue_id AND user_id = $user_id AND counts = 1
+    ORDER BY at, rowid LIMIT $screening);
+
+-- name: gold_in_hand
+SELECT count(*) FROM assignments AS a JOIN gold AS g ON g.chat_id = a.chat_id AND g.other_id IS a.other_id
+WHERE a.queue_id = $queue_id AND a.user_id = $user_id AND a.status = 'open';
+
 -- name: assign
-INSERT INTO assignments (queue_id, chat_id, user_id, status, leased_until, claimed_at)
-VALUES ($queue_id, $chat_id, $user_id, 'open', $until, $now);
+INSERT INTO assignments (queue_id, chat_id, other_id, user_id, status, leased_until, claimed_at)
+VALUES ($queue_id, $chat_id, $other_id, $user_id, 'open', $until, $now);
 
 -- name: release
 DELETE FROM assignments WHERE queue_id = $queue_id AND user_id = $user_id AND status = 'open'
@@ -69,27 +107,33 @@ DELETE FROM assignments WHERE queue_id = $queue_id AND user_id = $user_id AND st
 
 -- name: finish
 -- A lease that ran out is no reason to lose the work: it counts while there is room for it.
-INSERT INTO assignments (queue_id, chat_id, user_id, status, claimed_at, finished_at, reason)
-SELECT $queue_id, c.id, $user_id, $status, $now, $now, $reason FROM chats AS c
+INSERT INTO assignments (queue_id, chat_id, other_id, user_id, status, claimed_at, finished_at, reason)
+SELECT $queue_id, c.id, $other_id, $user_id, $status, $now, $now, $reason FROM chats AS c
 WHERE c.id = $chat_id AND EXISTS (SELECT 1 FROM queues WHERE id = $queue_id)
+  AND ($other_id IS NULL OR EXISTS (SELECT 1 FROM chats AS o WHERE o.id = $other_id AND o.query = c.query))
+  AND (EXISTS (SELECT 1 FROM queues WHERE id = $queue_id AND gold_rate = 0 AND screening = 0)
+       OR EXISTS (SELECT 1 FROM assignments AS a -- where answers are known, only what was handed out
+                  WHERE a.queue_id = $queue_id AND a.chat_id = c.id AND a.other_id IS $other_id AND a.user_id = $user_id))
   AND ($status = 'skipped'
-       OR EXISTS (SELECT 1 FROM assignments AS a WHERE a.queue_id = $queue_id AND a.chat_id = c.id AND a.user_id = $user_id
-                  AND (a.status = 'submitted' OR a.leased_until > $now))
+       OR EXISTS (SELECT 1 FROM assignments AS a
+                  WHERE a.queue_id = $queue_id AND a.chat_id = c.id AND a.other_id IS $other_id AND a.user_id = $user_id
+                    AND (a.status = 'submitted' OR a.leased_until > $now))
+       OR EXISTS (SELECT 1 FROM gold AS g, queues AS q WHERE g.chat_id = c.id AND g.other_id IS $other_id
+                    AND q.id = $queue_id AND (q.gold_rate > 0 OR q.screening > 0))
        OR (SELECT count(*) FROM assignments AS a
-           WHERE a.queue_id = $queue_id AND a.chat_id = c.id AND a.user_id <> $user_id
+           WHERE a.queue_id = $queue_id AND a.chat_id = c.id AND a.other_id IS $other_id AND a.user_id <> $user_id
              AND (a.status = 'submitted' OR (a.status = 'open' AND a.leased_until > $now)))
           < (SELECT overlap FROM queues WHERE id = $queue_id))
-ON CONFLICT (queue_id, chat_id, user_id) DO UPDATE
+ON CONFLICT (queue_id, chat_id, ifnull(other_id, ''), user_id) DO UPDATE
 SET status = excluded.status, leased_until = NULL, finished_at = excluded.finished_at, reason = excluded.reason
 RETURNING chat_id;
 
 -- name: queue_progress
 SELECT (SELECT count(*) FROM assignments WHERE queue_id = $queue_id AND user_id = $user_id AND status = 'submitted'),
        (SELECT count(*) FROM assignments WHERE queue_id = $queue_id AND user_id = $user_id AND status = 'skipped'),
-       (SELECT count(*) FROM chats AS c
-        WHERE (q.source IS NULL OR c.source = q.source) AND (q.words IS NULL OR instr(lower(c.query), lower(q.words)) > 0)),
+       (SELECT count(*) FROM queue_items WHERE queue_id = $queue_id),
        (SELECT count(*) FROM (SELECT 1 FROM assignments WHERE queue_id = $queue_id AND status = 'submitted'
-                              GROUP BY chat_id HAVING count(*) >= q.overlap))
+                              GROUP BY chat_id, other_id HAVING count(*) >= q.overlap))
 FROM queues AS q WHERE q.id = $queue_id;
 
 -- name: marks
