@@ -86,11 +86,11 @@ def ask(snapshot: Snapshot, name: str, **params: Any) -> pd.DataFrame:
 
     with duckdb.connect(":memory:") as connection:
         connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"SET allowed_directories = ['{_quoted(snapshot.folder)}/']")
+        connection.execute(f"SET allowed_directories = [{_quoted(snapshot.folder / '')}]")
         connection.execute("SET enable_external_access = false")
         for table in EXPORT_COLUMNS:
-            if snapshot.holds(table):
-                connection.execute(f"CREATE VIEW {table} AS FROM read_parquet('{_quoted(snapshot.file(table))}')")
+            if files := snapshot.files(table):
+                connection.execute(f"CREATE VIEW {table} AS FROM read_parquet([{', '.join(_quoted(one) for one in files)}])")
             else:
                 connection.register(table, snapshot.table(table))
         connection.execute("SET lock_configuration = true")
@@ -101,4 +101,4 @@ def ask(snapshot: Snapshot, name: str, **params: Any) -> pd.DataFrame:
 
 
 def _quoted(path: Path) -> str:
-    return str(path.resolve()).replace("'", "''")
+    return "'" + str(path.resolve()).replace("'", "''") + "'"

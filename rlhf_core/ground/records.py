@@ -23,6 +23,7 @@ OpKind = Literal[
     "rewrite",
 ]  # fmt: skip
 ItemOrder = Literal["oldest", "random", "fewest", "disagreement", "uncertain", "convincing"]
+Consent = Literal["given", "withdrawn"]
 Origin = Literal["account", "local", "imported", "demo"]
 
 SCORE_MIN, SCORE_MAX = 1, 5
@@ -292,6 +293,8 @@ class Queue:
     screening_pass: float = 0.7
     hint_checkpoint: str | None = None
     archived: bool = False
+    listed: bool = False
+    """Only the chats of a list: see :meth:`rlhf_core.store.base.Store.set_queue_chats`."""
 
     @property
     def tells_after(self) -> bool:

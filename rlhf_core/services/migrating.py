@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from rlhf_core.analytics.snapshot import pseudonym_key
+from rlhf_core.analytics.pseudonyms import pseudonym_key
 from rlhf_core.ground.errors import InvalidInput, NotFound
 from rlhf_core.ground.records import Profile, content_id, is_uuid
 from rlhf_core.ground.tables import CARRIED, EXPORT_COLUMNS, TableName
 from rlhf_core.services.workbench import Workbench
-from rlhf_core.store.sqlite import SqliteExport
+from rlhf_core.store.sqlite_export import SqliteExport
 from rlhf_core.store.supabase import SupabaseStore
 
 CHATS_AT_ONCE = 500

@@ -5,8 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from rlhf_core.analytics.pseudonyms import pseudonym_key
 from rlhf_core.analytics.query import Question, ask, questions
-from rlhf_core.analytics.snapshot import Snapshot, list_snapshots, open_snapshot, pseudonym_key, take_snapshot
+from rlhf_core.analytics.snapshot import Snapshot, list_snapshots, open_snapshot
+from rlhf_core.analytics.taking import take_snapshot
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.records import format_utc
 from rlhf_core.services.workbench import Workbench

@@ -24,6 +24,7 @@ from rlhf_core.ground.records import (
     Change,
     Chat,
     Chosen,
+    Consent,
     Feedback,
     LabelOp,
     LabelView,
@@ -177,6 +178,12 @@ class UserStore(Protocol):
     def erase(self) -> int:
         """Delete this person's feedback, preferences, rewrites and all that belongs to them. Returns how many judgements went."""
 
+    def consent(self) -> tuple[Consent | None, str | None]:
+        """Whether this person lets what they say, and their chats, be used for training and analysis, and since when (UTC text).
+        None: they were never asked, and it is used."""
+
+    def set_consent(self, consent: Consent) -> None: ...
+
     def progress(self) -> Progress: ...
 
     def next_chat(self, after: Chat | None = None) -> str | None:
@@ -231,6 +238,23 @@ class Store(Protocol):
 
     def set_priorities(self, queue_id: str, priorities: Mapping[str, float]) -> None:
         """Which chats (by id) come first in a queue that a checkpoint orders: higher first, chats without one not at all."""
+
+    def set_queue_chats(self, queue_id: str, chats: Mapping[str, Sequence[int]]) -> int:
+        """Let a queue hand out these chats only; in their place before came others. Chats that are not here are left out.
+
+        Args:
+            queue_id: Which queue.
+            chats: Orders of the steps that are asked about (none: the whole chat), by chat id.
+
+        Returns:
+            How many chats the queue has now.
+
+        Raises:
+            NotFound: no such queue.
+        """
+
+    def steps_asked(self, queue_id: str, chat_ids: Sequence[str]) -> dict[str, list[int]]:
+        """Of these chats those for which the queue asks about certain steps: their orders by chat id."""
 
     def rubric(self, queue_id: str) -> Rubric | None:
         """The newest version of what this queue asks beside the score."""

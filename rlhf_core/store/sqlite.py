@@ -6,6 +6,7 @@ durable commit (``synchronous=FULL``). What it leaves out: runs (``sqlite_runs``
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import sqlite3
@@ -21,6 +22,7 @@ from rlhf_core.ground.records import (
     Change,
     Chat,
     Chosen,
+    Consent,
     Feedback,
     LabelOp,
     LabelView,
@@ -38,14 +40,13 @@ from rlhf_core.ground.records import (
     utc_now,
 )
 from rlhf_core.ground.settings import SQL_ROOT
-from rlhf_core.ground.tables import TableName
 from rlhf_core.store.base import BulkCounts
 from rlhf_core.store.sql import migrations, named_statements
+from rlhf_core.store.sqlite_export import READERS, SqliteExport
 from rlhf_core.store.sqlite_judgement import Keeping
 from rlhf_core.store.sqlite_labelling import Labelling, queue_of, queue_values
 
 BUSY_TIMEOUT_S = 30.0
-EXPORT_BATCH_ROWS = 5_000
 _STATEMENTS = SQL_ROOT / "sqlite" / "queries" / "feedback.sql"
 _JUDGEMENT = SQL_ROOT / "sqlite" / "queries" / "judgement.sql"
 _LABELLING = SQL_ROOT / "sqlite" / "queries" / "labelling.sql"
@@ -101,6 +102,30 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def same_moment(self, count: int) -> Iterator[list[sqlite3.Connection]]:
+        """Read transactions that show the store as of one moment, to be used side by side: ``count`` of them, or one where
+        somebody writes for so long that they cannot be begun together."""
+        with self._translated(), contextlib.ExitStack() as stack:
+            connections = [stack.enter_context(self.connection()) for _ in range(count)]
+            with self.connection() as writer:
+                writer.execute("PRAGMA busy_timeout = 1000")
+                try:
+                    writer.execute("BEGIN IMMEDIATE")  # nobody else writes while the readers begin
+                except sqlite3.OperationalError:
+                    connections = connections[:1]
+                for connection in connections:
+                    connection.execute("BEGIN")
+                    connection.execute("SELECT 1 FROM profiles LIMIT 1").fetchall()
+                if writer.in_transaction:
+                    writer.execute("ROLLBACK")
+                writer.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout_s * 1000)}")
+            try:
+                yield connections
+            finally:
+                for connection in connections:
+                    connection.execute("COMMIT")
 
     def close(self) -> None:
         while True:
@@ -226,6 +251,20 @@ class SqliteStore:
                 [(queue_id, chat_id, priority) for chat_id, priority in priorities.items()],
             )
 
+    def set_queue_chats(self, queue_id: str, chats: Mapping[str, Sequence[int]]) -> int:
+        given = json.dumps({chat_id: list(steps) for chat_id, steps in chats.items()})
+        with self._database.transaction() as connection:
+            if not connection.execute(self._labelling["list_queue"], {"queue_id": queue_id}).fetchall():
+                raise NotFound(f"There is no queue {queue_id!r}. It may have been deleted.")
+            connection.execute(self._labelling["drop_queue_chats"], {"queue_id": queue_id})
+            return connection.execute(self._labelling["add_queue_chats"], {"queue_id": queue_id, "chats": given}).rowcount
+
+    def steps_asked(self, queue_id: str, chat_ids: Sequence[str]) -> dict[str, list[int]]:
+        values = {"queue_id": queue_id, "chat_ids": json.dumps(list(chat_ids))}
+        with self._database.connection() as connection:
+            rows = connection.execute(self._labelling["steps_asked"], values).fetchall()
+        return {chat_id: json.loads(steps) for chat_id, steps in rows}
+
     @contextmanager
     def _keeping(self, *, write: bool = False) -> Iterator[Keeping]:
         with self._database.transaction() if write else self._database.connection() as connection:
@@ -283,12 +322,8 @@ class SqliteStore:
 
     @contextmanager
     def export(self) -> Iterator[SqliteExport]:
-        with self._database.connection() as connection:
-            connection.execute("BEGIN")  # a read transaction: every table as of one moment
-            try:
-                yield SqliteExport(connection, self._sql | named_statements(_JUDGEMENT))
-            finally:
-                connection.execute("COMMIT")
+        with self._database.same_moment(1 + READERS) as (first, *readers):
+            yield SqliteExport(first, readers or [first], self._sql | named_statements(_JUDGEMENT))
 
 
 class SqliteBulkWriter:
@@ -353,28 +388,6 @@ class SqliteBulkWriter:
             "ON CONFLICT (user_id, chat_id, ifnull(step_id, ''), aspect) DO NOTHING ON CONFLICT (id) DO NOTHING",
             rows,
         )
-
-
-class SqliteExport:
-    """:class:`~rlhf_core.ground.tables.Export` inside one read transaction."""
-
-    def __init__(self, connection: sqlite3.Connection, sql: Mapping[str, str]) -> None:
-        self._connection = connection
-        self._sql = sql
-
-    def rows(self, table: TableName, *, since: str | None = None) -> Iterator[list[tuple[Any, ...]]]:
-        values = {"since": since} if table == "chat_feedback" else {}
-        cursor = self._connection.execute(self._sql[f"export_{table}"], values)
-        while batch := cursor.fetchmany(EXPORT_BATCH_ROWS):
-            yield batch
-
-    def rows_of(self, table: TableName, chat_ids: Sequence[str]) -> list[tuple[Any, ...]]:
-        """Steps or feedback of these chats."""
-        return self._connection.execute(self._sql[f"{table}_of_chats"], {"chat_ids": json.dumps(list(chat_ids))}).fetchall()
-
-    def demo_raters(self) -> frozenset[str]:
-        rows = self._connection.execute(self._sql["export_profiles"]).fetchall()
-        return frozenset(user_id for user_id, origin in rows if origin == "demo")
 
 
 class SqliteUserStore:
@@ -450,6 +463,15 @@ class SqliteUserStore:
             rows = connection.execute(self._sql["my_ratings_of_chat"], values).fetchall()
         mine = [Feedback(*row) for row in rows]
         return {feedback.step_id: feedback for feedback in mine}
+
+    def consent(self) -> tuple[Consent | None, str | None]:
+        with self._database.connection() as connection:
+            found = connection.execute(self._sql["my_consent"], {"user_id": self._user_id}).fetchone()
+        return (found[0], found[1]) if found else (None, None)
+
+    def set_consent(self, consent: Consent) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(self._sql["set_consent"], {"user_id": self._user_id, "consent": consent, "now": utc_now()})
 
     def progress(self) -> Progress:
         with self._database.connection() as connection:

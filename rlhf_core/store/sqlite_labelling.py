@@ -212,7 +212,7 @@ class Labelling(Judging):
 
 
 def queue_of(row: Sequence[Any]) -> Queue:
-    return replace(Queue(*row), archived=bool(row[-1]))
+    return replace(Queue(*row), archived=bool(row[-2]), listed=bool(row[-1]))
 
 
 def queue_values(queue: Queue) -> dict[str, Any]:
@@ -222,4 +222,5 @@ def queue_values(queue: Queue) -> dict[str, Any]:
         "overlap": queue.overlap, "lease_s": queue.lease_s, "checkpoint_id": queue.checkpoint_id, "source": queue.source or None,
         "words": (queue.words or "").strip() or None, "task": queue.task, "asks": queue.asks, "gold_rate": queue.gold_rate,
         "screening": queue.screening, "screening_pass": queue.screening_pass, "hint_checkpoint": queue.hint_checkpoint,
+        "listed": queue.listed,
     }  # fmt: skip

@@ -46,6 +46,7 @@ from rlhf_core.ground.records import (
     Change,
     Chat,
     Chosen,
+    Consent,
     Feedback,
     LabelOp,
     LabelView,
@@ -71,13 +72,14 @@ from rlhf_core.ground.records import (
     plain_name,
 )
 from rlhf_core.ground.roles import Role
-from rlhf_core.ground.tables import TableName
+from rlhf_core.ground.tables import Part, TableName, parts_of
 from rlhf_core.store.base import BulkCounts
 from rlhf_core.store.supabase_connection import SESSION_ENDED, Connection
 
 STAGE_ROWS = 2_000
 STAGE_BYTES = 1_000_000
 PAGE_ROWS = 5_000
+PAGE_CHATS = 1_000
 PAGE_BYTES = 4_000_000
 
 
@@ -182,6 +184,16 @@ class SupabaseStore:
 
     def set_priorities(self, queue_id: str, priorities: Mapping[str, float]) -> None:
         self._call("set_priorities", queue_id=queue_id, priorities=json.dumps(dict(priorities)))
+
+    def set_queue_chats(self, queue_id: str, chats: Mapping[str, Sequence[int]]) -> int:
+        if not is_uuid(queue_id):
+            raise NotFound(f"There is no queue {queue_id!r}. It may have been deleted.")
+        given = {chat_id: list(steps) for chat_id, steps in chats.items() if is_uuid(chat_id)}
+        return int(self._call("set_queue_chats", queue_id=queue_id, chats=json.dumps(given)))
+
+    def steps_asked(self, queue_id: str, chat_ids: Sequence[str]) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = self._call("steps_asked", queue_id=queue_id, chats=json.dumps(list(chat_ids)))
+        return found
 
     # what is known, asked and disputed --------------------------------------------------------------------------------
 
@@ -392,6 +404,13 @@ class SupabaseUserStore:
         found = self._call("my_everything")
         return {table: [dict(zip(names, row, strict=True)) for row in found[table]] for table, names in MINE.items()}
 
+    def consent(self) -> tuple[Consent | None, str | None]:
+        given, at = self._call("my_consent") or (False, None)
+        return (None if at is None else "given" if given else "withdrawn"), at
+
+    def set_consent(self, consent: Consent) -> None:
+        self._call("set_consent", consent=consent == "given")
+
     def erase(self) -> int:
         return int(self._call("erase_mine"))
 
@@ -543,12 +562,20 @@ class SupabaseExport:
             yield page, len(page)
 
     def _steps(self, _since: str | None) -> Iterator[tuple[list[list[Any]], int]]:
-        at: tuple[str | None, int | None] = (None, None)
-        while page := self._call(
-            "export_steps", export=self._id, after_chat=at[0], after_order=at[1], limit=PAGE_ROWS, bytes=PAGE_BYTES
-        ):
-            at = (page[-1][1], page[-1][3])
-            yield page, len(page)
+        at: tuple[str | None, str | None] = (None, None)
+        while True:
+            page = self._call(
+                "export_steps_by_chat",
+                export=self._id,
+                after_created_at=at[0],
+                after_id=at[1],
+                chats=PAGE_CHATS,
+                bytes=PAGE_BYTES,
+            )
+            if page["last"] is None:
+                return
+            at = (page["last"][0], page["last"][1])
+            yield page["rows"], len(page["rows"])
 
     def _feedback(self, since: str | None) -> Iterator[tuple[list[list[Any]], int]]:
         last = 0
@@ -564,6 +591,9 @@ class SupabaseExport:
         while page := self._call("export_lines", export=self._id, kind=table, after=last, limit=PAGE_ROWS):
             last += len(page)
             yield page, len(page)
+
+    def parts(self, table: TableName, *, since: str | None = None) -> Iterator[Part]:
+        return parts_of(table, self.rows(table, since=since))
 
     def demo_raters(self) -> frozenset[str]:
         return frozenset(self._begun["demo_raters"])

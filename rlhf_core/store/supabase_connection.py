@@ -40,7 +40,7 @@ CONNECT_TIMEOUT_S = 3.0
 ANSWER_TIMEOUT_S = 10.0
 SLOW_ANSWER_TIMEOUT_S = 600.0
 SLOW = frozenset({
-    "stage_import", "finish_import", "begin_export", "export_chats", "export_steps", "export_feedback", "export_lines",
+    "stage_import", "finish_import", "begin_export", "export_chats", "export_steps_by_chat", "export_feedback", "export_lines",
     "row_hashes", "judged_otherwise",
 })  # fmt: skip
 REFRESH_BEFORE_S = 60.0  # a token is renewed this long before it ends, or halfway if it lives for less than two minutes

@@ -164,9 +164,11 @@ def test_old_snapshots_without_these_tables_are_read(demo: Workbench) -> None:
     manifest = json.loads((snapshot.folder / "manifest.json").read_text())
     manifest["format"] = 1
     for name in list(manifest["files"]):
-        if name.removesuffix(".parquet") not in ("chats", "reasoning_steps", "chat_feedback"):
-            del manifest["files"][name]
-            (snapshot.folder / name).unlink()
+        entry = manifest["files"].pop(name)
+        table, _, _ = name.partition("/")
+        if table in ("chats", "reasoning_steps", "chat_feedback"):
+            (snapshot.folder / name).rename(snapshot.folder / f"{table}.parquet")
+            manifest["files"][f"{table}.parquet"] = entry
     (snapshot.folder / "manifest.json").write_text(json.dumps(manifest))
     old = snapshots.find(demo, snapshot.id, verify=True)
     assert measure(old, "steps")[0].alpha.value is not None

@@ -40,6 +40,7 @@ def test_the_manifest_counts_and_hashes(demo: Workbench) -> None:
     counts = demo.counts()
     assert {name: n for name, n in snapshot.rows.items() if n} == {
         "queues": 2,
+        "people": 4,
         "chats": 60,
         "reasoning_steps": counts.steps,
         "chat_feedback": counts.ratings,
@@ -88,12 +89,13 @@ def test_chats_without_ratings_can_be_frozen(workbench: Workbench, add_chats: An
 
 def test_a_changed_file_is_found_out(demo: Workbench) -> None:
     snapshot, _ = snapshots.take(demo)
-    with snapshot.file("chats").open("r+b") as file:
+    (chats,) = snapshot.files("chats")
+    with chats.open("r+b") as file:
         file.seek(100)
         file.write(b"\x00\x01")
-    with pytest.raises(CorruptArtifact, match=r"chats\.parquet was changed"):
+    with pytest.raises(CorruptArtifact, match=r"chats/\d{4}-\d\d-000\.parquet was changed"):
         snapshots.find(demo, snapshot.id, verify=True)
-    snapshot.file("chats").unlink()
+    chats.unlink()
     with pytest.raises(CorruptArtifact, match="lacks chats"):
         snapshots.find(demo, snapshot.id, verify=True)
 
@@ -116,7 +118,7 @@ def test_ids_may_be_shortened_but_not_guessed(demo: Workbench) -> None:
 
 KILLED = """
 import os, signal
-import rlhf_core.analytics.snapshot as module
+import rlhf_core.analytics.taking as module
 real = module.write_json
 module.write_json = lambda *a: os.kill(os.getpid(), signal.SIGKILL)
 from rlhf_core.services import snapshots
@@ -154,7 +156,7 @@ def test_a_full_disk_leaves_nothing_behind(demo: Workbench, monkeypatch: pytest.
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("rlhf_core.analytics.snapshot.pq.ParquetWriter", full)
+    monkeypatch.setattr("rlhf_core.analytics.taking.pq.ParquetWriter", full)
     with pytest.raises(StorageFull, match="taking a snapshot"):
         snapshots.take(demo)
     assert list(demo.workspace.snapshots.iterdir()) == []
@@ -175,7 +177,10 @@ def test_manifest_is_json_a_person_can_read(demo: Workbench) -> None:
 
 def test_a_damaged_snapshot_is_put_right_by_taking_it_again(demo: Workbench) -> None:
     snapshot, _ = snapshots.take(demo)
-    for damage in (lambda: snapshot.file("chat_feedback").unlink(), lambda: (snapshot.folder / "manifest.json").write_text("{}")):
+    for damage in (
+        lambda: snapshot.files("chat_feedback")[0].unlink(),
+        lambda: (snapshot.folder / "manifest.json").write_text("{}"),
+    ):
         damage()
         again, new = snapshots.take(demo)
         assert new

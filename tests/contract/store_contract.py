@@ -191,7 +191,8 @@ class StoreContract:
             chats = [row[0] for batch in export.rows("chats") for row in batch]
             feedback = [row for batch in export.rows("chat_feedback") for row in batch]
             steps = [row[1] for batch in export.rows("reasoning_steps") for row in batch]
-        assert chats == steps == [row[1] for row in feedback] == sorted(uid("many", k) for k in range(count))
+        assert chats == steps == sorted(uid("many", k) for k in range(count))
+        assert [row[0] for row in feedback] == sorted(uid("f", k) for k in range(count))
         assert {row[7:] for row in feedback} == {("dé\u2028", NOW, NOW)}
 
     @pytest.mark.parametrize(

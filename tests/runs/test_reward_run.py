@@ -116,7 +116,7 @@ def test_max_steps_ends_a_run_early_but_whole(workbench: Workbench, root: Path, 
 
 
 def test_a_changed_snapshot_fails_the_run(workbench: Workbench, root: Path, snapshot_id: str, tiny_encoder: Path) -> None:
-    snapshots.find(workbench, snapshot_id).file("chat_feedback").write_bytes(b"PAR1")
+    snapshots.find(workbench, snapshot_id).files("chat_feedback")[0].write_bytes(b"PAR1")
     done = command("train", "reward", "--snapshot", snapshot_id, *options(tiny_encoder), root=root, check=False)
     assert done.returncode == 1
     (run,) = training.runs(workbench)

@@ -62,6 +62,7 @@ def test_the_same_data_gives_the_same_snapshot(demo: Workbench, operator: Supaba
     migrating.migrate(demo, operator)
     demo._store = operator
     second, new = snapshots.take(demo)
+    assert second.manifest["content_sha256"] == first.manifest["content_sha256"]
     assert (second.id, new) == (first.id, False)
 
 

@@ -73,7 +73,7 @@ def test_every_table_has_row_level_security(team: TeamServer) -> None:
         "select relname, relrowsecurity from pg_class where relkind in ('r', 'p') and relnamespace in ('public'::regnamespace, "
         "'private'::regnamespace)"
     )
-    assert len(tables) == 26
+    assert len(tables) == 27
     assert [name for name, protected in tables if not protected] == []
 
 

@@ -86,20 +86,63 @@ WHERE (c.created_at, c.id) < ($before_created_at, $before_id)
 ORDER BY c.created_at DESC, c.id DESC
 LIMIT 1;
 
--- name: export_profiles
-SELECT user_id, origin FROM profiles ORDER BY user_id;
+-- name: export_people
+SELECT p.user_id, p.origin, p.consent FROM profiles AS p
+WHERE EXISTS (SELECT 1 FROM chat_feedback AS f WHERE f.user_id = p.user_id)
+   OR EXISTS (SELECT 1 FROM preferences AS f WHERE f.user_id = p.user_id)
+   OR EXISTS (SELECT 1 FROM aspect_ratings AS f WHERE f.user_id = p.user_id)
+   OR p.user_id IN (SELECT c.owner_id FROM chats AS c)
+ORDER BY p.user_id;
 
+-- name: my_consent
+SELECT consent, consent_at FROM profiles WHERE user_id = $user_id;
+
+-- name: set_consent
+UPDATE profiles SET consent = $consent, consent_at = $now WHERE user_id = $user_id;
+
+-- What leaves the store for a snapshot, in the order of its time. Who withdrew their consent is left out, and so are their chats.
 -- name: export_chats
-SELECT id, query, response, source, model, external_id, owner_id, created_at FROM chats ORDER BY created_at, id;
+SELECT id, query, response, source, model, external_id, owner_id, created_at FROM consented_chats ORDER BY created_at, id;
 
 -- name: export_reasoning_steps
-SELECT id, chat_id, step_content, step_order, created_at FROM reasoning_steps ORDER BY chat_id, step_order;
+SELECT s.id, s.chat_id, s.step_content, s.step_order, s.created_at
+FROM consented_chats AS c CROSS JOIN reasoning_steps AS s ON s.chat_id = c.id ORDER BY c.created_at, c.id, s.step_order;
 
 -- name: export_chat_feedback
 SELECT id, chat_id, step_id, user_id, feedback_type, feedback_score, scale, comment, created_at, updated_at
 FROM chat_feedback
-WHERE ifnull(updated_at >= $since, TRUE)
-ORDER BY chat_id, step_id, user_id;
+WHERE ifnull(updated_at >= $since, TRUE) AND user_id NOT IN (SELECT user_id FROM withdrawn)
+  AND chat_id NOT IN (SELECT chat_id FROM withdrawn_chats)
+ORDER BY created_at, id;
+
+-- The same in ranges of (time, id): from the first until before the last.
+-- name: chats_between
+SELECT id, query, response, source, model, external_id, owner_id, created_at
+FROM consented_chats WHERE (created_at, id) >= ($from_at, $from_id) AND (created_at, id) < ($to_at, $to_id) ORDER BY created_at, id;
+
+-- name: reasoning_steps_between
+SELECT s.id, s.chat_id, s.step_content, s.step_order, s.created_at
+FROM consented_chats AS c CROSS JOIN reasoning_steps AS s ON s.chat_id = c.id
+WHERE (c.created_at, c.id) >= ($from_at, $from_id) AND (c.created_at, c.id) < ($to_at, $to_id) ORDER BY c.created_at, c.id, s.step_order;
+
+-- name: chat_feedback_between
+SELECT id, chat_id, step_id, user_id, feedback_type, feedback_score, scale, comment, created_at, updated_at
+FROM chat_feedback INDEXED BY chat_feedback_created
+WHERE (created_at, id) >= ($from_at, $from_id) AND (created_at, id) < ($to_at, $to_id)
+  AND ifnull(updated_at >= $since, TRUE) AND user_id NOT IN (SELECT user_id FROM withdrawn)
+  AND chat_id NOT IN (SELECT chat_id FROM withdrawn_chats) ORDER BY created_at, id;
+
+-- name: chats_bound
+SELECT created_at, id FROM consented_chats WHERE (created_at, id) >= ($from_at, $from_id) AND created_at < $month
+ORDER BY created_at, id LIMIT 1 OFFSET $skip;
+
+-- name: chat_feedback_bound
+SELECT created_at, id FROM chat_feedback
+WHERE (created_at, id) >= ($from_at, $from_id) AND created_at < $month
+  AND ($since IS NULL OR updated_at >= $since)
+  AND (NOT EXISTS (SELECT 1 FROM withdrawn) OR (user_id NOT IN (SELECT user_id FROM withdrawn)
+                                                 AND chat_id NOT IN (SELECT chat_id FROM withdrawn_chats)))
+ORDER BY created_at, id LIMIT 1 OFFSET $skip;
 
 -- name: reasoning_steps_of_chats
 SELECT id, chat_id, step_content, step_order, created_at FROM reasoning_steps
@@ -108,4 +151,5 @@ WHERE chat_id IN (SELECT value FROM json_each($chat_ids)) ORDER BY chat_id, step
 -- name: chat_feedback_of_chats
 SELECT id, chat_id, step_id, user_id, feedback_type, feedback_score, scale, comment, created_at, updated_at
 FROM chat_feedback
-WHERE chat_id IN (SELECT value FROM json_each($chat_ids)) ORDER BY chat_id, step_id, user_id;
+WHERE chat_id IN (SELECT value FROM json_each($chat_ids)) AND user_id NOT IN (SELECT user_id FROM withdrawn)
+ORDER BY chat_id, step_id, user_id;

@@ -265,32 +265,49 @@ UPDATE gold_results SET detail = '[]' WHERE user_id = $user_id;
 DELETE FROM hints_shown WHERE user_id = $user_id;
 
 -- name: export_chat_marks
-SELECT chat_id, user_id, first_error, flags, updated_at FROM chat_marks ORDER BY chat_id, user_id;
+SELECT chat_id, user_id, first_error, flags, updated_at FROM chat_marks
+WHERE user_id NOT IN (SELECT user_id FROM withdrawn) AND chat_id NOT IN (SELECT chat_id FROM withdrawn_chats)
+ORDER BY updated_at, chat_id, user_id;
 
 -- name: export_label_events
-SELECT id, chat_id, step_id, user_id, kind, value, at FROM label_events ORDER BY id;
+SELECT id, chat_id, step_id, user_id, kind, value, at FROM label_events
+WHERE user_id NOT IN (SELECT user_id FROM withdrawn) AND chat_id NOT IN (SELECT chat_id FROM withdrawn_chats)
+ORDER BY at, id;
 
 -- name: export_preferences
 SELECT id, chat_id, other_id, step_order, aspect, user_id, verdict, strength, shown_left, comment, created_at, updated_at
-FROM preferences ORDER BY id;
+FROM preferences
+WHERE user_id NOT IN (SELECT user_id FROM withdrawn) AND chat_id NOT IN (SELECT chat_id FROM withdrawn_chats)
+  AND ifnull(other_id, '') NOT IN (SELECT chat_id FROM withdrawn_chats)
+ORDER BY created_at, id;
 
 -- name: export_aspect_ratings
-SELECT id, chat_id, step_id, user_id, queue_id, rubric_version, aspect, score, created_at, updated_at FROM aspect_ratings ORDER BY id;
+SELECT id, chat_id, step_id, user_id, queue_id, rubric_version, aspect, score, created_at, updated_at FROM aspect_ratings
+WHERE user_id NOT IN (SELECT user_id FROM withdrawn) AND chat_id NOT IN (SELECT chat_id FROM withdrawn_chats)
+ORDER BY created_at, id;
 
 -- name: export_assignments
-SELECT queue_id, chat_id, other_id, user_id, status, claimed_at, finished_at FROM assignments WHERE status <> 'open'
-ORDER BY queue_id, chat_id, ifnull(other_id, ''), user_id;
+SELECT queue_id, chat_id, other_id, user_id, status, claimed_at, finished_at FROM assignments
+WHERE status <> 'open' AND user_id NOT IN (SELECT user_id FROM withdrawn) AND chat_id NOT IN (SELECT chat_id FROM withdrawn_chats)
+  AND ifnull(other_id, '') NOT IN (SELECT chat_id FROM withdrawn_chats)
+ORDER BY claimed_at, queue_id, chat_id, ifnull(other_id, ''), user_id;
 
 -- name: export_queues
 SELECT id, name, task FROM queues ORDER BY id;
 
 -- name: export_gold_results
-SELECT queue_id, chat_id, other_id, user_id, asked, matched, at FROM gold_results WHERE counts = 1
-ORDER BY queue_id, chat_id, ifnull(other_id, ''), user_id;
+SELECT queue_id, chat_id, other_id, user_id, asked, matched, at FROM gold_results
+WHERE counts = 1 AND user_id NOT IN (SELECT user_id FROM withdrawn) AND chat_id NOT IN (SELECT chat_id FROM withdrawn_chats)
+  AND ifnull(other_id, '') NOT IN (SELECT chat_id FROM withdrawn_chats)
+ORDER BY at, queue_id, chat_id, ifnull(other_id, ''), user_id;
 
 -- name: export_decisions
-SELECT id, chat_id, other_id, step_id, kind, value, reason, decided_by, decided_at FROM decisions ORDER BY id;
+SELECT id, chat_id, other_id, step_id, kind, value, reason, decided_by, decided_at FROM decisions
+WHERE chat_id NOT IN (SELECT chat_id FROM withdrawn_chats) AND ifnull(other_id, '') NOT IN (SELECT chat_id FROM withdrawn_chats)
+ORDER BY decided_at, id;
 
 -- name: export_hints_shown
 SELECT queue_id, chat_id, other_id, step_id, user_id, checkpoint_id, reward, said, at FROM hints_shown
-ORDER BY queue_id, chat_id, ifnull(other_id, ''), ifnull(step_id, ''), user_id;
+WHERE user_id NOT IN (SELECT user_id FROM withdrawn) AND chat_id NOT IN (SELECT chat_id FROM withdrawn_chats)
+  AND ifnull(other_id, '') NOT IN (SELECT chat_id FROM withdrawn_chats)
+ORDER BY at, queue_id, chat_id, ifnull(other_id, ''), ifnull(step_id, ''), user_id;

@@ -2,20 +2,20 @@
 
 -- name: queues
 SELECT id, name, guidelines, item_order, overlap, lease_s, checkpoint_id, source, words, created_at, task, asks, gold_rate, screening,
-       screening_pass, hint_checkpoint, archived
+       screening_pass, hint_checkpoint, archived, listed
 FROM queues
 ORDER BY archived, created_at, id;
 
 -- name: save_queue
 INSERT INTO queues (id, name, guidelines, item_order, overlap, lease_s, checkpoint_id, source, words, created_at, task, asks, gold_rate,
-                    screening, screening_pass, hint_checkpoint)
+                    screening, screening_pass, hint_checkpoint, listed)
 VALUES ($id, $name, $guidelines, $item_order, $overlap, $lease_s, $checkpoint_id, $source, $words, $now, $task, $asks, $gold_rate,
-        $screening, $screening_pass, $hint_checkpoint)
+        $screening, $screening_pass, $hint_checkpoint, $listed)
 ON CONFLICT (id) DO UPDATE
 SET name = excluded.name, guidelines = excluded.guidelines, item_order = excluded.item_order, overlap = excluded.overlap,
     lease_s = excluded.lease_s, checkpoint_id = excluded.checkpoint_id, source = excluded.source, words = excluded.words,
     task = excluded.task, asks = excluded.asks, gold_rate = excluded.gold_rate, screening = excluded.screening,
-    screening_pass = excluded.screening_pass, hint_checkpoint = excluded.hint_checkpoint;
+    screening_pass = excluded.screening_pass, hint_checkpoint = excluded.hint_checkpoint, listed = excluded.listed;
 
 -- name: archive_queue
 UPDATE queues SET archived = $archived WHERE id = $id RETURNING id;
@@ -23,9 +23,23 @@ UPDATE queues SET archived = $archived WHERE id = $id RETURNING id;
 -- name: drop_priorities
 DELETE FROM queue_priorities WHERE queue_id = $queue_id;
 
+-- name: list_queue
+UPDATE queues SET listed = 1 WHERE id = $queue_id RETURNING id;
+
+-- name: drop_queue_chats
+DELETE FROM queue_chats WHERE queue_id = $queue_id;
+
+-- name: add_queue_chats
+INSERT INTO queue_chats (queue_id, chat_id, steps)
+SELECT $queue_id, c.id, given.value FROM json_each($chats) AS given JOIN chats AS c ON c.id = given.key;
+
+-- name: steps_asked
+SELECT chat_id, steps FROM queue_chats
+WHERE queue_id = $queue_id AND steps <> '[]' AND chat_id IN (SELECT value FROM json_each($chat_ids));
+
 -- name: queue
 SELECT id, name, guidelines, item_order, overlap, lease_s, checkpoint_id, source, words, created_at, task, asks, gold_rate, screening,
-       screening_pass, hint_checkpoint, archived
+       screening_pass, hint_checkpoint, archived, listed
 FROM queues
 WHERE id = $queue_id;
 
