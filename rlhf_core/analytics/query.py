@@ -1,7 +1,7 @@
 """Named questions: one ``.sql`` file each, asked of a snapshot through DuckDB.
 
 A file's header says its title, the question, its parameters and its columns with units; the file is the only place where a
-question is described. Nothing outside the snapshot's folder can be read or written by a question.
+question is described. Questions are asked of the tables of ``sql/explore/tables.sql``; nothing else can be read by one.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlhf_core.analytics.explorer import Filter, asking
 from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.ground.errors import InvalidInput, NotFound
 from rlhf_core.ground.settings import SQL_ROOT
-from rlhf_core.ground.tables import EXPORT_COLUMNS
 from rlhf_core.ground.text import shorten
 
 if TYPE_CHECKING:
@@ -26,10 +26,11 @@ _HEADER = re.compile(r"^-- (\w+): (.+)$")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """One named question. ``params``: default by name. ``columns``: unit or meaning by name."""
+    """One named question. ``params``: default by name. ``columns``: unit or meaning by name. ``topic``: what it stands under."""
 
     name: str
     title: str
+    topic: str
     question: str
     params: dict[str, Any]
     columns: dict[str, str]
@@ -54,7 +55,7 @@ def read_question(path: Path) -> Question:
             name, default = part.split("=")
             params[name.strip()] = float(default) if "." in default else int(default)
         columns = dict(part.strip().split(" ", 1) for part in header["columns"].split(";"))
-        return Question(path.stem, header["title"], header["question"], params, columns, text)
+        return Question(path.stem, header["title"], header.get("topic", "Others"), header["question"], params, columns, text)
     except (KeyError, ValueError) as error:
         raise InvalidInput(
             f"{path} needs the header lines title, question, params (none, or name=default; ...) and columns "
@@ -66,8 +67,8 @@ def questions() -> list[Question]:
     return [read_question(path) for path in sorted(FOLDER.glob("*.sql"))]
 
 
-def ask(snapshot: Snapshot, name: str, **params: Any) -> pd.DataFrame:
-    """Ask a named question of a snapshot.
+def ask(snapshot: Snapshot, name: str, only: Filter | None = None, **params: Any) -> pd.DataFrame:
+    """Ask a named question of a snapshot, or of the part of it that ``only`` says.
 
     Raises:
         NotFound: no question of that name.
@@ -84,21 +85,13 @@ def ask(snapshot: Snapshot, name: str, **params: Any) -> pd.DataFrame:
         raise InvalidInput(f"{name}: {', '.join(wrong)} should be a number.")
     import duckdb
 
-    with duckdb.connect(":memory:") as connection:
-        connection.execute("SET TimeZone = 'UTC'")
-        connection.execute(f"SET allowed_directories = [{_quoted(snapshot.folder / '')}]")
-        connection.execute("SET enable_external_access = false")
-        for table in EXPORT_COLUMNS:
-            if files := snapshot.files(table):
-                connection.execute(f"CREATE VIEW {table} AS FROM read_parquet([{', '.join(_quoted(one) for one in files)}])")
-            else:
-                connection.register(table, snapshot.table(table))
-        connection.execute("SET lock_configuration = true")
+    with asking(snapshot, only) as connection:
         try:
             return connection.execute(question.sql, question.params | params).df()
-        except (duckdb.InvalidInputException, duckdb.ConversionException, duckdb.BinderException, duckdb.IOException) as error:
+        except (
+            duckdb.InvalidInputException,
+            duckdb.ConversionException,
+            duckdb.BinderException,
+            duckdb.CatalogException,
+        ) as error:
             raise InvalidInput(f"{name} could not be answered from snapshot {snapshot.id}: {shorten(str(error), 200)}") from error
-
-
-def _quoted(path: Path) -> str:
-    return "'" + str(path.resolve()).replace("'", "''") + "'"

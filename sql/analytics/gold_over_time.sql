@@ -1,4 +1,5 @@
 -- title: Agreement with known answers over time
+-- topic: Raters
 -- question: How much of the known answers did each rater get right, day by day?
 -- params: none
 -- columns: rater pseudonym; day date, UTC; items count of items with a known answer; asked count of things known of them; right share of those

@@ -1,14 +1,17 @@
 -- title: How often a checkpoint's opinion changes minds
+-- topic: Quality
 -- question: Of what people had said when they saw a checkpoint's opinion, how much did they change afterwards, and toward it?
 -- params: none
 -- columns: checkpoint_id checkpoint; kind score or preference; shown count of judgements; changed count; flip_rate share of those shown; toward share of the changed that moved toward the checkpoint
 -- Taking a judgement back is a change too.
 WITH scores AS (
-    SELECT h.checkpoint_id, 'score' AS kind, h.said IS DISTINCT FROM CAST(f.feedback_score AS VARCHAR) AS flipped,
-           CAST(h.said AS DOUBLE) AS before, CAST(f.feedback_score AS DOUBLE) AS after, sign(h.reward - CAST(h.said AS DOUBLE)) AS pull
+    SELECT h.checkpoint_id, 'score' AS kind, h.said IS DISTINCT FROM CAST(f.score AS VARCHAR) AS flipped,
+           CAST(h.said AS DOUBLE) AS before, CAST(f.score AS DOUBLE) AS after, sign(h.reward - CAST(h.said AS DOUBLE)) AS pull
     FROM hints_shown AS h
-    LEFT JOIN chat_feedback AS f
-        ON f.rater = h.rater AND f.chat_id = h.chat_id AND f.step_id IS NOT DISTINCT FROM h.step_id
+    JOIN chats AS c ON c.id = h.chat_id
+    LEFT JOIN reasoning_steps AS t ON t.id = h.step_id
+    LEFT JOIN ratings AS f
+        ON f.rater = h.rater::rater_name AND f.chat_no = c.chat_no AND f.step_no IS NOT DISTINCT FROM t.step_no
     WHERE h.other_id IS NULL
 ),
 choices AS (

@@ -1,4 +1,5 @@
 -- title: Does the left answer win too often
+-- topic: Raters
 -- question: How often does each rater prefer the answer that stood on the left, and how often none of the two?
 -- params: none
 -- columns: rater pseudonym; pairs count of whole answers compared; preferred count where one was better; left_share share of those where the left one was; undecided share of pairs that are equal or both bad

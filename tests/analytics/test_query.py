@@ -19,16 +19,17 @@ def test_every_question_binds_its_parameters_and_returns_its_columns(path: Path,
     assert statement.named_parameters == set(question.params)
     answer = ask(snapshots.take(judged)[0], question.name)
     assert list(answer.columns) == list(question.columns)
-    assert len(answer) > 0
+    if question.name not in ("duplicate_answers", "contradictory_ratings"):  # the demo has none
+        assert len(answer) > 0
 
 
 def test_distribution_against_a_count_by_hand(workbench: Workbench, add_chats: Any) -> None:
     add_chats({"query": "q", "steps": ["a", "b"], "step_labels": [1, -1], "score": 3})
     answer = ask(snapshots.take(workbench)[0], "score_distribution")
     assert answer.to_dict("records") == [
-        {"judged": "answer", "score": 3, "ratings": 1},
-        {"judged": "step", "score": 1, "ratings": 1},
-        {"judged": "step", "score": 5, "ratings": 1},
+        {"judged": "answer", "score": 3, "ratings": 1, "share": 1.0},
+        {"judged": "step", "score": 1, "ratings": 1, "share": 0.5},
+        {"judged": "step", "score": 5, "ratings": 1, "share": 0.5},
     ]
 
 
