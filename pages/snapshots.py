@@ -1,11 +1,17 @@
-"""Take snapshots of the store, and see what is in them."""
+"""Take snapshots of the store, see what is in them and what became of them, compare, export, remove."""
 
+import tempfile
+from pathlib import Path
+
+import pandas as pd
 import streamlit as st
 
+from rlhf_core.ground.errors import RlhfError
 from rlhf_core.services import snapshots
-from rlhf_core.ui import charts, keys, resources, rows
-from rlhf_core.ui.texts import ago, plural
+from rlhf_core.ui import keys, resources, rows
+from rlhf_core.ui.texts import ago, plural, show_error
 
+MB = 1_000_000
 workbench = resources.workbench()
 st.title("Snapshots")
 st.markdown(
@@ -28,6 +34,94 @@ def choose(snapshot_id: str) -> None:
     st.query_params[keys.URL_SNAPSHOT] = snapshot_id
 
 
+def remove(snapshot_id: str) -> None:
+    try:
+        snapshots.remove(workbench, snapshot_id, even_if_used=st.session_state.get(f"{keys.SNAPSHOT_VIEW}:sure", False))
+    except RlhfError as error:
+        st.session_state[f"{keys.SNAPSHOT_VIEW}:problem"] = error
+        return
+    st.toast(f"Snapshot {snapshot_id} is removed.")
+    st.query_params.pop(keys.URL_SNAPSHOT, None)
+
+
+def what_is_in_it() -> None:
+    facts, files = snapshot.facts, snapshot.manifest["files"]
+    st.table(pd.DataFrame({"table": list(snapshot.rows), "rows": [f"{n:,}" for n in snapshot.rows.values()]}).set_index("table"))
+    consent = ", ".join(f"{n} {words}" for words, n in facts.get("consent", {}).items())
+    st.caption(
+        f"{plural(len(files), 'file')}, {snapshot.size_bytes / MB:.1f} MB; taken by version {snapshot.manifest['workbench']}."
+        + (f" Consent: {consent}." if consent else "")
+    )
+    if st.button("Check every file", icon=":material/verified:", help="Compares each file's hash with the manifest"):
+        snapshots.find(workbench, snapshot.id, verify=True)
+        st.success("Every file is the one that was written.", icon=":material/verified:")
+
+
+def lineage() -> None:
+    runs, checkpoints = snapshots.used_by(workbench, snapshot.id)
+    older = snapshot.manifest["rules"].get("rewritten_from")
+    if older:
+        st.markdown(f"It took the place of snapshot {older}, from which a person was erased.")
+    if not runs:
+        st.info("No run has used it yet.")
+    for run in runs:
+        st.page_link("train.py", label=f"Run {run}", icon=":material/model_training:", query_params={keys.URL_RUN: run})
+    if checkpoints:
+        st.markdown("Checkpoints: " + ", ".join(f"`{one}`" for one in checkpoints))
+
+
+def compared() -> None:
+    others = [one.id for one in taken if one.id != snapshot.id]
+    if not others:
+        st.info("There is no other snapshot to compare it with.")
+        return
+    other = st.selectbox("With", others)
+    found = snapshots.difference(workbench, other, snapshot.id)
+    changed = [one for one in found if one.added or one.removed or one.changed]
+    st.markdown(f"From {other} to {snapshot.id}:" if changed else "Both hold the same rows.")
+    if changed:
+        columns = {"table": "table", "new": "added", "gone": "removed", "changed": "changed", "the same": "same"}
+        table = {
+            words: [f"{getattr(one, name):,}" if name != "table" else one.table for one in changed]
+            for words, name in columns.items()
+        }
+        st.table(pd.DataFrame(table).set_index("table"))
+
+
+def exported() -> None:
+    what = st.selectbox(
+        "Format", list(snapshots.EXPORT_FORMATS), format_func=lambda one: f"{one}: {snapshots.EXPORT_FORMATS[one]}"
+    )
+    plain = st.toggle("Only the standard fields", help="Without the single judgements from which an import restores everything")
+    if st.button("Make the file", icon=":material/description:"):
+        with tempfile.TemporaryDirectory() as folder:
+            try:
+                done = snapshots.export_to(workbench, snapshot.id, what, Path(folder) / f"{what}.jsonl", plain=plain)
+            except RlhfError as error:
+                show_error(error)
+                return
+            st.download_button(
+                f"Download {plural(done.records, 'record')}",
+                done.path.read_bytes(),
+                f"{what}-{snapshot.id}.jsonl",
+                icon=":material/download:",
+            )
+        for why, count in done.skipped.items():
+            st.caption(f"Left out {count:,}: {why}.")
+    st.caption(
+        f"`python -m rlhf_core export {what} FILE --snapshot {snapshot.id}` writes any size, as JSON lines, Parquet or a folder "
+        "that `datasets.load_dataset` opens."
+    )
+
+
+def away() -> None:
+    if problem := st.session_state.pop(f"{keys.SNAPSHOT_VIEW}:problem", None):
+        show_error(problem)
+    st.checkbox("Also if runs or checkpoints were made from it", key=f"{keys.SNAPSHOT_VIEW}:sure")
+    st.button("Remove this snapshot", icon=":material/delete:", on_click=remove, args=(snapshot.id,))
+    st.caption("Its files go; a note that it was there stays. Files that other snapshots share stay with them.")
+
+
 chosen = st.query_params.get(keys.URL_SNAPSHOT)
 rows.pick(
     "snapshots",
@@ -48,27 +142,14 @@ if chosen not in ids:
     st.caption("Press a snapshot to see what is in it.")
     st.stop()
 snapshot = taken[ids.index(chosen)]
-if snapshot.ratings == 0:
-    st.info(f"Snapshot {chosen} has {plural(snapshot.rows['chats'], 'chat')} and no ratings: nothing to show or train on yet.")
-    st.stop()
-
-titles = {question.name: question for question in snapshots.questions()}
-left, right = st.columns(2)
-for column, name, draw in (
-    (left, "score_distribution", charts.score_distribution),
-    (right, "scores_by_step_position", charts.scores_by_position),
-):
-    with column:
-        st.subheader(titles[name].title, help=titles[name].question)
-        st.altair_chart(draw(resources.answer(chosen, name)))
-worst = titles["most_problematic_steps"]
-st.subheader(worst.title, help=worst.question)
-st.dataframe(resources.answer(chosen, worst.name), hide_index=True, column_config={
-    "shrunken_score": st.column_config.NumberColumn("shrunken score", format="%.2f", help=worst.columns["shrunken_score"]),
-    "mean_score": st.column_config.NumberColumn("mean score", format="%.2f", help=worst.columns["mean_score"]),
-    "step_order": st.column_config.NumberColumn("step", width="small"),
-    "step_content": st.column_config.TextColumn("step text", width="large"),
-})  # fmt: skip
-st.page_link(
-    "train.py", label="Train a reward model on it", icon=":material/model_training:", query_params={keys.URL_SNAPSHOT: chosen}
+with st.container(horizontal=True):
+    for page, label, icon in (
+        ("explore.py", "Explore it", ":material/insights:"), ("ask.py", "Ask it in SQL", ":material/database_search:"),
+        ("audit.py", "Audit it", ":material/fact_check:"), ("train.py", "Train on it", ":material/model_training:"),
+    ):  # fmt: skip
+        st.page_link(page, label=label, icon=icon, query_params={keys.URL_SNAPSHOT: chosen})
+views = {"What is in it": what_is_in_it, "Made from it": lineage, "Compare": compared, "Export": exported, "Remove": away}
+view = st.segmented_control(
+    "View", list(views), default="What is in it", required=True, key=keys.SNAPSHOT_VIEW, label_visibility="collapsed"
 )
+views[view]()

@@ -7,7 +7,7 @@ import streamlit as st
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.roles import may
 from rlhf_core.ground.text import shorten
-from rlhf_core.services import judging, labeling
+from rlhf_core.services import erasing, judging, labeling
 from rlhf_core.ui import keys, resources, rows
 from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
 
@@ -68,9 +68,14 @@ def give_back() -> None:
 
 
 def erase() -> None:
-    gone = labeling.erase(workbench, session)
+    gone = erasing.erase(workbench, session)
     st.session_state.pop(keys.WORK_CHAT, None)
-    st.toast(f"{plural(gone, 'rating')} and all that belonged to them are deleted.")
+    st.cache_data.clear()  # answers about snapshots that held it
+    st.toast(str(gone))
+
+
+def agree() -> None:
+    erasing.set_consent(workbench, session, "given" if st.session_state[keys.WORK_CONSENT] else "withdrawn")
 
 
 st.title("My work")
@@ -121,6 +126,12 @@ if chosen in {one.chat_id for one in worked}:
             + (" (taken back)" if change.withdrawn else " (changed since)")
         )
 st.subheader("Yours to take or delete")
+consent, since = erasing.consent(workbench, session)
+st.toggle(
+    "What I say may be used for training and analysis", value=consent != "withdrawn", key=keys.WORK_CONSENT, on_change=agree,
+    help="Switched off, nothing of yours is in snapshots taken from then on.",
+)  # fmt: skip
+st.caption("You were not asked before." if since is None else f"Said {ago(since)}.")
 with st.container(horizontal=True):
     st.download_button(
         "Download all of it", lambda: json.dumps(labeling.everything(workbench, session), ensure_ascii=False, indent=1),
@@ -128,6 +139,7 @@ with st.container(horizontal=True):
     )  # fmt: skip
     with st.popover("Delete all of it", icon=":material/delete:"):
         st.markdown(
-            "This deletes every rating, comment, mark and time of yours from the store. Snapshots taken before keep theirs."
+            "This deletes every rating, comment, mark and time of yours from the store, and takes you out of the snapshots on "
+            "this machine. What models have learnt from them stays learnt."
         )
         st.button("Delete my feedback", type="primary", on_click=erase)

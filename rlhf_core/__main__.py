@@ -20,6 +20,7 @@ from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, Rlhf
 from rlhf_core.ground.judgement import By, Level, What
 from rlhf_core.ground.roles import ROLES
 from rlhf_core.ground.settings import PROJECT_ROOT, SECRET_KEY_VARIABLE, WORKSPACE_VARIABLE
+from rlhf_core.ground.tables import EXPORT_FORMATS
 from rlhf_core.intake import formats
 from rlhf_core.services.workbench import Workbench
 
@@ -84,7 +85,33 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     one = command("snapshot", _snapshot, "export the store to an immutable snapshot and print its id")
     one.add_argument("--days", type=int, metavar="N", help="only feedback of the last N days (default: all)")
-    command("snapshots", _snapshots, "list snapshots")
+    one = command("snapshots", _snapshots, "list snapshots; compare two, or remove one")
+    one.add_argument("--compare", nargs=2, metavar=("BEFORE", "AFTER"), help="what changed from one to the other")
+    one.add_argument("--remove", metavar="ID")
+    one.add_argument("--even-if-used", action="store_true", help="remove it although runs or checkpoints were made from it")
+    one.add_argument("--verify", metavar="ID", help="compare every file's hash with the manifest")
+    one = command(
+        "export", _export, "write a snapshot's feedback for other tools",
+        epilog="\n".join(["formats:", *(f"  {name:<16} {about}" for name, about in EXPORT_FORMATS.items())]),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    one.add_argument("format", choices=list(EXPORT_FORMATS))
+    one.add_argument("out", type=Path, help="a new file, or a new folder for --layout datasets")
+    one.add_argument("--layout", choices=["jsonl", "parquet", "datasets"], default="jsonl")
+    one.add_argument(
+        "--plain", action="store_true", help="only the standard fields; an import then restores no single judgements"
+    )
+    one.add_argument("--snapshot", metavar="ID", help="id or its beginning (default: the newest)")
+    one = command("sql", _sql, "ask a snapshot in SQL: read-only, with limits of time and memory; prints CSV")
+    one.add_argument("statement", help="one SELECT, or - to read it from standard input")
+    one.add_argument("--snapshot", metavar="ID", help="id or its beginning (default: the newest)")
+    one.add_argument("--timeout-s", type=float, default=30.0, metavar="S")
+    one = command(
+        "audit", _audit, "a report on the quality of a snapshot's feedback, as Markdown; exits with 2 where one has to act"
+    )
+    one.add_argument("--snapshot", metavar="ID", help="id or its beginning (default: the newest)")
+    one = command("erase", _erase, "delete all that a local person has said, also from snapshots, and list what learnt from it")
+    one.add_argument("person", help="their name")
     one = command("query", _query, "ask a named question of a snapshot")
     one.add_argument("name", nargs="?", help="leave out to list the questions")
     one.add_argument("--snapshot", metavar="ID", help="id or its beginning (default: the newest)")
@@ -202,8 +229,80 @@ def _snapshot(arguments: argparse.Namespace) -> None:
 def _snapshots(arguments: argparse.Namespace) -> None:
     from rlhf_core.services import snapshots
 
-    for one in snapshots.listing(_open(arguments)):
+    workbench = _open(arguments)
+    if arguments.compare:
+        for table in snapshots.difference(workbench, *arguments.compare):
+            print(
+                f"{one.table:<16} {one.added:>9,} new  {one.removed:>9,} gone  {one.changed:>9,} changed  {one.same:>9,} the same"
+            )
+        return
+    if arguments.remove:
+        print(f"Removed snapshot {snapshots.remove(workbench, arguments.remove, even_if_used=arguments.even_if_used).id}.")
+        return
+    if arguments.verify:
+        print(
+            f"Every file of snapshot {snapshots.find(workbench, arguments.verify, verify=True).id} is the one that was written."
+        )
+        return
+    for one in snapshots.listing(workbench):
         print(f"{one.id}  {one.created_at[:19]}Z  {one.rows['chats']} chats  {one.ratings} ratings  {one.facts['raters']} raters")
+
+
+def _export(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import snapshots
+
+    workbench = _open(arguments)
+    snapshot_id = arguments.snapshot or _newest(workbench)
+    print(
+        snapshots.export_to(
+            workbench, snapshot_id, arguments.format, arguments.out, layout=arguments.layout, plain=arguments.plain
+        )
+    )
+
+
+def _sql(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import querying
+
+    workbench = _open(arguments)
+    statement = sys.stdin.read() if arguments.statement == "-" else arguments.statement
+    snapshot_id = arguments.snapshot or _newest(workbench)
+    result = querying.run(workbench, snapshot_id, statement, timeout_s=arguments.timeout_s).result()
+    try:
+        for begin in range(0, max(1, result.rows), 10_000):
+            print(result.read(begin, 10_000).to_pandas().to_csv(index=False, header=begin == 0), end="")
+        if result.truncated:
+            print(f"These are the first {result.rows:,} rows; there are more.", file=sys.stderr)
+    finally:
+        result.drop()
+        workbench.close()
+
+
+def _audit(arguments: argparse.Namespace) -> int:
+    from rlhf_core.services import auditing
+
+    workbench = _open(arguments)
+    report = auditing.audit(workbench, arguments.snapshot or _newest(workbench))
+    print(report.markdown(), end="")
+    return 2 if any(one.severity == "act" for one in report.findings) else 0
+
+
+def _erase(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import erasing
+
+    workbench = _open(arguments)
+    if workbench.team is not None:
+        raise InvalidInput("On a team's store people erase their own words on the page My work.")
+    found = [one for one in workbench.embedded.profiles("local") if one.display_name == arguments.person]
+    if not found:
+        names = ", ".join(one.display_name for one in workbench.embedded.profiles("local")) or "nobody"
+        raise NotFound(f"There is no {arguments.person!r} among the local people. They are: {names}.")
+    done = erasing.erase(workbench, workbench.session(found[0]))
+    print(done)
+    for old, new in done.snapshots:
+        print(f"snapshot {old} became {new}")
+    for kind, ids in (("run", done.runs), ("checkpoint", done.checkpoints)):
+        for one in ids:
+            print(f"{kind} {one} had used it")
 
 
 def _query(arguments: argparse.Namespace) -> None:

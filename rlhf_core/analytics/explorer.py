@@ -60,10 +60,11 @@ class Filter:
             rules.append(f"contains(lower(query), lower({_text(self.words)}))")
         return rules
 
-    def of_ratings(self) -> list[str]:
+    def of_ratings(self, tables: str) -> list[str]:
         rules = [rule for rule in self.of_chats() if "query" not in rule]
         if self.words:
-            rules.append(f"chat_no IN (SELECT chat_no FROM main.chats WHERE contains(lower(query), lower({_text(self.words)})))")
+            asked = f"contains(lower(query), lower({_text(self.words)}))"
+            rules.append(f"chat_no IN (SELECT chat_no FROM {tables}.chats WHERE {asked})")
         if self.raters:
             rules.append(f"rater IN ({_list(self.raters)})")
         if self.scores:
@@ -78,19 +79,19 @@ class Filter:
             rules.append("NOT is_demo")
         return rules
 
-    def views(self) -> Iterator[str]:
-        """Statements that put filtered views in the place of the tables, for one connection."""
+    def views(self, tables: str) -> Iterator[str]:
+        """Statements that put filtered views in the place of the tables, for one connection. ``tables``: schema of those."""
         if rules := self.of_chats():
-            yield f"CREATE TEMP VIEW chats AS FROM main.chats WHERE {' AND '.join(rules)}"
-        if rules := self.of_ratings():
-            yield f"CREATE TEMP VIEW ratings AS FROM main.ratings WHERE {' AND '.join(rules)}"
+            yield f"CREATE TEMP VIEW chats AS FROM {tables}.chats WHERE {' AND '.join(rules)}"
+        if rules := self.of_ratings(tables):
+            yield f"CREATE TEMP VIEW ratings AS FROM {tables}.ratings WHERE {' AND '.join(rules)}"
             judged = [rule for rule in rules if rule.startswith(("source", "coalesce(model", "chat_no", "rater"))]
             if self.since:
                 judged.append(f"began_at >= TIMESTAMP {_text(self.since)}")
             if self.until:
                 judged.append(f"began_at < TIMESTAMP {_text(self.until)} + INTERVAL 1 DAY")
             if judged:
-                yield f"CREATE TEMP VIEW judged_chats AS FROM main.judged_chats WHERE {' AND '.join(judged)}"
+                yield f"CREATE TEMP VIEW judged_chats AS FROM {tables}.judged_chats WHERE {' AND '.join(judged)}"
             chats = "SELECT id FROM chats" if self.of_chats() else None
             for table, at in (("preferences", "created_at"), ("aspect_ratings", "created_at"), ("label_events", "at")):
                 own = [f"rater IN ({_list(self.raters)})"] if self.raters else []
@@ -98,10 +99,10 @@ class Filter:
                 own += [f"{at} >= TIMESTAMP {_text(self.since)}"] if self.since else []
                 own += [f"{at} < TIMESTAMP {_text(self.until)} + INTERVAL 1 DAY"] if self.until else []
                 if own:
-                    yield f"CREATE TEMP VIEW {table} AS FROM main.{table} WHERE {' AND '.join(own)}"
+                    yield f"CREATE TEMP VIEW {table} AS FROM {tables}.{table} WHERE {' AND '.join(own)}"
             for table in ("score_runs", "looks", "gold_results"):
                 if self.raters:
-                    yield f"CREATE TEMP VIEW {table} AS FROM main.{table} WHERE rater IN ({_list(self.raters)})"
+                    yield f"CREATE TEMP VIEW {table} AS FROM {tables}.{table} WHERE rater IN ({_list(self.raters)})"
 
 
 def prepare(snapshot: Snapshot, on_progress: Callable[[str], None] | None = None) -> Path:
@@ -171,7 +172,7 @@ def asking(snapshot: Snapshot, only: Filter | None = None) -> Iterator[duckdb.Du
             _open.popitem(last=False)[1].close()
         connection = base.cursor()
     try:
-        for statement in only.views() if only else ():
+        for statement in only.views(f'"{path.stem}".main') if only else ():
             try:
                 connection.execute(statement)
             except (duckdb.ConversionException, duckdb.BinderException, duckdb.ParserException) as error:

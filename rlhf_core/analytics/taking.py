@@ -185,7 +185,7 @@ def _write_part(
 ) -> tuple[str, dict[str, Any], list[tuple[TableName, pa.RecordBatch]]]:
     name = f"{part.table}/{part.month}-{part.number:03}.parquet"
     (scratch / part.table).mkdir(exist_ok=True)
-    seen = []
+    seen: list[tuple[TableName, pa.RecordBatch]] = []
 
     def batches() -> Iterator[pa.RecordBatch]:
         for rows in part.read():

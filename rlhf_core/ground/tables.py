@@ -47,14 +47,25 @@ WHENEVER = "all"  # the "month" of tables without a time
 # to a team's store
 CARRIED: tuple[TableName, ...] = ("chats", "reasoning_steps", "chat_feedback", "preferences", "aspect_ratings")
 
+Format = Literal["chats", "trl-preference", "trl-unpaired", "trl-stepwise", "prm800k", "processbench", "math-shepherd"]
+EXPORT_FORMATS: dict[Format, str] = {
+    "chats": "this workbench's own: chats with all their judgements",
+    "trl-preference": "TRL preference: prompt, chosen, rejected; from what people preferred",
+    "trl-unpaired": "TRL unpaired preference: prompt, completion, label; from ratings of whole answers",
+    "trl-stepwise": "TRL stepwise supervision: prompt, completions, labels; from ratings of steps",
+    "prm800k": "PRM800K: question, label.steps with ratings -1, 0, 1; a line for each rater of a chat",
+    "processbench": "ProcessBench: problem, steps, label = index of the first wrong step, -1 none",
+    "math-shepherd": "Math-Shepherd: input with a mark after each step, label with + or - in its place",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Packed:
     """One column of many rows as one run of UTF-8 bytes.
 
-    ``width``: bytes of every value, a missing one all spaces; ``words``: what each value stands for, if not for itself (then of width 1). With a
-    width of 0, ``there`` has a 1 for each row with a value and a 0 for the others, and ``lengths`` the number of bytes of those
-    values, as 8 decimal digits each.
+    ``width``: bytes of every value, a missing one all spaces; ``words``: what each value stands for, if not for itself (then of
+    width 1). With a width of 0, ``there`` has a 1 for each row with a value and a 0 for the others, and ``lengths`` the number
+    of bytes of those values, as 8 decimal digits each.
     """
 
     data: bytes

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-Preset = Literal["auto", "chats", "pairs", "prompt-response", "processbench", "prm800k"]
+Preset = Literal["auto", "chats", "pairs", "prompt-response", "processbench", "prm800k", "trl", "math-shepherd"]
 Record = Mapping[str, Any]
 
 FIELDS: dict[str, str] = {
@@ -43,9 +44,12 @@ PRESETS: dict[str, str] = {
     "pairs": "two answers to one question, and which people prefer",
     "prompt-response": "plain prompt and response, steps split from the response",
     "processbench": "problem, steps, label = index of the first wrong step (-1 none); thumbs for steps and answer",
+    "trl": "TRL's unpaired preference (prompt, completion, label) and stepwise supervision (prompt, completions, labels)",
+    "math-shepherd": "input with a mark after each step, label with + or - in its place",
     "prm800k": "one labelled solution a line; the chosen completions become the steps, ratings -1, 0, 1 thumbs",
 }
 PAIR_ALIASES = {"chosen": ("chosen", "rejected"), "numbered": ("response1", "response2")}
+SHEPHERD_MARK = "ки"
 _VOTES = {0: "tie", 1: "a", 2: "b"}
 ALIASES: dict[str, tuple[str, ...]] = {
     "query": ("prompt", "question", "instruction", "problem"),
@@ -73,6 +77,10 @@ def fields_table() -> str:
 
 def detect(record: Record) -> Preset:
     """The preset that a file's first record looks like."""
+    if {"prompt", "label", "completion"} <= set(record) or {"prompt", "completions", "labels"} <= set(record):
+        return "trl"
+    if {"input", "label"} <= set(record) and SHEPHERD_MARK in str(record["input"]):
+        return "math-shepherd"
     if isinstance(record.get("label"), Mapping) and "steps" in record["label"]:
         return "prm800k"
     if "steps" in record and ("first_error" in record or _is_index(record.get("label"))):
@@ -180,12 +188,61 @@ def from_prm800k(record: Record) -> Record:
     }
 
 
+def from_trl(record: Record) -> Record:
+    """Unpaired preference: a thumb for the answer. Stepwise supervision: a thumb for each step."""
+    if "completions" in record:
+        completions, labels = record.get("completions"), record.get("labels")
+        if not isinstance(labels, list) or not isinstance(completions, list) or len(labels) != len(completions):
+            raise ValueError("completions and labels should be lists of one length")
+        return {"query": record.get("prompt"), "steps": completions, "step_labels": labels, "source": "trl"}
+    label = record.get("label")
+    if not isinstance(label, bool):
+        raise ValueError(f"label is {label!r}; expected true or false")
+    kind = "positive" if label else "negative"
+    return {"query": record.get("prompt"), "response": record.get("completion"), "feedback_type": kind, "source": "trl"}
+
+
+def from_math_shepherd(record: Record) -> Record:
+    """Math-Shepherd (arXiv 2312.08935): the question, then ``Step k: ...`` each with a mark after it."""
+    text, label = record.get("input"), record.get("label")
+    if not isinstance(text, str) or not isinstance(label, str) or SHEPHERD_MARK not in text:
+        raise ValueError(f"not a Math-Shepherd record: expected input with {SHEPHERD_MARK} after each step, and label")
+    pieces = text.split(SHEPHERD_MARK)[:-1]
+    query, found, first = pieces[0].partition("Step 1:")
+    if not found:
+        raise ValueError("input has no 'Step 1:'")
+    steps, labels, at = [], [], 0
+    for k, piece in enumerate(pieces):
+        at += len(piece)
+        sign = label[at : at + 1]
+        if sign not in ("+", "-"):
+            raise ValueError(f"label has {sign!r} after step {k + 1}; expected + or -")
+        at += 1
+        body = first if k == 0 else piece.strip().removeprefix(f"Step {k + 1}:")
+        steps.append(body.strip())
+        labels.append(1 if sign == "+" else -1)
+    return {"query": query.strip(), "steps": steps, "step_labels": labels, "source": record.get("task") or "math-shepherd"}
+
+
+def own_record(record: Record) -> Record | None:
+    """What an export of ours put beside a layout's own fields: the whole record, or nothing in a line that adds nothing."""
+    text = record.get("workbench")
+    if not isinstance(text, str):
+        return None
+    own = json.loads(text)
+    if not isinstance(own, Mapping):
+        raise TypeError("workbench holds no object")
+    return own
+
+
 CONVERTERS: dict[str, Callable[[Record], Record]] = {
     "chats": from_chats,
     "pairs": from_pairs,
     "prompt-response": from_prompt_response,
     "processbench": from_processbench,
     "prm800k": from_prm800k,
+    "trl": from_trl,
+    "math-shepherd": from_math_shepherd,
 }
 READ_BY_PRESET: dict[str, frozenset[str]] = {
     "chats": frozenset(FIELDS) | {alias for aliases in ALIASES.values() for alias in aliases} | frozenset(LONG_FIELDS),
@@ -193,6 +250,8 @@ READ_BY_PRESET: dict[str, frozenset[str]] = {
         ("id", "query", "problem", "response", "steps", "label", "first_error", "model", "generator", "source")
     ),
     "prm800k": frozenset(("question", "label", "labeler", "timestamp")),
+    "trl": frozenset(("prompt", "completion", "label", "completions", "labels")),
+    "math-shepherd": frozenset(("input", "label", "task")),
 }
 READ_BY_PRESET["pairs"] = (
     frozenset(PAIR_FIELDS)

@@ -14,7 +14,7 @@ from typing import IO, Any, BinaryIO
 
 from rlhf_core.ground.errors import ImportRejected, InvalidInput, Problem
 from rlhf_core.ground.records import utc_now
-from rlhf_core.intake.formats import CONVERTERS, READ_BY_PRESET, Preset, detect
+from rlhf_core.intake.formats import CONVERTERS, READ_BY_PRESET, Preset, detect, own_record
 from rlhf_core.intake.reader import read_records
 from rlhf_core.intake.rows import BadRecord, ChatRows, build_pair, build_rows
 
@@ -96,11 +96,14 @@ def parse_file(
             if chosen == "auto":
                 chosen = detect(record)
             try:
-                converted = CONVERTERS[chosen](record)
-                if chosen == "pairs":
+                own = own_record(record)
+                converted = CONVERTERS[chosen](record) if own is None else own
+                if own is not None and not own:
+                    made = []
+                elif chosen == "pairs":
                     made = build_pair(converted, default_source=chosen, now=now)
                 else:
-                    made = [build_rows(converted, default_source=chosen, now=now)]
+                    made = [build_rows(converted, default_source=chosen, now=now, may_be_blank=own is not None)]
             except (BadRecord, ValueError) as error:
                 problems.append(Problem(line, str(error)))
                 continue
@@ -109,7 +112,7 @@ def parse_file(
                 continue
             fields.update(dict.fromkeys(record))
             for rows in made:
-                if rows.external_id is not None:
+                if rows.external_id is not None and (own is None or chosen != "pairs"):  # one answer may be of several pairs
                     seen.add(rows.external_id, line)
                 else:  # an id makes a chat its own, so only chats without one can be judged twice over
                     for row in (*rows.feedback, *rows.aspects):
@@ -128,7 +131,7 @@ def parse_file(
             raise ImportRejected(name, sorted(problems, key=lambda problem: problem.line))
         if records == 0:
             raise InvalidInput(f"{name} has no records. Choose another file.")
-        ignored = tuple(str(one) for one in fields if one not in READ_BY_PRESET.get(chosen, frozenset()))
+        ignored = tuple(str(one) for one in fields if one not in READ_BY_PRESET.get(chosen, frozenset()) | {"workbench"})
         yield ParsedFile(name, chosen, records, ignored, spool, batches + 1)
 
 

@@ -125,6 +125,9 @@ def build_pair(record: Mapping[str, Any], *, default_source: str, now: str) -> l
         own = {name: record.get(f"{name}_{side}") for name in ("response", "steps", "model")}
         if own["response"] is None and own["steps"] is None:
             raise BadRecord(f"has no response_{side} (fields: {shorten(', '.join(map(str, record)), 100)})")
+        for name in ("id", "source", "created_at"):  # of this answer alone
+            if record.get(f"{name}_{side}") is not None:
+                own[name] = record[f"{name}_{side}"]
         if external is not None:  # makes the two answers their own, as an id does for a chat
             own["id"] = f"{external}:{side}"
         answers.append(build_rows(shared | own, default_source=default_source, now=now, may_be_blank=True))

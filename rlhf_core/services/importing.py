@@ -51,7 +51,10 @@ def import_file(workbench: Workbench, path: Path, *, preset: Preset = "auto", or
     """
     try:
         if path.is_dir():
-            raise InvalidInput(f"{path} is a folder. Name a file in it.")
+            files = sorted(path.glob("data/*.parquet"))  # what `export --layout datasets` makes
+            if len(files) != 1:
+                raise InvalidInput(f"{path} is a folder. Name a file in it, or a data set's folder with one data/*.parquet.")
+            path = files[0]
         with path.open("rb") as file:
             return import_stream(workbench, file, path.name, preset=preset, origin=origin)
     except FileNotFoundError as error:

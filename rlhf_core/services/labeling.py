@@ -187,8 +187,3 @@ def changes(workbench: Workbench, session: Session, chat_id: str) -> list[Change
 
 def everything(workbench: Workbench, session: Session) -> dict[str, list[dict[str, Any]]]:
     return workbench.store.for_user(session).everything()
-
-
-def erase(workbench: Workbench, session: Session) -> int:
-    """Delete all that is kept of this person's labelling; returns how many judgements went."""
-    return workbench.store.for_user(session).erase()

@@ -3,21 +3,30 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rlhf_core.analytics.erasing import note_gone
+from rlhf_core.analytics.explorer import prepare
+from rlhf_core.analytics.exports import Exported, Layout, export
 from rlhf_core.analytics.pseudonyms import pseudonym_key
 from rlhf_core.analytics.query import Question, ask, questions
-from rlhf_core.analytics.snapshot import Snapshot, list_snapshots, open_snapshot
+from rlhf_core.analytics.snapshot import Difference, Snapshot, compare, list_snapshots, open_snapshot
 from rlhf_core.analytics.taking import take_snapshot
-from rlhf_core.ground.errors import InvalidInput
+from rlhf_core.checkpoints.registry import list_checkpoints
+from rlhf_core.ground.errors import InvalidInput, RunRefused
 from rlhf_core.ground.records import format_utc
+from rlhf_core.ground.tables import EXPORT_FORMATS, Format
 from rlhf_core.services.workbench import Workbench
 
 if TYPE_CHECKING:
     import pandas as pd
 
 MAX_DAYS = 36_500
-__all__ = ["Question", "Snapshot", "answer", "find", "listing", "questions", "take"]
+__all__ = [
+    "EXPORT_FORMATS", "Difference", "Exported", "Format", "Layout", "Question", "Snapshot", "answer", "difference", "export_to",
+    "find", "listing", "questions", "remove", "take", "used_by",
+]  # fmt: skip
 
 
 def take(workbench: Workbench, *, days: int | None = None) -> tuple[Snapshot, bool]:
@@ -35,8 +44,10 @@ def take(workbench: Workbench, *, days: int | None = None) -> tuple[Snapshot, bo
         raise InvalidInput(f"days is {days}; give 1 to {MAX_DAYS:,}, or leave it out to take everything.")
     workbench.require("explore")
     since = None if days is None else format_utc(datetime.now(UTC) - timedelta(days=days))
-    with workbench.store.export() as export:
-        return take_snapshot(export, workbench.workspace.snapshots, pseudonym_key(workbench.workspace.keys), since=since)
+    with workbench.store.export() as shown:
+        taken = take_snapshot(shown, workbench.workspace.snapshots, pseudonym_key(workbench.workspace.keys), since=since)
+    prepare(taken[0])  # so that the first question does not wait for it
+    return taken
 
 
 def listing(workbench: Workbench) -> list[Snapshot]:
@@ -51,3 +62,44 @@ def find(workbench: Workbench, snapshot_id: str, *, verify: bool = False) -> Sna
 
 def answer(workbench: Workbench, snapshot_id: str, question: str, **params: Any) -> pd.DataFrame:
     return ask(find(workbench, snapshot_id), question, **params)
+
+
+def used_by(workbench: Workbench, snapshot_id: str) -> tuple[list[str], list[str]]:
+    """Runs and checkpoints made from a snapshot, by id."""
+    runs = [run.id for run in workbench.ledger.recent(100_000) if run.snapshot_id == snapshot_id]
+    found = list_checkpoints(workbench.workspace.checkpoints)
+    return runs, [one.id for one in found if one.snapshot_id == snapshot_id]
+
+
+def difference(workbench: Workbench, before: str, after: str) -> list[Difference]:
+    """What changed from one snapshot to the other, by table."""
+    return compare(find(workbench, before), find(workbench, after))
+
+
+def remove(workbench: Workbench, snapshot_id: str, *, even_if_used: bool = False) -> Snapshot:
+    """Delete a snapshot; a note of it stays.
+
+    Raises:
+        NotFound: no such snapshot.
+        RunRefused: a run is using it, or (without ``even_if_used``) runs or checkpoints were made from it: their ratings could
+            not be traced any more.
+    """
+    snapshot = find(workbench, snapshot_id)
+    busy = [run.id for run in workbench.ledger.unfinished() if run.snapshot_id == snapshot.id]
+    if busy:
+        raise RunRefused(f"Snapshot {snapshot.id} is in use by run {busy[0]}. Wait for its end, or cancel it.")
+    runs, checkpoints = used_by(workbench, snapshot.id)
+    if (runs or checkpoints) and not even_if_used:
+        raise RunRefused(
+            f"{len(runs)} runs and {len(checkpoints)} checkpoints were made from snapshot {snapshot.id}; without it nobody can "
+            "say from which ratings. Say that you mean it (--even-if-used) to remove it all the same."
+        )
+    note_gone(snapshot, "it was removed", None)
+    return snapshot
+
+
+def export_to(
+    workbench: Workbench, snapshot_id: str, what: Format, out: Path, *, layout: Layout = "jsonl", plain: bool = False
+) -> Exported:
+    """Write a snapshot's feedback for other tools: see :func:`rlhf_core.analytics.exports.export`."""
+    return export(find(workbench, snapshot_id), what, out, layout=layout, plain=plain)

@@ -21,6 +21,7 @@ from rlhf_core.store.sqlite import Database, SqliteStore
 from rlhf_core.store.sqlite_runs import SqliteRunLedger
 
 if TYPE_CHECKING:
+    from rlhf_core.analytics.sandbox import Sandbox
     from rlhf_core.store.supabase_connection import Connection, Server
 
 
@@ -38,6 +39,7 @@ class Workbench:
         self._server: Server | None = None
         self.ledger: RunLedger = SqliteRunLedger(self._database)
         self.scoring = ScoringClient(workspace.checkpoints, workspace.root / "logs" / "scoring.log")
+        self._sandboxes: list[Sandbox] = []  # one, made on first use; shared with the workbenches of a team's people
 
     @classmethod
     def open(cls, workspace: str | Path | None = None) -> Workbench:
@@ -99,7 +101,18 @@ class Workbench:
         if self.person is not None and not may(self.person.role, action):
             raise Forbidden(refusal(self.person.role, action))
 
+    @property
+    def sandbox(self) -> Sandbox:
+        """Where people's own SQL runs."""
+        from rlhf_core.analytics.sandbox import Sandbox
+
+        if not self._sandboxes:
+            self._sandboxes.append(Sandbox())
+        return self._sandboxes[0]
+
     def close(self) -> None:
+        for sandbox in self._sandboxes:
+            sandbox.close()
         self.scoring.close()
         self._database.close()
         if self._server is not None:

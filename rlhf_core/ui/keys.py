@@ -32,6 +32,8 @@ AGREEMENT_BY = "agreement:by"
 DISPUTE = "disputes:chosen"
 QUEUE = "queues:chosen"
 WORK_CHAT = "work:chat"
+WORK_CONSENT = "work:consent"
+SNAPSHOT_VIEW = "snapshots:view"
 WORK_PAIR = "work:pair"
 IMPORT_RESULT = "import:result"
 COMPARE_CHAT = "compare:chat"
@@ -43,10 +45,24 @@ URL_OTHER = "other"
 URL_QUEUE = "queue"
 URL_RUN = "run"
 URL_SNAPSHOT = "snapshot"
+URL_TOPIC = "topic"
+URL_OPEN = "open"
+URL_FORM = "filter"
+URL_AT = "at"
+EXPLORE_TOPIC = "explore:topic"
+SQL_TEXT = "sql:text"
+SQL_RUNNING = "sql:running"
+SQL_RESULT = "sql:result"
+SQL_PROBLEM = "sql:problem"
+SQL_QUEUE = "sql:queue"
 
 
 def label_queue(task: str) -> str:
     return f"label:queue:{task}"
+
+
+def explore_chart(name: str) -> str:
+    return f"explore:chart:{name}"
 
 
 def option(name: str) -> str:

@@ -11,7 +11,7 @@ import streamlit as st
 from rlhf_core.ground.errors import SignInRequired
 from rlhf_core.ground.records import Session
 from rlhf_core.ground.settings import TeamSettings, Workspace, team_settings
-from rlhf_core.services import agreement, snapshots
+from rlhf_core.services import agreement, auditing, exploring, querying, snapshots
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity
 
@@ -90,6 +90,61 @@ def rater_pairs(snapshot_id: str, what: agreement.What) -> list[agreement.PairRo
 
 def first_errors(snapshot_id: str) -> agreement.FirstErrors:
     return _first_errors(*_explorer(snapshot_id))
+
+
+@st.cache_data(show_spinner=False, max_entries=256)
+def _explore(_workbench: Workbench, at: tuple[str, str], question: str, only: exploring.Filter) -> pd.DataFrame:
+    return exploring.answer(_workbench, at[1], question, only)
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _explore_parts(_workbench: Workbench, at: tuple[str, str]) -> exploring.Parts:
+    return exploring.parts(_workbench, at[1])
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _explore_behind(
+    _workbench: Workbench, at: tuple[str, str], only: exploring.Filter, begin: int, count: int
+) -> tuple[list[exploring.Behind], int]:
+    return exploring.behind(_workbench, at[1], only, begin=begin, count=count)
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _explore_tables(_workbench: Workbench, at: tuple[str, str]) -> dict[tuple[str, str], list[querying.Column]]:
+    return querying.tables(_workbench, at[1])
+
+
+def explore_tables(snapshot_id: str) -> dict[tuple[str, str], list[querying.Column]]:
+    found = _explore_tables(*_explorer(snapshot_id))
+    workbench().sandbox.warm()
+    return found
+
+
+def explore(snapshot_id: str, question: str, only: exploring.Filter) -> pd.DataFrame:
+    """A named question's answer for a filter, kept by workspace, snapshot id and filter."""
+    return _explore(*_explorer(snapshot_id), question, only)
+
+
+@st.cache_data(show_spinner="Looking at the snapshot", max_entries=16)
+def _audit(_workbench: Workbench, at: tuple[str, str]) -> auditing.Audit:
+    return auditing.audit(_workbench, at[1])
+
+
+def audit(snapshot_id: str) -> auditing.Audit:
+    return _audit(*_explorer(snapshot_id))
+
+
+def question_topic(name: str) -> str:
+    """What a named question stands under on the explore page."""
+    return next((one.topic for one in exploring.questions() if one.name == name), "")
+
+
+def explore_parts(snapshot_id: str) -> exploring.Parts:
+    return _explore_parts(*_explorer(snapshot_id))
+
+
+def explore_behind(snapshot_id: str, only: exploring.Filter, begin: int, count: int) -> tuple[list[exploring.Behind], int]:
+    return _explore_behind(*_explorer(snapshot_id), only, begin, count)
 
 
 def answer(snapshot_id: str, question: str, **params: Any) -> pd.DataFrame:

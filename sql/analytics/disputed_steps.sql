@@ -21,6 +21,6 @@ SELECT
     c.id AS chat_id
 FROM spread AS p
 JOIN reasoning_steps AS s ON s.step_no = p.step_no
-JOIN main.chats AS c ON c.chat_no = s.chat_no
+JOIN chats AS c ON c.chat_no = s.chat_no
 LEFT JOIN decisions AS d ON d.step_id = s.id AND d.kind = 'score'
 ORDER BY p.highest - p.lowest DESC, p.ratings DESC, s.step_no;

@@ -28,5 +28,5 @@ counted AS (
 SELECT c.query, s.step_order, s.step_content, p.shrunken_score, p.mean_score, p.ratings, c.id AS chat_id
 FROM counted AS p
 JOIN reasoning_steps AS s ON s.step_no = p.step_no
-JOIN main.chats AS c ON c.chat_no = s.chat_no
+JOIN chats AS c ON c.chat_no = s.chat_no
 ORDER BY p.shrunken_score, p.ratings DESC, s.step_no;

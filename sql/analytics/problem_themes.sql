@@ -1,10 +1,10 @@
 -- title: What bad steps are about
 -- topic: Steps
 -- question: Which words stand in the lowest scored steps much more often than in the highest scored ones?
--- params: steps=2000; fewest=5; most=25
+-- params: steps=2000; fewest=5; common=0.1; most=25
 -- columns: word text; bad_steps count of the lowest scored steps with the word; other_steps count of the highest scored ones; times how much likelier in a bad step; z how sure, standard errors of the log odds
--- The $steps lowest scored steps beside as many of the highest; a word counts once a step, and needs $fewest steps. Half a step is
--- added to each count, so that a word that only bad steps have does not count for infinitely many.
+-- The $steps lowest scored steps beside as many of the highest; a word counts once a step and needs $fewest steps; words
+-- that more than $common of the steps have are left out, for they are about nothing. Half a step is added to each count, so that a word that only bad steps have does not count for infinitely many.
 WITH per_step AS (
     SELECT step_no, avg(score) AS mean_score, count(*) AS ratings FROM ratings WHERE step_no IS NOT NULL GROUP BY step_no
 ),
@@ -30,6 +30,7 @@ sizes AS (
 counted AS (
     SELECT word, count(*) FILTER (WHERE bad) AS bad_steps, count(*) FILTER (WHERE NOT bad) AS other_steps
     FROM words GROUP BY word HAVING count(*) >= $fewest
+        AND count(*) <= $common * ((SELECT count(*) FROM worst) + (SELECT count(*) FROM best))
 )
 SELECT
     word,

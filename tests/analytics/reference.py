@@ -120,7 +120,7 @@ def most_problematic_steps(frames: Frames) -> pd.DataFrame:
     return found[["query", "step_order", "step_content", "shrunken_score", "mean_score", "ratings", "chat_id"]]
 
 
-def problem_themes(frames: Frames, steps_each: int = 2000, fewest: int = 5, most: int = 25) -> pd.DataFrame:
+def problem_themes(frames: Frames, steps_each: int = 2000, fewest: int = 5, common: float = 0.1, most: int = 25) -> pd.DataFrame:
     ratings = _ratings(frames, "step_id", "feedback_score")
     ratings = ratings[ratings["step_id"].notna()]
     per = ratings.groupby("step_id")["score"].agg(mean="mean", n="count").reset_index()
@@ -137,7 +137,7 @@ def problem_themes(frames: Frames, steps_each: int = 2000, fewest: int = 5, most
 
     bad, other = words(worst), words(best)
     found = pd.DataFrame({"bad_steps": bad, "other_steps": other}).fillna(0).astype(int)
-    found = found[found.sum(axis=1) >= fewest]
+    found = found[(found.sum(axis=1) >= fewest) & (found.sum(axis=1) <= common * (len(worst) + len(best)))]
     b, o, nb, no = found["bad_steps"] + 0.5, found["other_steps"] + 0.5, len(worst), len(best)
     found["times"] = (b / (nb + 1)) / (o / (no + 1))
     left_b, left_o = nb - found["bad_steps"] + 0.5, no - found["other_steps"] + 0.5
@@ -429,11 +429,11 @@ def straight_lining(frames: Frames) -> pd.DataFrame:
     found = per.groupby("rater")["one"].agg(chats="count", one_score="sum", share="mean")
     rated = rated.sort_values(["rater", "created_at", "chat_no", "step_order"])
     begins = (rated["score"] != rated["score"].shift()) | (rated["rater"] != rated["rater"].shift())
-    found["longest_run"] = begins.cumsum().groupby(rated["rater"]).agg(lambda run: run.value_counts().max())
+    found["longest_run"] = begins.cumsum().groupby(rated["rater"]).agg(lambda run: run.value_counts().max()).reindex(found.index)
     counts = (
         rated.groupby(["rater", "score"]).size().rename("n").reset_index().sort_values(["n", "score"], ascending=[False, True])
     )
-    found["commonest_score"] = counts.drop_duplicates("rater").set_index("rater")["score"]
+    found["commonest_score"] = counts.drop_duplicates("rater").set_index("rater")["score"].reindex(found.index)
     return found.reset_index().sort_values(["share", "longest_run", "rater"], ascending=[False, False, True])
 
 
@@ -510,12 +510,13 @@ def hint_flips(frames: Frames) -> pd.DataFrame:
 
 
 ANSWERS: dict[str, Answer] = {
-    answer.__name__: answer  # type: ignore[attr-defined]
+    answer.__name__: answer
     for answer in (
-        scores_over_time, score_distribution, scores_by_step_position, scores_by_step_spread, most_problematic_steps, problem_themes,
-        first_error_position, scores_by_source, scores_by_model, scores_by_aspect, rater_workload, rater_leniency, rater_agreement,
-        coverage, missing_ratings, staleness, score_drift, duplicate_answers, contradictory_ratings, length_against_score,
-        model_generations, consent_coverage, disputed_steps, straight_lining, rater_pace, position_bias, gold_over_time, hint_flips,
+        scores_over_time, score_distribution, scores_by_step_position, scores_by_step_spread, most_problematic_steps,
+        problem_themes, first_error_position, scores_by_source, scores_by_model, scores_by_aspect, rater_workload, rater_leniency,
+        rater_agreement, coverage, missing_ratings, staleness, score_drift, duplicate_answers, contradictory_ratings,
+        length_against_score, model_generations, consent_coverage, disputed_steps, straight_lining, rater_pace, position_bias,
+        gold_over_time, hint_flips,
     )
 }  # fmt: skip
 

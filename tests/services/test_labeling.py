@@ -2,7 +2,7 @@ import pytest
 
 from rlhf_core.ground.errors import Forbidden, InvalidInput, NotFound
 from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, Session, new_id
-from rlhf_core.services import labeling
+from rlhf_core.services import erasing, labeling
 from rlhf_core.services.workbench import Workbench
 
 
@@ -24,7 +24,7 @@ def test_from_the_first_chat_to_the_last(demo: Workbench, ana: Session) -> None:
     assert labeling.queue_progress(demo, ana, EVERYTHING).finished == 60
     assert demo.store.for_user(ana).progress().chats_done == 60
     assert len(labeling.history(demo, ana)) == 50
-    assert labeling.erase(demo, ana) == 60 + 286
+    assert erasing.erase(demo, ana).judgements == 60 + 286
 
 
 def test_the_queue_that_is_asked_for(demo: Workbench, ana: Session) -> None:

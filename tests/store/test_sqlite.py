@@ -135,7 +135,8 @@ def test_a_connection_that_failed_is_not_used_again(tmp_path: Path) -> None:
     database = Database(tmp_path / "s.sqlite3")
     with pytest.raises(RuntimeError), database.transaction() as connection:
         connection.execute(
-            "INSERT INTO profiles (user_id, display_name, origin, created_at) VALUES ('u', 'U', 'local', '2026-01-01T00:00:00.000000Z')"
+            "INSERT INTO profiles (user_id, display_name, origin, created_at) "
+            "VALUES ('u', 'U', 'local', '2026-01-01T00:00:00.000000Z')"
         )
         raise RuntimeError
     assert SqliteStore(database).profiles() == []

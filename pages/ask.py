@@ -1,0 +1,204 @@
+"""Ask a snapshot in SQL: read-only, in a process of its own that can be stopped; rows go to labelling."""
+
+import io
+from functools import partial
+
+import pandas as pd
+import streamlit as st
+
+from rlhf_core.ground.errors import RlhfError
+from rlhf_core.ground.roles import may
+from rlhf_core.services import querying, snapshots
+from rlhf_core.ui import keys, resources
+from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
+
+PAGE = 200
+workbench = resources.workbench()
+session = resources.session()
+st.title("SQL")
+taken = snapshots.listing(workbench)
+if not taken:
+    st.info("SQL is asked of a snapshot, and there is none yet. Import or load chats, rate some, then take one.")
+    st.page_link("snapshots.py", label="Take a snapshot", icon=":material/photo_camera:")
+    st.stop()
+snapshot = next((one for one in taken if one.id == st.query_params.get(keys.URL_SNAPSHOT)), taken[0])
+with st.spinner("Preparing the snapshot for questions (once)"):
+    tables = resources.explore_tables(snapshot.id)
+state = st.session_state
+state.setdefault(keys.SQL_TEXT, next(iter(querying.examples().values())))
+
+
+def begin() -> None:
+    state.pop(keys.SQL_PROBLEM, None)
+    if old := state.pop(keys.SQL_RESULT, None):
+        old[0].drop()
+    try:
+        state[keys.SQL_RUNNING] = (querying.run(workbench, snapshot.id, state[keys.SQL_TEXT]), state[keys.SQL_TEXT], snapshot.id)
+    except RlhfError as error:
+        state[keys.SQL_PROBLEM] = error
+
+
+def take(sql: str) -> None:
+    state[keys.SQL_TEXT] = sql
+
+
+def settle() -> None:
+    """Keep what a finished statement gave, and note it in the history."""
+    running, sql, snapshot_id = state.pop(keys.SQL_RUNNING)
+    try:
+        result = running.result()
+        state[keys.SQL_RESULT] = (result, snapshot_id)
+        outcome = plural(result.rows, "row")
+    except RlhfError as error:
+        state[keys.SQL_PROBLEM] = error
+        outcome = str(error)[:200]
+    querying.remember(workbench, session.user_id, snapshot_id, sql, outcome)
+
+
+@st.fragment(run_every=0.3)
+def under_way() -> None:
+    running: querying.Running | None = state[keys.SQL_RUNNING][0] if keys.SQL_RUNNING in state else None
+    if running is None or running.done:
+        if running is not None:
+            settle()
+        st.rerun()
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.markdown(
+            f":material/hourglass_top: Running for {running.elapsed_s:.1f} s of at most {querying.TIMEOUT_S:.0f}", width="content"
+        )
+        st.button("Cancel", icon=":material/stop:", on_click=running.cancel)
+
+
+def show(result: querying.Result, snapshot_id: str) -> None:
+    more = f", the first {result.rows:,} of more" if result.truncated else ""
+    st.caption(f"{plural(result.rows, 'row')}{more} in {result.seconds:.2f} s · snapshot {snapshot_id}")
+    if not result.rows:
+        st.info("No rows.")
+        return
+    view = st.segmented_control(
+        "View", ["Rows", "Chart", "Files", "To labelling"], default="Rows", required=True, label_visibility="collapsed"
+    )
+    if view == "Rows":
+        pages = (result.rows + PAGE - 1) // PAGE
+        page = st.number_input(f"Page of {pages:,}", 1, pages, 1, width=160) if pages > 1 else 1
+        st.dataframe(frame_of(result, (page - 1) * PAGE, PAGE), hide_index=True)
+    elif view == "Chart":
+        draw(frame_of(result, 0, 5_000))
+    elif view == "Files":
+        st.caption("Up to a million rows.")
+        for kind, label in (("csv", "CSV"), ("parquet", "Parquet")):
+            st.download_button(label, partial(file_of, result, kind), f"result.{kind}", icon=":material/download:")
+    else:
+        send(result, snapshot_id)
+
+
+def frame_of(result: querying.Result, start: int, count: int | None) -> pd.DataFrame:
+    frame: pd.DataFrame = result.read(start, count).to_pandas()
+    return frame
+
+
+def file_of(result: querying.Result, kind: str) -> bytes:
+    buffer = io.BytesIO()
+    frame = frame_of(result, 0, None)
+    if kind == "csv":
+        frame.to_csv(buffer, index=False)
+    else:
+        frame.to_parquet(buffer, index=False)
+    return buffer.getvalue()
+
+
+def draw(frame: pd.DataFrame) -> None:
+    names = [str(name) for name in frame]
+    numbers = [name for name in names if pd.api.types.is_numeric_dtype(frame[name])]
+    if not numbers:
+        st.info("There is no column of numbers to draw.")
+        return
+    left, middle, right = st.columns(3)
+    kind = left.segmented_control("Kind", ["bars", "line", "points"], default="bars", required=True)
+    across = middle.selectbox("Across", [name for name in names if [name] != numbers] or names)
+    up = right.selectbox("Up", [name for name in numbers if name != across] or numbers)
+    shown = pd.DataFrame({across: frame[across], up: frame[up]}) if across != up else frame[[up]]
+    {"bars": st.bar_chart, "line": st.line_chart, "points": st.scatter_chart}[kind](shown, x=across, y=up)
+    if len(frame) == 5_000:
+        st.caption("The first 5,000 rows.")
+
+
+def send(result: querying.Result, snapshot_id: str) -> None:
+    """Rows to a queue."""
+    if not may(session.role, "queues") and workbench.person is not None:
+        st.info("Engineers and administrators make queues.")
+        return
+    try:
+        chats = querying.items(workbench, snapshot_id, result)
+    except RlhfError as error:
+        st.info(markdown_of(str(error)))
+        return
+    asked = sum(map(len, chats.values()))
+    st.markdown(
+        f"A queue of {plural(len(chats), 'chat')}" + (f", asking about {plural(asked, 'step')} of them" if asked else "") + "."
+    )
+    with st.form("sql:queue"):
+        name = st.text_input("Name of the queue")
+        overlap = st.number_input("Raters for each", 1, 100, 1)
+        guidelines = st.text_area("What raters should look at", height=80)
+        if not st.form_submit_button("Make the queue", type="primary"):
+            return
+    try:
+        queue, count = querying.to_queue(workbench, snapshot_id, result, name, overlap=overlap, guidelines=guidelines)
+    except RlhfError as error:
+        show_error(error)
+        return
+    st.success(f"{markdown_of(queue.name)}: {plural(count, 'chat')} to label.", icon=":material/low_priority:")
+    st.page_link("label.py", label="Label them", icon=":material/thumbs_up_down:", query_params={keys.URL_QUEUE: queue.id})
+
+
+st.caption(
+    f"Snapshot **{snapshot.id}**, taken {ago(snapshot.created_at)}. Read-only: no files, no network; at most "
+    f"{querying.TIMEOUT_S:.0f} s and 1 GB."
+)
+editor, side = st.columns([5, 2], gap="large")
+with editor:
+    st.text_area("SQL", key=keys.SQL_TEXT, height=220, help="DuckDB's SQL; Ctrl+Enter takes it over, then Run.")
+    st.button(
+        "Run",
+        type="primary",
+        icon=":material/play_arrow:",
+        on_click=begin,
+        disabled=keys.SQL_RUNNING in state,
+        shortcut="Ctrl+Enter",
+    )
+    if keys.SQL_RUNNING in state:
+        under_way()
+    if problem := state.get(keys.SQL_PROBLEM):
+        st.error("The query was not answered.", icon=":material/error:")
+        st.code(str(problem), language=None, wrap_lines=True)
+    if kept := state.get(keys.SQL_RESULT):
+        show(*kept)
+with side:
+    what = st.segmented_control(
+        "Help", ["Tables", "Examples", "History"], default="Tables", required=True, label_visibility="collapsed"
+    )
+    if what == "Tables":
+        for (table, about), columns in tables.items():
+            with st.expander(f"**{table}** · {about}"):
+                st.markdown(
+                    "\n".join(f"- `{one.name}` {one.kind.lower()}" + (f": {one.about}" if one.about else "") for one in columns)
+                )
+    elif what == "Examples":
+        for k, (words, sql) in enumerate(querying.examples().items()):
+            st.button(words, key=f"sql:example:{k}", type="tertiary", icon=":material/arrow_back:", on_click=take, args=(sql,))
+    else:
+        asked = querying.history(workbench, session.user_id)
+        if not asked:
+            st.caption("What you run is kept here, for you alone.")
+        for k, one in enumerate(asked[:20]):
+            first = " ".join(one.sql.split())[:60]
+            st.button(
+                markdown_of(first),
+                key=f"sql:past:{k}",
+                type="tertiary",
+                icon=":material/arrow_back:",
+                on_click=take,
+                args=(one.sql,),
+            )
+            st.caption(f"{ago(one.at)} · {markdown_of(one.outcome[:60])}")

@@ -1,0 +1,42 @@
+"""A report on the quality of a snapshot's feedback, to act on or to hand to somebody."""
+
+import streamlit as st
+
+from rlhf_core.services import auditing, snapshots
+from rlhf_core.ui import keys, resources
+from rlhf_core.ui.texts import ago, markdown_of, plural
+
+LOOKS: dict[auditing.Severity, tuple[str, str]] = {
+    "act": (":material/error:", "red"), "look": (":material/visibility:", "orange"), "unknown": (":material/help:", "gray"),
+    "fine": (":material/check_circle:", "green"),
+}  # fmt: skip
+workbench = resources.workbench()
+st.title("Audit")
+taken = snapshots.listing(workbench)
+if not taken:
+    st.info("An audit looks at a snapshot, and there is none yet. Import or load chats, rate some, then take one.")
+    st.page_link("snapshots.py", label="Take a snapshot", icon=":material/photo_camera:")
+    st.stop()
+snapshot = next((one for one in taken if one.id == st.query_params.get(keys.URL_SNAPSHOT)), taken[0])
+report = resources.audit(snapshot.id)
+counts = {severity: sum(one.severity == severity for one in report.findings) for severity in LOOKS}
+st.markdown(
+    f"Snapshot **{snapshot.id}**, taken {ago(snapshot.created_at)}: {plural(report.ratings, 'rating')} by "
+    f"{plural(report.raters, 'rater')}, {plural(report.chats, 'chat')}. "
+    + " ".join(f":{LOOKS[one][1]}-badge[{counts[one]} {auditing.MEANING[one]}]" for one in LOOKS if counts[one])
+)
+st.download_button(
+    "Download the report", report.markdown(), f"audit-{snapshot.id}.md", "text/markdown", icon=":material/download:"
+)
+for one in report.findings:
+    icon, colour = LOOKS[one.severity]
+    with st.container(border=True):
+        st.markdown(f"{icon} :{colour}[**{one.topic}**] · {markdown_of(one.found)}")
+        if one.todo != "Nothing.":
+            st.markdown(f":material/arrow_forward: {markdown_of(one.todo)}")
+        if one.question:
+            topic = resources.question_topic(one.question)
+            st.page_link(
+                "explore.py", label="The numbers", icon=":material/insights:",
+                query_params={keys.URL_SNAPSHOT: snapshot.id, keys.URL_TOPIC: topic, keys.URL_OPEN: one.question},
+            )  # fmt: skip

@@ -1,0 +1,93 @@
+"""Take a person out of snapshots: those that hold them are rewritten under a new id; a note says what became of the old one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from rlhf_core.analytics.explorer import forget
+from rlhf_core.analytics.snapshot import EXPLORE, GONE, PEOPLE, Snapshot, list_snapshots, remove, schema_of
+from rlhf_core.analytics.taking import Facts, Written, finish, write_file
+from rlhf_core.ground.errors import disk_errors
+from rlhf_core.ground.files import building, write_json
+from rlhf_core.ground.records import utc_now
+from rlhf_core.ground.tables import EXPORT_COLUMNS, WHENEVER, TableName
+
+_ROWS_OF = ("rater",)  # whose rows go; of other columns only the name goes
+_NAMES = tuple(name for name in PEOPLE.values() if name not in _ROWS_OF)
+
+
+def take_out(folder: Path, pseudonym: str) -> list[tuple[str, str]]:
+    """Rewrite every snapshot that holds the person. Returns (old id, new id) of each.
+
+    Raises:
+        StorageFull: no room to write anew; what was rewritten by then is reported by calling this again.
+    """
+    with disk_errors("taking a person out of snapshots", folder):
+        holding = [snapshot for snapshot in list_snapshots(folder) if _holds(snapshot, pseudonym)]
+        return [(snapshot.id, _rewrite(snapshot, folder, pseudonym).id) for snapshot in holding]
+
+
+def _holds(snapshot: Snapshot, pseudonym: str) -> bool:
+    for table in EXPORT_COLUMNS:
+        names = [name for name in (*_ROWS_OF, *_NAMES) if name in schema_of(table).names]
+        for path in snapshot.files(table) if names else ():
+            for batch in pq.ParquetFile(path).iter_batches(columns=names):
+                if any(pc.any(pc.equal(batch[name], pseudonym)).as_py() for name in names):
+                    return True
+    return False
+
+
+def _rewrite(snapshot: Snapshot, folder: Path, pseudonym: str) -> Snapshot:
+    with building(folder) as scratch:
+        written = Written()
+        facts = Facts()
+        known = {
+            entry["rows_sha256"]: (snapshot.folder / name, entry)
+            for name, entry in snapshot.manifest["files"].items()
+            if "rows_sha256" in entry
+        }
+        for table in EXPORT_COLUMNS:
+            (scratch / table).mkdir()
+            for path in snapshot.files(table):
+                name = f"{table}/{path.name if path.parent.name == table else f'{WHENEVER}-000.parquet'}"
+                kept = list(_without(path, table, pseudonym))
+                if any(batch.num_rows for batch in kept):
+                    written.files[name] = write_file(scratch / name, table, iter(kept), known)
+                for batch in kept:
+                    facts.see(table, batch)
+        written.facts = facts
+        rules = snapshot.manifest["rules"] | {"rewritten_from": snapshot.id}
+        new, _ = finish(scratch, folder, written, rules)
+    note_gone(snapshot, "a person was erased", new.id)
+    return new
+
+
+def _without(path: Path, table: TableName, pseudonym: str) -> Iterator[pa.RecordBatch]:
+    schema = schema_of(table)
+    for given in pq.ParquetFile(path).iter_batches(65_536):
+        batch = given
+        if "rater" in schema.names:
+            batch = batch.filter(pc.fill_null(pc.not_equal(batch["rater"], pseudonym), True))
+        for name in _NAMES:
+            if name in schema.names:
+                theirs = pc.fill_null(pc.equal(batch[name], pseudonym), False)
+                column = pc.if_else(theirs, pa.scalar(None, pa.string()), batch[name])
+                batch = batch.set_column(schema.get_field_index(name), name, column)
+        yield batch.cast(schema)
+
+
+def note_gone(snapshot: Snapshot, why: str, became: str | None) -> None:
+    """Remove a snapshot, what was prepared of it and results of queries, and leave a note of it."""
+    folder = snapshot.folder.parent
+    (folder / GONE).mkdir(exist_ok=True)
+    write_json(folder / GONE / f"{snapshot.id}.json", {"id": snapshot.id, "at": utc_now(), "why": why, "became": became})
+    forget(snapshot.id)
+    for path in (folder / EXPLORE).glob("result-*.arrow"):
+        path.unlink(missing_ok=True)
+    if became != snapshot.id:
+        remove(snapshot)
