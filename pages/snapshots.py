@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
-from rlhf_core.services import snapshots
+from rlhf_core.services import exploring, snapshots
 from rlhf_core.ui import keys, resources, rows
 from rlhf_core.ui.texts import ago, plural, show_error
 
@@ -21,6 +21,7 @@ st.markdown(
 if st.button("Take a snapshot", type="primary", icon=":material/photo_camera:"):
     with st.spinner("Exporting the store"):
         snapshot, new = snapshots.take(workbench)
+        exploring.make_ready(workbench, snapshot.id)
     st.query_params[keys.URL_SNAPSHOT] = snapshot.id
     st.toast(f"Snapshot {snapshot.id} taken." if new else f"Nothing has changed since snapshot {snapshot.id}.")
 

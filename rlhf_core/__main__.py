@@ -232,9 +232,8 @@ def _snapshots(arguments: argparse.Namespace) -> None:
     workbench = _open(arguments)
     if arguments.compare:
         for table in snapshots.difference(workbench, *arguments.compare):
-            print(
-                f"{one.table:<16} {one.added:>9,} new  {one.removed:>9,} gone  {one.changed:>9,} changed  {one.same:>9,} the same"
-            )
+            counts = f"{table.added:>9,} new  {table.removed:>9,} gone  {table.changed:>9,} changed  {table.same:>9,} the same"
+            print(f"{table.table:<16} {counts}")
         return
     if arguments.remove:
         print(f"Removed snapshot {snapshots.remove(workbench, arguments.remove, even_if_used=arguments.even_if_used).id}.")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rlhf_core.analytics.erasing import note_gone
-from rlhf_core.analytics.explorer import prepare
 from rlhf_core.analytics.exports import Exported, Layout, export
 from rlhf_core.analytics.pseudonyms import pseudonym_key
 from rlhf_core.analytics.query import Question, ask, questions
@@ -45,9 +44,7 @@ def take(workbench: Workbench, *, days: int | None = None) -> tuple[Snapshot, bo
     workbench.require("explore")
     since = None if days is None else format_utc(datetime.now(UTC) - timedelta(days=days))
     with workbench.store.export() as shown:
-        taken = take_snapshot(shown, workbench.workspace.snapshots, pseudonym_key(workbench.workspace.keys), since=since)
-    prepare(taken[0])  # so that the first question does not wait for it
-    return taken
+        return take_snapshot(shown, workbench.workspace.snapshots, pseudonym_key(workbench.workspace.keys), since=since)
 
 
 def listing(workbench: Workbench) -> list[Snapshot]:

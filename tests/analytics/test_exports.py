@@ -9,7 +9,8 @@ import pytest
 
 from rlhf_core.analytics.exports import Layout, export
 from rlhf_core.ground.errors import InvalidInput
-from rlhf_core.ground.records import LabelOp, new_id
+from rlhf_core.ground.judgement import Aspect
+from rlhf_core.ground.records import LabelOp, Queue, new_id
 from rlhf_core.ground.settings import Workspace
 from rlhf_core.ground.tables import Format
 from rlhf_core.services import importing, snapshots
@@ -59,8 +60,10 @@ def test_what_goes_out_comes_back(what: Format, layout: Layout, workbench: Workb
     person = Workbench.session(workbench.people()[0])
     chat = workbench.store.chat(workbench.store.search_chats(limit=1)[0].id)
     mine = workbench.store.for_user(person)
+    queue = workbench.store.save_queue(Queue(new_id(), "Careful"))
+    workbench.store.save_rubric(queue.id, [Aspect("factual", "Is it true?")])
     mine.rate(chat.id, chat.steps[0].id, 2, "stars")
-    mine.apply([LabelOp(new_id(), "aspect", chat.id, None, {"aspect": "factual", "score": 4})])
+    mine.apply([LabelOp(new_id(), "aspect", chat.id, None, {"aspect": "factual", "score": 4, "queue": queue.id, "version": 1})])
     snapshot, _ = snapshots.take(workbench)
     suffix = {"jsonl": ".jsonl", "parquet": ".parquet", "datasets": ""}[layout]
     out = tmp_path / f"out{suffix}"

@@ -27,6 +27,7 @@ def test_on_repeated_texts_and_answers(workbench: Workbench, add_chats: Any) -> 
         {"step": 1, "score": 1, "rater": "A"},
         {"step": 2, "score": 5, "rater": "A"},
         {"step": 1, "score": 4, "rater": "B"},
+        {"score": 3, "rater": "A"},
     ]
     add_chats(
         {"query": "q", "steps": ["the same words", "the same words"], "feedback": feedback, "model": "m1"},

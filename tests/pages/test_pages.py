@@ -251,7 +251,17 @@ def test_a_snapshot_at_a_click(demo: Workbench) -> None:
     next(button for button in app.button if button.label == "Take a snapshot").click().run()
     (taken,) = snapshots.listing(demo)
     assert app.query_params["snapshot"] in (taken.id, [taken.id])
-    assert "The most problematic steps" in texts(check(app))
+    assert "Every file is the one that was written" not in texts(check(app))
+    next(button for button in app.button if button.label == "Check every file").click().run()
+    assert "Every file is the one that was written" in texts(check(app))
+    for view, words in (
+        ("Made from it", "No run has used it yet"), ("Compare", "no other snapshot"), ("Export", "python -m rlhf_core export"),
+        ("Remove", "a note that it was there stays"),
+    ):  # fmt: skip
+        app.segmented_control[0].set_value(view).run()
+        assert words in texts(check(app)), view
+    next(button for button in app.button if button.label == "Remove this snapshot").click().run()
+    assert "No snapshot yet" in texts(check(app))
 
 
 def open_form() -> AppTest:
