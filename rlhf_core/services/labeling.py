@@ -164,6 +164,11 @@ def apply(workbench: Workbench, session: Session, ops: Sequence[LabelOp]) -> dic
     return workbench.store.for_user(session).apply(ops)
 
 
+def steps_asked(workbench: Workbench, queue: Queue, chat_ids: Sequence[str]) -> dict[str, list[int]]:
+    """Where the queue was made from certain steps: their orders by chat id."""
+    return workbench.store.steps_asked(queue.id, chat_ids) if queue.listed and chat_ids else {}
+
+
 def release(workbench: Workbench, session: Session, queue_id: str) -> None:
     """Give back every chat that this person holds in the queue."""
     workbench.store.for_user(session).release(queue_id)

@@ -10,10 +10,10 @@ CREATE TYPE source_name AS ENUM (SELECT DISTINCT source FROM snapshot_chats ORDE
 CREATE TYPE model_name AS ENUM (SELECT DISTINCT model FROM snapshot_chats WHERE model IS NOT NULL ORDER BY model);
 
 CREATE TABLE chats AS
-SELECT (row_number() OVER () - 1)::INT AS chat_no, c.id, c.query, c.response, c.source::source_name AS source, c.model::model_name AS model,
+SELECT c.chat_no, c.id, c.query, c.response, c.source::source_name AS source, c.model::model_name AS model,
        c.external_id, c.owner, length(c.response)::INT AS chars, coalesce(s.steps, 0)::SMALLINT AS steps,
        c.created_at::TIMESTAMP AS created_at
-FROM snapshot_chats AS c
+FROM (SELECT *, (row_number() OVER () - 1)::INT AS chat_no FROM snapshot_chats) AS c -- numbered before a join stirs them
 LEFT JOIN (SELECT chat_id, count(*) AS steps FROM snapshot_reasoning_steps GROUP BY chat_id) AS s ON s.chat_id = c.id;
 COMMENT ON TABLE chats IS 'questions and answers';
 COMMENT ON COLUMN chats.chat_no IS 'number of the chat in this snapshot';
@@ -29,9 +29,9 @@ COMMENT ON COLUMN chats.steps IS 'reasoning steps';
 COMMENT ON COLUMN chats.created_at IS 'when it came, UTC';
 
 CREATE TABLE reasoning_steps AS
-SELECT (row_number() OVER () - 1)::INT AS step_no, c.chat_no, s.id, s.chat_id, s.step_order::SMALLINT AS step_order, s.step_content,
+SELECT s.step_no, c.chat_no, s.id, s.chat_id, s.step_order::SMALLINT AS step_order, s.step_content,
        length(s.step_content)::INT AS chars, hash(s.step_content) AS text_hash
-FROM snapshot_reasoning_steps AS s JOIN chats AS c ON c.id = s.chat_id;
+FROM (SELECT *, (row_number() OVER () - 1)::INT AS step_no FROM snapshot_reasoning_steps) AS s JOIN chats AS c ON c.id = s.chat_id;
 COMMENT ON TABLE reasoning_steps IS 'the visible steps of each answer';
 COMMENT ON COLUMN reasoning_steps.step_no IS 'number of the step in this snapshot';
 COMMENT ON COLUMN reasoning_steps.chat_no IS 'its chat: chats.chat_no';

@@ -218,11 +218,8 @@ def test_unchanged_files_are_shared(demo: Workbench, ana: Session) -> None:
     chat = demo.store.search_chats(limit=1)[0]
     demo.store.for_user(ana).rate(chat.id, None, 4, "stars")
     second, _ = snapshots.take(demo)
-    shared = [
-        name
-        for name in second.manifest["files"]
-        if (first.folder / name).is_file() and (first.folder / name).samefile(second.folder / name)
-    ]
+    there = [name for name in second.manifest["files"] if (first.folder / name).is_file()]
+    shared = [name for name in there if (first.folder / name).samefile(second.folder / name)]
     own = set(second.manifest["files"]) - set(shared)
     assert {name.partition("/")[0] for name in own} <= {"chat_feedback", "people"}
     assert any(name.startswith("chats/") for name in shared)
@@ -231,7 +228,7 @@ def test_unchanged_files_are_shared(demo: Workbench, ana: Session) -> None:
     assert found["chats"] == (0, 0, 0)
     demo.store.for_user(ana).rate(chat.id, None, 2, "stars")
     third, _ = snapshots.take(demo)
-    assert [one for one in snapshots.difference(demo, second.id, third.id) if one.table == "chat_feedback"][0].changed == 1
+    assert {one.table: one.changed for one in snapshots.difference(demo, second.id, third.id)}["chat_feedback"] == 1
     snapshots.remove(demo, first.id)
     snapshots.find(demo, second.id, verify=True)
     with pytest.raises(NotFound, match=f"{first.id} is gone since .*: it was removed"):
@@ -245,9 +242,11 @@ def test_months_and_parts(workbench: Workbench, add_chats: Any, monkeypatch: pyt
     monkeypatch.setattr("rlhf_core.store.sqlite_export.CHATS_AT_ONCE", 2)
     monkeypatch.setattr("rlhf_core.ground.tables.PART_ROWS", {"chats": 3, "reasoning_steps": 3})
     monkeypatch.setattr("rlhf_core.ground.tables.OTHER_PART_ROWS", 4)
+    judged = {"step_labels": [1, -1], "steps": ["a", "b"]}
     add_chats(*(
-        {"query": f"q{k} \u00e9", "steps": ["a", "b"], "created_at": f"2026-0{1 + k // 5}-0{1 + k % 5}T00:00:00Z", "score": 1 + k % 5,
-         "comment": None if k % 3 else f"w{k}", "step_labels": [1, -1], "model": None if k % 2 else "m"} for k in range(12)
+        judged | {"query": f"q{k} \u00e9", "created_at": f"2026-0{1 + k // 5}-0{1 + k % 5}T00:00:00Z", "score": 1 + k % 5,
+                  "comment": None if k % 3 else f"w{k}", "model": None if k % 2 else "m"}
+        for k in range(12)
     ))  # fmt: skip
     seen: dict[str, dict[str, list[Any]]] = {}
     with workbench.store.export() as export:

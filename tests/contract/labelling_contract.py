@@ -198,6 +198,21 @@ class LabellingContract:
         assert mine(ana).queue_progress(queue("words", words="SOLAR").id).items == 1
         assert mine(ana).claim(queue("source", source="elsewhere").id, 9) == []
 
+    def test_a_queue_of_listed_chats(self, store: Store, queue: Any, ana: Session, mine: Mine) -> None:
+        a, b, c = (add_chat(store, name, 2) for name in "abc")
+        listed = queue("listed", listed=True)
+        assert listed.listed
+        assert mine(ana).claim(listed.id, 9) == []  # nothing is handed out before the list is there
+        assert store.set_queue_chats(listed.id, {c: [2, 1], a: [], uid("gone"): []}) == 2
+        assert {view.chat.id for view in mine(ana).claim(listed.id, 9)} == {a, c}
+        assert store.steps_asked(listed.id, [a, b, c]) == {c: [2, 1]}
+        assert mine(ana).queue_progress(listed.id).items == 2
+        assert store.set_queue_chats(listed.id, {b: []}) == 1
+        assert mine(ana).queue_progress(listed.id).items == 1
+        assert [one.listed for one in store.queues() if one.id == listed.id] == [True]
+        with pytest.raises(NotFound):
+            store.set_queue_chats(uid("nothing"), {a: []})
+
     def test_many_at_once_and_nothing_is_handed_out_twice(self, store: Store, queue: Any, person: Any, mine: Mine) -> None:
         overlap, three = 2, queue("busy", overlap=2)
         for name in range(24):

@@ -195,6 +195,30 @@ class StoreContract:
         assert [row[0] for row in feedback] == sorted(uid("f", k) for k in range(count))
         assert {row[7:] for row in feedback} == {("dé\u2028", NOW, NOW)}
 
+    def test_consent_counts_from_the_next_export_on(self, store: Store, ana: Session, mine: Mine) -> None:
+        chat = add_chat(store, "x")
+        hers = mine(ana)
+        hers.rate(chat, None, 4, "stars")
+        hers.rate(chat, step(chat, 1), 2, "stars")
+        assert hers.consent() == (None, None)
+
+        def exported() -> tuple[int, list[Any]]:
+            with store.export() as export:
+                people = [row[2] for batch in export.rows("people") for row in batch]
+                rows = sum(map(len, export.rows("chat_feedback")))
+                assert rows == sum(len(one) if isinstance(one, list) else one.count
+                                   for part in export.parts("chat_feedback") for one in part.read())  # fmt: skip
+                assert sum(map(len, export.rows("chats"))) == 1
+                return rows, people
+
+        assert exported() == (2, [None])
+        hers.set_consent("withdrawn")
+        assert hers.consent()[0] == "withdrawn"
+        assert exported() == (0, ["withdrawn"])
+        hers.set_consent("given")
+        assert exported() == (2, ["given"])
+        assert hers.consent()[1] is not None
+
     @pytest.mark.parametrize(
         "change",
         [

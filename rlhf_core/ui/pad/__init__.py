@@ -200,7 +200,9 @@ def _fetch(workbench: Workbench, session: Session, queue: Queue, editing: Item |
         st.session_state[keys.PAD_ITEMS] = [labeling.open_item(workbench, session, *editing)]
     else:
         st.session_state[keys.PAD_ITEMS] = labeling.claim(workbench, session, queue.id, AHEAD)
-    st.session_state[keys.PAD_DRAWN] = [_item(view, session) for view in st.session_state[keys.PAD_ITEMS]]
+    views: list[LabelView] = st.session_state[keys.PAD_ITEMS]
+    asked = labeling.steps_asked(workbench, queue, [view.chat.id for view in views])
+    st.session_state[keys.PAD_DRAWN] = [_item(view, session) | {"asked": asked.get(view.chat.id, [])} for view in views]
     st.session_state[keys.PAD_PROGRESS] = labeling.queue_progress(workbench, session, queue.id)
     asked_at, _ = st.session_state.get(keys.PAD_RUBRIC, (-RUBRIC_KEPT_S, None))
     if time.monotonic() - asked_at >= RUBRIC_KEPT_S:  # it may be changed in the middle of the work

@@ -240,7 +240,9 @@ class Pad {
         this.data.editing ? "" : make("button", { onclick: () => this.skip() }, "Skip …"),
         make("button", { onclick: () => this.takeBack() }, "Undo")));
     const given = new Set(this.answered);
-    this.cursor = Math.max(0, this.places.findIndex((place) => !given.has(place.key)));
+    const open = (place) => !given.has(place.key);
+    const wanted = this.places.findIndex((place) => open(place) && this.isAsked(place.step));
+    this.cursor = Math.max(0, wanted >= 0 ? wanted : this.places.findIndex(open));
     this.paintAll();
     this.paintFlags();
     this.frame();
@@ -259,10 +261,14 @@ class Pad {
     }
   }
 
+  isAsked(step) { // the queue was made from this very step
+    return !this.pair && Boolean(step) && (this.item.asked ?? []).includes(this.item.steps.findIndex((one) => one.id === step) + 1);
+  }
+
   card(place, index) {
     const { step, aspect } = place, whole = step === "";
     const title = (whole ? "The whole answer" : `Step ${this.item.steps.findIndex((one) => one.id === step) + 1}`)
-      + (aspect ? `: ${aspect.key}` : "");
+      + (aspect ? `: ${aspect.key}` : "") + (this.isAsked(step) ? " · asked about" : "");
     const words = make("div", { class: "words", dir: "auto" });
     if (aspect) words.textContent = aspect.question;
     else words.innerHTML = whole ? "How good is the answer, all steps together?" : this.item.steps.find((one) => one.id === step).html;
