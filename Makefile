@@ -61,6 +61,7 @@ bench: dev browser team-server
 	$(PY) benchmarks/label.py
 	$(PY) benchmarks/supabase.py
 	$(PY) benchmarks/agreement.py
+	$(PY) benchmarks/explore.py
 
 clean:
 	rm -rf $(VENV) $(NODE)/node_modules $(NODE)/.installed .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,7 +1,7 @@
 """Take a snapshot: rows of the store become Parquet files, people pseudonyms, and files that an older snapshot has are shared.
 
-Files are written beside and renamed, so a kill leaves no half snapshot. Parts are read, converted and written by two threads;
-memory holds two parts.
+Files are written beside and renamed, so a kill leaves no half snapshot. Parts are read, converted and written by three threads;
+memory holds three parts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from rlhf_core.ground.files import building, publish, sha256_of, sweep_leftovers
 from rlhf_core.ground.records import parse_utc, utc_now
 from rlhf_core.ground.tables import EXPORT_COLUMNS, Export, Packed, PackedRows, Part, TableName
 
-THREADS = 2
+THREADS = 3  # two read, and one converts and writes what they read
 _PLAIN = ("id", "chat_id", "step_id", "step_content", "response", "query", "comment")  # columns without a dictionary: few repeats
 
 
@@ -238,11 +238,10 @@ class RowsDigest:
         for (valid, lengths, values), column in zip(self._columns, batch.columns, strict=True):
             valid.update(np.ascontiguousarray(column.is_valid().to_numpy(zero_copy_only=False)).view(np.uint8))
             if pa.types.is_string(column.type):
-                filled = column.fill_null("") if column.null_count else column
-                offsets = np.frombuffer(filled.buffers()[1], np.int32)[filled.offset : filled.offset + len(filled) + 1]
-                lengths.update(np.diff(offsets).astype("<i4"))
-                if filled.buffers()[2] is not None:
-                    values.update(memoryview(filled.buffers()[2])[offsets[0] : offsets[-1]])
+                offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+                lengths.update(np.diff(offsets).astype("<i4"))  # a missing text takes no bytes
+                if column.buffers()[2] is not None:
+                    values.update(memoryview(column.buffers()[2])[offsets[0] : offsets[-1]])
             elif pa.types.is_boolean(column.type):
                 values.update(column.fill_null(False).to_numpy(zero_copy_only=False).astype(np.uint8))
             else:
@@ -298,23 +297,16 @@ def _unpacked(packed: Packed, count: int) -> pa.Array:
         codes[[ord(letter) for letter, _ in packed.words]] = np.arange(len(packed.words))
         words = pa.array([word for _, word in packed.words], pa.string())
         return pa.DictionaryArray.from_arrays(pa.array(codes[np.frombuffer(packed.data, np.uint8)]), words)
-    if packed.width:
-        array = _fixed(packed, count)
-        if b" " * packed.width in packed.data:
-            first = np.frombuffer(packed.data, np.uint8)[:: packed.width]
-            array = pc.if_else(pa.array(first == ord(" ")), pa.scalar(None, pa.string()), array)
-        return array
-    there = np.frombuffer(packed.there, np.uint8) == ord("1")
-    digits = np.frombuffer(packed.lengths, np.uint8).reshape(-1, 8)
-    lengths = np.zeros(count, np.int64)
-    lengths[there] = ((digits - ord("0")).astype(np.int64) * 10 ** np.arange(7, -1, -1)).sum(axis=1)
+    there = np.frombuffer(packed.there, np.uint8) == ord("1") if packed.there else np.ones(count, bool)
+    lengths = there * np.int64(packed.width)
+    if not packed.width:
+        digits = np.frombuffer(packed.lengths, np.uint8).reshape(-1, 8)
+        lengths[there] = ((digits - ord("0")).astype(np.int64) * 10 ** np.arange(7, -1, -1)).sum(axis=1)
     offsets = np.concatenate([[0], np.cumsum(lengths)])
     if offsets[-1] != len(packed.data):
         raise AssertionError(f"{offsets[-1]} bytes counted, {len(packed.data)} read")
-    array = pa.LargeStringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(packed.data)).cast(pa.string())
-    return array if there.all() else pc.if_else(pa.array(there), array, pa.scalar(None, pa.string()))
-
-
-def _fixed(packed: Packed, count: int) -> pa.Array:
-    offsets = np.arange(count + 1, dtype=np.int32) * np.int32(packed.width)
-    return pa.StringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(packed.data))
+    valid = None if there.all() else pa.py_buffer(np.packbits(there, bitorder="little"))
+    if offsets[-1] < 2**31:
+        return pa.StringArray.from_buffers(count, pa.py_buffer(offsets.astype(np.int32)), pa.py_buffer(packed.data), valid)
+    whole = pa.LargeStringArray.from_buffers(count, pa.py_buffer(offsets), pa.py_buffer(packed.data), valid)
+    return whole.cast(pa.string())

@@ -63,9 +63,9 @@ EXPORT_FORMATS: dict[Format, str] = {
 class Packed:
     """One column of many rows as one run of UTF-8 bytes.
 
-    ``width``: bytes of every value, a missing one all spaces; ``words``: what each value stands for, if not for itself (then of
-    width 1). With a width of 0, ``there`` has a 1 for each row with a value and a 0 for the others, and ``lengths`` the number
-    of bytes of those values, as 8 decimal digits each.
+    ``width``: bytes of every value; ``words``: what each value stands for, if not for itself (then of width 1). With a width of
+    0, ``lengths`` has the number of bytes of each value, as 8 decimal digits. ``there``: a 1 for each row with a value, a 0 for the
+    others, of which nothing else is here; empty where all rows have one.
     """
 
     data: bytes

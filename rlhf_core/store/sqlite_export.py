@@ -22,9 +22,10 @@ from rlhf_core.ground.tables import EXPORT_COLUMNS, OTHER_PART_ROWS, PART_ROWS, 
 BATCH_ROWS = 10_000
 CHATS_AT_ONCE = 2_048  # whose texts are in memory at a time
 READERS = 2
-_WIDTHS = {"id": 36, "chat_id": 36, "step_id": 36, "created_at": 27, "updated_at": 27, "feedback_score": 1}
+_WIDTHS = {"id": 36, "chat_id": 36, "created_at": 27, "updated_at": 27, "feedback_score": 1}
 _TYPES = tuple((str(score), feedback_type_of(score)) for score in range(1, 6))  # the schema holds type and score together
 _SCALES = (("s", "stars"), ("t", "thumbs"))
+_ID = 36  # characters
 _USER = 36  # characters; shorter names of people are filled up with spaces
 _PACKED: tuple[TableName, ...] = ("chats", "reasoning_steps", "chat_feedback")
 _FIRST, _LAST = ("", ""), ("\U0010ffff", "")
@@ -40,16 +41,21 @@ class SqliteExport:
         self._readers = list(readers)
         self._free = threading.Semaphore(len(self._readers))
         self._lock = threading.Lock()
+        self._picking = threading.Lock()
+        # where every person's id has one width, none has to be filled up
+        odd, withdrawn = connection.execute(sql["people_who_are_special"], {"width": _USER}).fetchone()
+        self._uniform = not odd
+        self._of_feedback = {"nobody_withdrew": not withdrawn}
 
     @contextmanager
     def _reader(self) -> Iterator[sqlite3.Connection]:
         with self._free:
-            with self._lock:
+            with self._picking:
                 reader = self._readers.pop()
             try:
                 yield reader
             finally:
-                with self._lock:
+                with self._picking:
                     self._readers.append(reader)
 
     def rows(self, table: TableName, *, since: str | None = None) -> Iterator[list[tuple[Any, ...]]]:
@@ -76,8 +82,9 @@ class SqliteExport:
         """The key of the row that is ``skip`` rows after ``begin``, if there is one (in this month)."""
         name = "chat_feedback_bound" if table == "chat_feedback" else "chats_bound"
         values = {"from_at": begin[0], "from_id": begin[1], "skip": skip, "month": month + "~" if month else _LAST[0]}
-        with self._reader() as reader:
-            found = reader.execute(self._sql[name], values | ({"since": since} if table == "chat_feedback" else {})).fetchone()
+        more = {"since": since, **self._of_feedback} if table == "chat_feedback" else {}
+        with self._lock:  # not a reader: those are busy with the parts found before
+            found = self._connection.execute(self._sql[name], values | more).fetchone()
         return (found[0], found[1]) if found else None
 
     def _read(
@@ -100,18 +107,21 @@ class SqliteExport:
         self, reader: sqlite3.Connection, table: TableName, begin: Key, end: Key, since: str | None
     ) -> list[tuple[Any, ...]] | PackedRows:
         values = {"from_at": begin[0], "from_id": begin[1], "to_at": end[0], "to_id": end[1]}
-        values |= {"since": since} if table == "chat_feedback" else {}  # type: ignore[dict-item]
+        values |= {"since": since, **self._of_feedback} if table == "chat_feedback" else {}  # type: ignore[dict-item]
         picked = self._sql[f"{table}_between"]
         # ratings are walked through by the index that the statement names, in its order; a subquery would copy all columns first
         source = picked.partition("FROM ")[2].partition("ORDER BY")[0] if table == "chat_feedback" else f"({picked})"
         made: list[str] = []
         for name in EXPORT_COLUMNS[table]:
-            if width := _WIDTHS.get(name):
-                made.append(f"CAST(group_concat(ifnull({name}, '{' ' * width}'), '') AS BLOB)")
+            if name in _WIDTHS:
+                made.append(f"CAST(group_concat({name}, '') AS BLOB)")
+            elif name == "step_id" and table == "chat_feedback":
+                made.append("CAST(group_concat(step_id, '') AS BLOB)")
+                made.append("CAST(group_concat(step_id IS NOT NULL, '') AS BLOB)")
             elif name == "user_id":
                 filled = f"iif(length({name}) = {_USER}, {name}, substr({name} || '{' ' * _USER}', 1, {_USER}))"
-                made.append(f"CAST(group_concat({filled}, '') AS BLOB)")
-                made.append(f"max(length({name}))")
+                made.append(f"CAST(group_concat({name if self._uniform else filled}, '') AS BLOB)")
+                made.append("0" if self._uniform else f"max(length({name}))")
             elif name == "feedback_type":
                 made.append("NULL")  # comes of the score
             elif name == "scale":
@@ -150,6 +160,11 @@ def _packed(table: TableName, count: int, texts: Sequence[bytes | None]) -> Pack
             if int(next(rest) or 0) > _USER or len(data) != _USER * count or not data.isascii():
                 return None
             columns.append(Packed(data, _USER))
+        elif name == "step_id" and table == "chat_feedback":
+            there = next(rest)
+            if len(data) != _ID * there.count(b"1") or not data.isascii():
+                return None
+            columns.append(Packed(data, _ID, there=there))
         elif width := _WIDTHS.get(name):
             if len(data) != width * count or not data.isascii():
                 return None

@@ -94,6 +94,9 @@ WHERE EXISTS (SELECT 1 FROM chat_feedback AS f WHERE f.user_id = p.user_id)
    OR p.user_id IN (SELECT c.owner_id FROM chats AS c)
 ORDER BY p.user_id;
 
+-- name: people_who_are_special
+SELECT (SELECT count(*) FROM profiles WHERE length(user_id) <> $width), (SELECT count(*) FROM withdrawn);
+
 -- name: my_consent
 SELECT consent, consent_at FROM profiles WHERE user_id = $user_id;
 
@@ -129,8 +132,9 @@ WHERE (c.created_at, c.id) >= ($from_at, $from_id) AND (c.created_at, c.id) < ($
 SELECT id, chat_id, step_id, user_id, feedback_type, feedback_score, scale, comment, created_at, updated_at
 FROM chat_feedback INDEXED BY chat_feedback_created
 WHERE (created_at, id) >= ($from_at, $from_id) AND (created_at, id) < ($to_at, $to_id)
-  AND ifnull(updated_at >= $since, TRUE) AND user_id NOT IN (SELECT user_id FROM withdrawn)
-  AND chat_id NOT IN (SELECT chat_id FROM withdrawn_chats) ORDER BY created_at, id;
+  AND ($since IS NULL OR updated_at >= $since)
+  AND ($nobody_withdrew OR (user_id NOT IN (SELECT user_id FROM withdrawn) AND chat_id NOT IN (SELECT chat_id FROM withdrawn_chats)))
+ORDER BY created_at, id;
 
 -- name: chats_bound
 SELECT created_at, id FROM consented_chats WHERE (created_at, id) >= ($from_at, $from_id) AND created_at < $month
@@ -140,8 +144,7 @@ ORDER BY created_at, id LIMIT 1 OFFSET $skip;
 SELECT created_at, id FROM chat_feedback
 WHERE (created_at, id) >= ($from_at, $from_id) AND created_at < $month
   AND ($since IS NULL OR updated_at >= $since)
-  AND (NOT EXISTS (SELECT 1 FROM withdrawn) OR (user_id NOT IN (SELECT user_id FROM withdrawn)
-                                                 AND chat_id NOT IN (SELECT chat_id FROM withdrawn_chats)))
+  AND ($nobody_withdrew OR (user_id NOT IN (SELECT user_id FROM withdrawn) AND chat_id NOT IN (SELECT chat_id FROM withdrawn_chats)))
 ORDER BY created_at, id LIMIT 1 OFFSET $skip;
 
 -- name: reasoning_steps_of_chats
