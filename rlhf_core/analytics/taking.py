@@ -1,7 +1,7 @@
 """Take a snapshot: rows of the store become Parquet files, people pseudonyms, and files that an older snapshot has are shared.
 
-Files are written beside and renamed, so a kill leaves no half snapshot. Parts are read, converted and written by three threads;
-memory holds three parts.
+Files are written beside and renamed, so a kill leaves no half snapshot. Parts are read, converted and written by two threads;
+memory holds two parts.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from rlhf_core.ground.files import building, publish, sha256_of, sweep_leftovers
 from rlhf_core.ground.records import parse_utc, utc_now
 from rlhf_core.ground.tables import EXPORT_COLUMNS, Export, Packed, PackedRows, Part, TableName
 
-THREADS = 3  # two read, and one converts and writes what they read
+THREADS = 2
 _PLAIN = ("id", "chat_id", "step_id", "step_content", "response", "query", "comment")  # columns without a dictionary: few repeats
 
 

@@ -64,8 +64,8 @@ class Packed:
     """One column of many rows as one run of UTF-8 bytes.
 
     ``width``: bytes of every value; ``words``: what each value stands for, if not for itself (then of width 1). With a width of
-    0, ``lengths`` has the number of bytes of each value, as 8 decimal digits. ``there``: a 1 for each row with a value, a 0 for the
-    others, of which nothing else is here; empty where all rows have one.
+    0, ``lengths`` has the number of bytes of each value, as 8 decimal digits. ``there``: a 1 for each row with a value, a 0 for
+    the others, of which nothing else is here; empty where all rows have one.
     """
 
     data: bytes

@@ -11,7 +11,8 @@ CREATE TYPE model_name AS ENUM (SELECT DISTINCT model FROM snapshot_chats WHERE 
 
 CREATE TABLE chats AS
 SELECT c.chat_no, c.id, c.query, c.response, c.source::source_name AS source, c.model::model_name AS model,
-       c.external_id, c.owner, length(c.response)::INT AS chars, coalesce(s.steps, 0)::SMALLINT AS steps,
+       c.external_id, c.owner, length(c.response)::INT AS chars,
+       hash(lower(trim(c.query)), lower(trim(c.response))) AS answer_hash, coalesce(s.steps, 0)::SMALLINT AS steps,
        c.created_at::TIMESTAMP AS created_at
 FROM (SELECT *, (row_number() OVER () - 1)::INT AS chat_no FROM snapshot_chats) AS c -- numbered before a join stirs them
 LEFT JOIN (SELECT chat_id, count(*) AS steps FROM snapshot_reasoning_steps GROUP BY chat_id) AS s ON s.chat_id = c.id;
@@ -25,6 +26,7 @@ COMMENT ON COLUMN chats.model IS 'what wrote the answer';
 COMMENT ON COLUMN chats.external_id IS 'its id in the file it came with';
 COMMENT ON COLUMN chats.owner IS 'pseudonym of whose chat it is';
 COMMENT ON COLUMN chats.chars IS 'characters of the answer';
+COMMENT ON COLUMN chats.answer_hash IS 'the same for chats of the same question and answer, letter case and spaces at the ends aside';
 COMMENT ON COLUMN chats.steps IS 'reasoning steps';
 COMMENT ON COLUMN chats.created_at IS 'when it came, UTC';
 
