@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,14 +13,16 @@ from typing import Any
 
 import pytest
 
+from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.ground.judgement import Aspect, Decision, GoldAnswer
 from rlhf_core.ground.records import EVERY_PAIR, LabelOp, Queue, Session, new_id
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE, Workspace
-from rlhf_core.services import importing
+from rlhf_core.services import importing, snapshots
 from rlhf_core.services.demo import DEMO_FILE, load_demo
 from rlhf_core.services.workbench import Workbench
 
 pytest_plugins = ["tests.supabase.fixtures"]
+pytest.register_assert_rewrite(*(f"tests.contract.{part}_contract" for part in ("store", "labelling", "judgement")))
 os.environ["RLHF_STORE"] = "sqlite"  # whatever this machine's settings say; tests of a team's store say otherwise
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may depend on a model hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # toy models are quickest on one thread
@@ -40,24 +43,56 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def workbench(root: Path) -> Iterator[Workbench]:
+def workbench(root: Path, request: pytest.FixtureRequest) -> Iterator[Workbench]:
+    """A fresh workspace; of tests that ask for ``demo`` or ``judged``, the one that these fill."""
+    for name in ("judged", "demo"):
+        if name in request.fixturenames:
+            shutil.copytree(request.getfixturevalue(f"{name}_root"), root)
+            break
     opened = Workbench(Workspace.resolve(root))
     yield opened
     opened.close()
 
 
+@pytest.fixture(scope="session")
+def demo_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("demo") / "workspace"
+    filled = Workbench(Workspace.resolve(folder))
+    importing.import_file(filled, DEMO_FILE, preset="chats", origin="demo")
+    filled.close()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def judged_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("judged") / "workspace"
+    filled = Workbench(Workspace.resolve(folder))
+    load_demo(filled)
+    judge(filled)
+    filled.close()
+    return folder
+
+
+@pytest.fixture(scope="session")
+def judged_snapshot(judged_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Snapshot:
+    """One of ``judged``, to ask and not to change."""
+    folder = tmp_path_factory.mktemp("asked") / "workspace"
+    shutil.copytree(judged_root, folder)
+    filled = Workbench(Workspace.resolve(folder))
+    snapshot, _ = snapshots.take(filled)
+    filled.close()
+    return snapshot
+
+
 @pytest.fixture
 def demo(workbench: Workbench) -> Workbench:
     """The rated chats of the demonstration set, without its pairs."""
-    importing.import_file(workbench, DEMO_FILE, preset="chats", origin="demo")
     return workbench
 
 
 @pytest.fixture
 def judged(workbench: Workbench) -> Workbench:
     """The demonstration set with its pairs, and what two people did with gold, hints, aspects, rewrites and disputes."""
-    load_demo(workbench)
-    judge(workbench)
     return workbench
 
 

@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import uuid
+import weakref
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,13 +122,16 @@ class Sandbox:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._ready: subprocess.Popen[bytes] | None = None
+        self._ready: list[subprocess.Popen[bytes]] = []
+        weakref.finalize(self, _dismiss, self._ready)
 
     def warm(self) -> None:
         """Have a process ready."""
         with self._lock:
-            if self._ready is None or self._ready.poll() is not None:
-                self._ready = _spawn()
+            if self._ready and self._ready[0].poll() is not None:
+                _dismiss(self._ready)
+            if not self._ready:
+                self._ready.append(_spawn())
 
     def start(self, snapshot: Snapshot, sql: str, *, timeout_s: float = TIMEOUT_S, max_rows: int = MAX_ROWS) -> Running:
         """
@@ -149,20 +153,24 @@ class Sandbox:
         }  # fmt: skip
         self.warm()
         with self._lock:
-            process, self._ready = self._ready, None
-        assert process is not None
+            process = self._ready.pop() if self._ready else _spawn()
         assert process.stdin is not None
         with contextlib.suppress(BrokenPipeError):  # it died: waiting for its result says so
             process.stdin.write(json.dumps(request).encode() + b"\n")
+        with contextlib.suppress(BrokenPipeError):
             process.stdin.close()
         return Running(process, result, timeout_s)
 
     def close(self) -> None:
         with self._lock:
-            if self._ready is not None:
-                self._ready.kill()
-                self._ready.communicate()
-                self._ready = None
+            _dismiss(self._ready)
+
+
+def _dismiss(ready: list[subprocess.Popen[bytes]]) -> None:
+    while ready:
+        process = ready.pop()
+        process.kill()
+        process.communicate()
 
 
 def _spawn() -> subprocess.Popen[bytes]:

@@ -53,8 +53,11 @@ def lines(path: Path) -> list[str]:
     return sorted(json.dumps(faceless(record), sort_keys=True) for record in records(path))
 
 
-@pytest.mark.parametrize("what", get_args(Format))
-@pytest.mark.parametrize("layout", get_args(Layout))
+@pytest.mark.parametrize(
+    ("layout", "what"),
+    [pytest.param(layout, what, marks=() if layout == "jsonl" or what == "chats" else pytest.mark.slow)
+     for layout in get_args(Layout) for what in get_args(Format)],
+)  # fmt: skip
 def test_what_goes_out_comes_back(what: Format, layout: Layout, workbench: Workbench, another: MakeBench, tmp_path: Path) -> None:
     load_demo(workbench)
     person = Workbench.session(workbench.people()[0])

@@ -5,6 +5,7 @@ import duckdb
 import pytest
 
 from rlhf_core.analytics.query import FOLDER, ask, questions, read_question
+from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.ground.errors import InvalidInput, NotFound
 from rlhf_core.ground.records import LabelOp, Queue, new_id
 from rlhf_core.services import snapshots
@@ -13,11 +14,11 @@ from tests.conftest import command
 
 
 @pytest.mark.parametrize("path", sorted(FOLDER.glob("*.sql")), ids=lambda path: path.stem)
-def test_every_question_binds_its_parameters_and_returns_its_columns(path: Path, judged: Workbench) -> None:
+def test_every_question_binds_its_parameters_and_returns_its_columns(path: Path, judged_snapshot: Snapshot) -> None:
     question = read_question(path)
     (statement,) = duckdb.extract_statements(question.sql)
     assert statement.named_parameters == set(question.params)
-    answer = ask(snapshots.take(judged)[0], question.name)
+    answer = ask(judged_snapshot, question.name)
     assert list(answer.columns) == list(question.columns)
     if question.name not in ("duplicate_answers", "contradictory_ratings"):  # the demo has none
         assert len(answer) > 0

@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from rlhf_core.analytics.query import ask, questions
+from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.services import snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.analytics.reference import ANSWERS, Frames, same
@@ -17,9 +18,8 @@ def test_every_question_has_its_counterpart() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_on_the_demo_set(name: str, judged: Workbench) -> None:
-    snapshot, _ = snapshots.take(judged)
-    assert same(ask(snapshot, name), ANSWERS[name](Frames(snapshot))) == ""
+def test_on_the_demo_set(name: str, judged_snapshot: Snapshot) -> None:
+    assert same(ask(judged_snapshot, name), ANSWERS[name](Frames(judged_snapshot))) == ""
 
 
 def test_on_repeated_texts_and_answers(workbench: Workbench, add_chats: Any) -> None:
