@@ -108,7 +108,8 @@ TABLES = {
         if(hash(i || 'l') % 2 = 0, a, b), NULL, moment(i), moment(i) FROM (SELECT i, uid('c' || i) AS a, uid('c' || (i + 1)) AS b FROM range(0, {chats} - 1, 4) AS t(i))""",
     "aspect_ratings": """SELECT uid('a' || i || x), uid('c' || i), NULL, name_of(i % 40), NULL, NULL, x, (1 + hash(i || x) % 5)::TINYINT, moment(i), moment(i)
         FROM range(0, {chats}, 2) AS t(i), (SELECT unnest(['factual', 'relevant', 'safe']) AS x)""",
-    "gold_results": """SELECT uid('q'), uid('c' || i), NULL, name_of(i % 40), 5, (hash(i) % 6)::INT, moment(i) FROM range(0, {chats}, 20) AS t(i)""",
+    "gold_results": """SELECT uid('q'), uid('c' || i), NULL, name_of((i + r * 7) % 40), 5, (hash(i + r) % 6)::INT, moment(i) + to_seconds(r * 3600)
+        FROM range(0, {chats}, 20) AS t(i), range(4) AS v(r)""",
     "decisions": """SELECT uid('d' || i), uid('c' || i), NULL, uid('s' || i || '.1'), 'score', (1 + hash(i) % 5)::VARCHAR, 'why', NULL, moment(i)
         FROM range(0, {chats}, 100) AS t(i)""",
     "hints_shown": """SELECT uid('q'), uid('c' || i), NULL, uid('s' || i || '.1'), name_of(i % 40), 'checkpoint', 1 + (hash(i) % 4)::DOUBLE, (1 + hash(i || 'h') % 5)::VARCHAR,

@@ -98,8 +98,12 @@ class Filter:
                 own += [f"chat_id IN ({chats})"] if chats else []
                 own += [f"{at} >= TIMESTAMP {_text(self.since)}"] if self.since else []
                 own += [f"{at} < TIMESTAMP {_text(self.until)} + INTERVAL 1 DAY"] if self.until else []
+                some = f"FROM {tables}.{table} WHERE {' AND '.join(own)}"
+                if own and table == "aspect_ratings":  # its totals are of what is left
+                    totals = "sum(score) OVER one AS chat_total, count(*) OVER one AS chat_ratings"
+                    some = f"SELECT * REPLACE ({totals}) {some} WINDOW one AS (PARTITION BY aspect, chat_no)"
                 if own:
-                    yield f"CREATE TEMP VIEW {table} AS FROM {tables}.{table} WHERE {' AND '.join(own)}"
+                    yield f"CREATE TEMP VIEW {table} AS {some}"
             for table in ("score_runs", "looks", "gold_results"):
                 if self.raters:
                     yield f"CREATE TEMP VIEW {table} AS FROM {tables}.{table} WHERE rater IN ({_list(self.raters)})"

@@ -8,9 +8,8 @@ SELECT
     rater,
     count(*) AS pairs,
     count(*) FILTER (WHERE verdict IN ('chat', 'other')) AS preferred,
-    avg((if(verdict = 'chat', chat_id, other_id) = shown_left)::INT)
-        FILTER (WHERE verdict IN ('chat', 'other') AND shown_left IS NOT NULL) AS left_share,
-    avg((verdict IN ('tie', 'both_bad'))::INT) AS undecided
+    avg(left_won::INT) AS left_share,
+    1 - preferred / pairs AS undecided
 FROM preferences
 WHERE step_order IS NULL AND aspect = ''
 GROUP BY rater

@@ -3,20 +3,21 @@
 -- question: In which aspects do answers score high, in which low?
 -- params: none
 -- columns: aspect name; mean_score stars, 1-5; low stars, of the 95% interval; high stars, of the 95% interval; ratings count; raters count
-WITH per_chat AS (
-    SELECT aspect, chat_id, sum(score)::DOUBLE AS s, count(*)::DOUBLE AS n FROM aspect_ratings GROUP BY aspect, chat_id
+-- The interval is that of interval_low and interval_high, from totals that each rating carries.
+WITH summed AS (
+    SELECT aspect, avg(score) AS mean, count(*) AS n, sum(score::BIGINT * chat_total) AS ss, sum(chat_total) AS sn, sum(chat_ratings) AS nn,
+           round(sum(1.0::DOUBLE / chat_ratings)) AS chats, count(DISTINCT rater) AS raters
+    FROM aspect_ratings GROUP BY aspect
 ),
-raters AS (
-    SELECT aspect, count(DISTINCT rater) AS raters FROM aspect_ratings GROUP BY aspect
+wide AS (
+    SELECT *, 1.96 * sqrt(greatest(0, ss - 2 * mean * sn + mean * mean * nn) * chats / nullif(chats - 1, 0)) / n AS margin FROM summed
 )
 SELECT
-    p.aspect,
-    sum(s) / sum(n) AS mean_score,
-    interval_low(s, n) AS low,
-    interval_high(s, n) AS high,
-    CAST(sum(n) AS BIGINT) AS ratings,
-    any_value(r.raters) AS raters
-FROM per_chat AS p
-JOIN raters AS r ON r.aspect = p.aspect
-GROUP BY p.aspect
-ORDER BY p.aspect;
+    aspect,
+    mean AS mean_score,
+    if(chats > 1, greatest(1, mean - margin), NULL) AS low,
+    if(chats > 1, least(5, mean + margin), NULL) AS high,
+    n AS ratings,
+    raters
+FROM wide
+ORDER BY aspect;

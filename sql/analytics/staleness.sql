@@ -7,7 +7,9 @@ WITH newest AS (
     SELECT greatest((SELECT max(day) FROM ratings), (SELECT max(created_at)::DATE FROM chats)) AS day
 ),
 rated AS (
-    SELECT (n.day - r.day) // 30 AS age_months, count(*) AS ratings FROM ratings AS r, newest AS n GROUP BY 1
+    SELECT (n.day - r.day) // 30 AS age_months, sum(r.ratings)::BIGINT AS ratings
+    FROM (SELECT day, count(*) AS ratings FROM ratings GROUP BY day) AS r, newest AS n
+    GROUP BY 1
 ),
 arrived AS (
     SELECT (n.day - c.created_at::DATE) // 30 AS age_months, count(*) AS chats FROM chats AS c, newest AS n GROUP BY 1

@@ -7,6 +7,9 @@ CREATE TYPE rater_name AS ENUM (
                        UNION SELECT rater FROM snapshot_aspect_ratings UNION SELECT rater FROM snapshot_gold_results
                        UNION SELECT rater FROM snapshot_hints_shown UNION SELECT rater FROM snapshot_people) WHERE rater IS NOT NULL ORDER BY rater);
 CREATE TYPE source_name AS ENUM (SELECT DISTINCT source FROM snapshot_chats ORDER BY source);
+CREATE TYPE verdict_name AS ENUM ('chat', 'other', 'tie', 'both_bad');
+CREATE TYPE aspect_name AS ENUM (
+    SELECT aspect FROM (SELECT '' AS aspect UNION SELECT aspect FROM snapshot_aspect_ratings UNION SELECT aspect FROM snapshot_preferences) ORDER BY aspect);
 CREATE TYPE model_name AS ENUM (SELECT DISTINCT model FROM snapshot_chats WHERE model IS NOT NULL ORDER BY model);
 
 CREATE TABLE chats AS
@@ -153,11 +156,23 @@ COMMENT ON COLUMN looks.chars_rank IS 'rank of the length among the looks of thi
 
 CREATE TABLE chat_marks AS FROM snapshot_chat_marks;
 CREATE TABLE label_events AS FROM snapshot_label_events;
-CREATE TABLE preferences AS FROM snapshot_preferences;
-CREATE TABLE aspect_ratings AS FROM snapshot_aspect_ratings;
+CREATE TABLE preferences AS
+SELECT p.* REPLACE (p.rater::rater_name AS rater, p.verdict::verdict_name AS verdict, p.aspect::aspect_name AS aspect),
+       if(p.verdict IN ('chat', 'other'), if(p.verdict = 'chat', p.chat_id, p.other_id) = p.shown_left, NULL) AS left_won
+FROM snapshot_preferences AS p;
+COMMENT ON COLUMN preferences.left_won IS 'whether the answer on the left was the better one; null: none was, or nobody knows where they stood';
+CREATE TABLE aspect_ratings AS
+SELECT a.* REPLACE (a.rater::rater_name AS rater, a.aspect::aspect_name AS aspect), c.chat_no,
+       (sum(score) OVER of_chat)::INT AS chat_total, (count(*) OVER of_chat)::INT AS chat_ratings
+FROM snapshot_aspect_ratings AS a
+JOIN chats AS c ON c.id = a.chat_id
+WINDOW of_chat AS (PARTITION BY a.aspect, a.chat_id);
+COMMENT ON COLUMN aspect_ratings.chat_no IS 'chats.chat_no';
+COMMENT ON COLUMN aspect_ratings.chat_total IS 'sum of the scores that this aspect of the chat has';
+COMMENT ON COLUMN aspect_ratings.chat_ratings IS 'how many those are';
 CREATE TABLE assignments AS FROM snapshot_assignments;
 CREATE TABLE queues AS FROM snapshot_queues;
-CREATE TABLE gold_results AS FROM snapshot_gold_results;
+CREATE TABLE gold_results AS SELECT * REPLACE (rater::rater_name AS rater) FROM snapshot_gold_results;
 CREATE TABLE decisions AS FROM snapshot_decisions;
 CREATE TABLE hints_shown AS FROM snapshot_hints_shown;
 CREATE TABLE people AS FROM snapshot_people;
