@@ -84,7 +84,7 @@ def numbers(name: str) -> None:
                 key=f"{keys.explore_chart(name)}:{kind}", icon=":material/download:", type="tertiary",
             )  # fmt: skip
         st.caption(
-            f"`python -m rlhf_core query {name} --snapshot {snapshot.id}` gives the same. PNG and SVG: the chart's own menu."
+            f"`python -m rlhf_core query {name} --snapshot {snapshot.id}` gives the same. PNG: the buttons over the chart."
         )
 
 

@@ -22,6 +22,15 @@ def _apart(one: Any, other: Any) -> str:
     )
 
 
+ENOUGH = 30  # ratings from which a group is spoken of, if any group has as many: of a few the interval itself is unsure
+
+
+def _known(frame: Any) -> Any:
+    """The groups that one can speak of."""
+    known = frame[frame["low"].notna()] if frame["low"].notna().any() else frame
+    return known[known["ratings"] >= ENOUGH] if (known["ratings"] >= ENOUGH).any() else known
+
+
 def sentence(name: str, frame: Any) -> str:
     """What an answer (a data frame) shows, and how sure it is, in plain words; empty for questions that have none."""
     if frame.empty:
@@ -37,13 +46,15 @@ def sentence(name: str, frame: Any) -> str:
             bad, good = (frame.loc[some, "ratings"].sum() / total for some in (frame["score"] <= 2, frame["score"] >= 4))
             return f"{good:.0%} of {total:,} judgements are good (4 or 5 stars), {bad:.0%} bad (1 or 2)."
         case "scores_by_step_position":
-            known = frame[frame["low"].notna()] if frame["low"].notna().any() else frame
+            known = _known(frame)
             low, high = known.loc[known["mean_score"].idxmin()], known.loc[known["mean_score"].idxmax()]
             if len(frame) == 1:
                 return f"Only step {int(low['step_order'])} is rated: {_between(low)}."
             return f"Step {int(low['step_order'])} scores lowest, {_between(low)}; step {int(high['step_order'])} highest, {_between(high)}: {_apart(high, low)}."
         case "scores_by_step_spread":
-            bad = frame[frame["score"] <= 2].groupby("step_order")["share"].sum()
+            ratings = frame.groupby("step_order")["ratings"].sum()
+            steps = ratings.index[ratings >= min(ENOUGH, ratings.max())]
+            bad = frame[(frame["score"] <= 2) & frame["step_order"].isin(steps)].groupby("step_order")["share"].sum()
             return (
                 f"Most bad scores, {bad.max():.0%}, are given at step {int(bad.idxmax())}."
                 if len(bad)
@@ -62,8 +73,7 @@ def sentence(name: str, frame: Any) -> str:
             return f"Most first errors stand at step {int(at['step_order'])} ({at['share']:.0%} of the judged answers); in {clean:.0%} people found none."
         case "scores_by_source" | "scores_by_model":
             what = name.rpartition("_")[2]
-            known = frame[frame["low"].notna()]  # of a single chat one cannot say how others would differ
-            ranked = (frame if known.empty else known).sort_values("mean_score")
+            ranked = _known(frame).sort_values("mean_score")
             low, high = ranked.iloc[0], ranked.iloc[-1]
             if len(ranked) == 1:
                 return f"Everything rated is of one {what}, {low[what]}, or nearly so: {_between(low)}."

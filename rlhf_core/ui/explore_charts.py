@@ -24,6 +24,7 @@ PICKS: dict[str, tuple[str, str]] = {  # by question: the column of a mark, and 
     "rater_agreement": ("rater", "raters"),
 }
 _FAINT = 0.25
+INTERVAL = "#85948f"  # seen on light and on dark
 
 
 def _opacity(frame: pd.DataFrame) -> Any:
@@ -41,7 +42,7 @@ def _means(frame: pd.DataFrame, place: alt.X | alt.Y, *, upright: bool, height: 
         if name != "chosen"
     ]
     base = alt.Chart(frame)
-    bars = base.mark_rule(strokeWidth=2).encode(place, low, high, opacity=_opacity(frame), tooltip=tips)
+    bars = base.mark_rule(strokeWidth=2, color=INTERVAL).encode(place, low, high, opacity=_opacity(frame), tooltip=tips)
     points = base.mark_point(filled=True, size=90).encode(place, value, opacity=_opacity(frame), tooltip=tips)
     return (bars + points).properties(height=height)
 
@@ -86,7 +87,7 @@ def _errors(frame: pd.DataFrame) -> alt.Chart:
 def _named(column: str) -> Callable[[pd.DataFrame], alt.LayerChart]:
     def draw(frame: pd.DataFrame) -> alt.LayerChart:
         top = frame.head(25)
-        place = alt.Y(f"{column}:N", title=None, sort=list(top[column]), axis=alt.Axis(labelLimit=220))
+        place = alt.Y(f"{column}:N", title=None, sort=list(top[column]), axis=alt.Axis(labelLimit=220, labelOverlap=False))
         return _means(top, place, upright=False, height=60 + 24 * len(top))
 
     return draw
@@ -97,7 +98,7 @@ def _bars(column: str, value: str, title: str, form: str, *, most: int = 25) -> 
         top = frame[frame[value].notna()].head(most)
         return alt.Chart(top).mark_bar().encode(
             alt.X(f"{value}:Q", title=title, axis=alt.Axis(format=form)),
-            alt.Y(f"{column}:N", title=None, sort=list(top[column]), axis=alt.Axis(labelLimit=220)),
+            alt.Y(f"{column}:N", title=None, sort=list(top[column]), axis=alt.Axis(labelLimit=220, labelOverlap=False)),
             opacity=_opacity(top), tooltip=[name for name in top if name != "chosen"],
         ).properties(height=60 + 22 * len(top))  # fmt: skip
 
@@ -110,7 +111,7 @@ def _coverage(frame: pd.DataFrame) -> alt.FacetChart | alt.LayerChart:
     top = top.sort_values(["kind", "chats"], ascending=[True, False]).groupby("kind").head(8)
     points = alt.Chart(top).mark_bar().encode(
         alt.X("represented:Q", title="share of the ratings for each share of the chats (1 is even)"),
-        alt.Y("what:N", title=None, sort=list(top["what"]), axis=alt.Axis(labelLimit=240)),
+        alt.Y("what:N", title=None, sort=list(top["what"]), axis=alt.Axis(labelLimit=240, labelOverlap=False)),
         alt.Color("kind:N", legend=None),
         tooltip=["kind", "value", "chats", "rated", "ratings", alt.Tooltip("represented", format=".2f")],
     )  # fmt: skip

@@ -50,7 +50,7 @@ def test_from_a_mark_to_the_chats_behind_it(serve: Serve, page: Page, judged: Wo
     expect(page.get_by_role("button", name=re.compile("stars [1-5]"))).to_be_visible()
     expect(behind).not_to_have_text(before)
     no_exception(page)
-    page.get_by_test_id("stMain").get_by_role("button").filter(has_text="?").first.click()
+    page.locator("[class*='st-key-behind-row'] button").first.click()
     expect(page.get_by_text(re.compile(r"Step 1 · "))).to_be_visible()
     expect(page.get_by_role("link", name="Rate it")).to_be_visible()
     page.reload()
@@ -59,8 +59,14 @@ def test_from_a_mark_to_the_chats_behind_it(serve: Serve, page: Page, judged: Wo
     expect(behind).to_have_text(before)
     with page.expect_download() as told:
         page.get_by_role("button", name="Numbers and files").first.click()
-        page.get_by_role("button", name="CSV").click()
+        page.get_by_role("button", name="CSV", exact=True).click()
     assert told.value.suggested_filename.startswith("scores_over_time-")
+    drawing.hover()
+    with page.expect_download() as told:
+        drawing.locator("xpath=ancestor::*[@data-testid='stElementContainer'][1]").get_by_role(
+            "button", name="Download as PNG"
+        ).click()
+    assert told.value.suggested_filename.endswith(".png")
     no_exception(page)
 
 
