@@ -154,15 +154,17 @@ COMMENT ON COLUMN looks.chars IS 'characters of the step';
 COMMENT ON COLUMN looks.seconds_rank IS 'rank among the looks of this rater';
 COMMENT ON COLUMN looks.chars_rank IS 'rank of the length among the looks of this rater';
 
-CREATE TABLE chat_marks AS FROM snapshot_chat_marks;
-CREATE TABLE label_events AS FROM snapshot_label_events;
+CREATE TABLE chat_marks AS SELECT * REPLACE (updated_at::TIMESTAMP AS updated_at) FROM snapshot_chat_marks;
+CREATE TABLE label_events AS SELECT * REPLACE ("at"::TIMESTAMP AS "at") FROM snapshot_label_events;
 CREATE TABLE preferences AS
-SELECT p.* REPLACE (p.rater::rater_name AS rater, p.verdict::verdict_name AS verdict, p.aspect::aspect_name AS aspect),
+SELECT p.* REPLACE (p.rater::rater_name AS rater, p.verdict::verdict_name AS verdict, p.aspect::aspect_name AS aspect,
+                    p.created_at::TIMESTAMP AS created_at, p.updated_at::TIMESTAMP AS updated_at),
        if(p.verdict IN ('chat', 'other'), if(p.verdict = 'chat', p.chat_id, p.other_id) = p.shown_left, NULL) AS left_won
 FROM snapshot_preferences AS p;
 COMMENT ON COLUMN preferences.left_won IS 'whether the answer on the left was the better one; null: none was, or nobody knows where they stood';
 CREATE TABLE aspect_ratings AS
-SELECT a.* REPLACE (a.rater::rater_name AS rater, a.aspect::aspect_name AS aspect), c.chat_no,
+SELECT a.* REPLACE (a.rater::rater_name AS rater, a.aspect::aspect_name AS aspect,
+                    a.created_at::TIMESTAMP AS created_at, a.updated_at::TIMESTAMP AS updated_at), c.chat_no,
        (sum(score) OVER of_chat)::INT AS chat_total, (count(*) OVER of_chat)::INT AS chat_ratings
 FROM snapshot_aspect_ratings AS a
 JOIN chats AS c ON c.id = a.chat_id
@@ -170,11 +172,12 @@ WINDOW of_chat AS (PARTITION BY a.aspect, a.chat_id);
 COMMENT ON COLUMN aspect_ratings.chat_no IS 'chats.chat_no';
 COMMENT ON COLUMN aspect_ratings.chat_total IS 'sum of the scores that this aspect of the chat has';
 COMMENT ON COLUMN aspect_ratings.chat_ratings IS 'how many those are';
-CREATE TABLE assignments AS FROM snapshot_assignments;
+CREATE TABLE assignments AS
+SELECT * REPLACE (claimed_at::TIMESTAMP AS claimed_at, finished_at::TIMESTAMP AS finished_at) FROM snapshot_assignments;
 CREATE TABLE queues AS FROM snapshot_queues;
-CREATE TABLE gold_results AS SELECT * REPLACE (rater::rater_name AS rater) FROM snapshot_gold_results;
-CREATE TABLE decisions AS FROM snapshot_decisions;
-CREATE TABLE hints_shown AS FROM snapshot_hints_shown;
+CREATE TABLE gold_results AS SELECT * REPLACE (rater::rater_name AS rater, "at"::TIMESTAMP AS "at") FROM snapshot_gold_results;
+CREATE TABLE decisions AS SELECT * REPLACE (decided_at::TIMESTAMP AS decided_at) FROM snapshot_decisions;
+CREATE TABLE hints_shown AS SELECT * REPLACE ("at"::TIMESTAMP AS "at") FROM snapshot_hints_shown;
 CREATE TABLE people AS FROM snapshot_people;
 COMMENT ON TABLE chat_marks IS 'first errors and flags, by chat and rater';
 COMMENT ON TABLE label_events IS 'how long, how often: what the label page noted';
