@@ -75,7 +75,7 @@ SELECT c.id, c.query, c.response, c.source::VARCHAR, c.model::VARCHAR, c.externa
        (SELECT list(s.step_content ORDER BY s.step_order) FROM reasoning_steps AS s WHERE s.chat_no = c.chat_no),
        (SELECT list([r.step_order::VARCHAR, r.score::VARCHAR, r.scale, r.rater::VARCHAR, r.comment, r.created_at::VARCHAR]
                     ORDER BY r.rater, r.step_order NULLS FIRST) FROM ratings AS r WHERE r.chat_no = c.chat_no),
-       (SELECT list([s.step_order::VARCHAR, a.score::VARCHAR, a.aspect, a.rater, (a.created_at AT TIME ZONE 'UTC')::VARCHAR]
+       (SELECT list([s.step_order::VARCHAR, a.score::VARCHAR, a.aspect, a.rater, a.created_at::VARCHAR]
                     ORDER BY a.rater, a.aspect, s.step_order NULLS FIRST)
         FROM aspect_ratings AS a LEFT JOIN reasoning_steps AS s ON s.id = a.step_id WHERE a.chat_id = c.id),
        (SELECT list([d.kind, s.step_order::VARCHAR, d.value, v.step_order::VARCHAR])
@@ -259,7 +259,7 @@ def _prm800k(connection: duckdb.DuckDBPyConnection, skipped: Counter[str]) -> It
 _PAIRS = """
 WITH said AS (
     SELECT chat_id, other_id,
-           list([rater, verdict, strength::VARCHAR, comment, (created_at AT TIME ZONE 'UTC')::VARCHAR] ORDER BY rater) AS votes,
+           list([rater, verdict, strength::VARCHAR, comment, created_at::VARCHAR] ORDER BY rater) AS votes,
            count(*) FILTER (WHERE verdict = 'chat') AS for_chat, count(*) FILTER (WHERE verdict = 'other') AS for_other
     FROM preferences WHERE step_order IS NULL AND aspect = '' GROUP BY chat_id, other_id
 )
