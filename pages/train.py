@@ -97,7 +97,11 @@ def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) 
         show(run.message.replace("$", "\\$"))
         st.caption(f"{run.step} of {run.total_steps or '?'} steps in {elapsed}")
     if run.checkpoint_id:
-        st.page_link("compare.py", label=f"Compare {run.checkpoint_id}", icon=":material/compare_arrows:")
+        with st.container(horizontal=True):
+            st.page_link(
+                "models.py", label="Its report card", icon=":material/verified:", query_params={keys.URL_MODEL: run.checkpoint_id}
+            )
+            st.page_link("compare.py", label=f"Compare {run.checkpoint_id}", icon=":material/compare_arrows:")
 
 
 def measures(lines: list[dict[str, object]]) -> None:
@@ -105,7 +109,7 @@ def measures(lines: list[dict[str, object]]) -> None:
         {"measured on": "test" if line["split"] == "test" else f"validation, epoch {line['epoch']}"}
         | {
             name: line.get(name)
-            for name in ("step_auc", "length_auc", "answer_auc", "rmse", "rmse_of_mean", "spearman", "examples")
+            for name in ("step_auc", "length_auc", "answer_auc", "accuracy", "rmse", "rmse_of_mean", "spearman", "examples")
         }
         for line in lines
         if line.get("split") in ("validation", "test")

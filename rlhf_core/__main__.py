@@ -126,6 +126,9 @@ def _parser() -> argparse.ArgumentParser:
     one = command("cancel", _cancel, "ask a run to save and stop")
     one.add_argument("run_id")
     command("checkpoints", _checkpoints, "list checkpoints")
+    one = command("card", _card, "a reward model's report card, as Markdown; exits with 2 where its rewards are refused")
+    one.add_argument("checkpoint", metavar="ID")
+    one.add_argument("--json", action="store_true", help="print JSON")
     one = command("score", _score, "score one answer with a checkpoint, step by step; prints JSON")
     one.add_argument("--checkpoint", required=True, metavar="ID")
     one.add_argument("--query", required=True)
@@ -378,10 +381,23 @@ def _checkpoints(arguments: argparse.Namespace) -> None:
 
     for one in list_checkpoints(_open(arguments).workspace.checkpoints):
         auc = one.metrics.get("test", {}).get("step_auc")
+        state = one.metrics.get("verdict", {}).get("state", "no card")
         print(
             f"{one.id}  {one.created_at[:19]}Z  from {one.parent}  snapshot {one.snapshot_id}  run {one.run_id}  "
-            f"step AUC {'none' if auc is None else f'{auc:.3f}'}{'' if one.complete else '  stopped early'}"
+            f"step AUC {'none' if auc is None else f'{auc:.3f}'}  {state}{'' if one.complete else '  stopped early'}"
         )
+
+
+def _card(arguments: argparse.Namespace) -> int:
+    from rlhf_core.services import modelling
+
+    workbench = _open(arguments)
+    found = modelling.model(workbench, arguments.checkpoint)
+    if found.card is None:
+        raise NotFound(f"{found.checkpoint.id} has no report card. {found.problem}")
+    text = found.card.model_dump_json(indent=2) if arguments.json else (found.checkpoint.folder / "README.md").read_text("utf-8")
+    print(text, end="" if text.endswith("\n") else "\n")
+    return 2 if found.card.state == "refused" else 0
 
 
 def _score(arguments: argparse.Namespace) -> None:

@@ -21,11 +21,22 @@ class RewardConfig(BaseModel):
     learn_from: Literal["both", "answers", "steps"] = Field(
         "both", description="whole answers, step prefixes (the answer up to and including the rated step), or both"
     )
+    step_weight: float = Field(1.0, ge=0, le=100, description="how much a rated step counts against a rated answer")
+    preference_weight: float = Field(
+        1.0, ge=0, le=100, description="how much a preferred pair counts against a rated answer; 0 leaves pairs out"
+    )
+    pairs_of_ratings: bool = Field(False, description="also learn from pairs of answers to one query that were rated differently")
+    leniency: bool = Field(True, description="take off how mildly or harshly a rater rates, against others on the same things")
+    balance: bool = Field(False, description="let low and high scores count alike, however many there are of each")
     batch_size: int = Field(8, ge=1, le=1024, description="examples in one optimiser step")
     epochs: int = Field(3, ge=1, le=100, description="passes over the training examples")
     learning_rate: float = Field(2e-5, gt=0, le=1, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay, not on biases and norms")
     warmup_fraction: float = Field(0.1, ge=0, le=1, description="share of steps in which the rate rises from 0 to its peak")
+    select_by: Literal["spearman", "accuracy", "rmse", "last"] = Field(
+        "spearman", description="keep the weights of the epoch best in this on validation; last keeps the last epoch's"
+    )
+    patience: int | None = Field(None, ge=1, le=100, description="stop after so many epochs without a better one")
     max_length: int = Field(512, ge=16, le=8192, description="longest input in tokens; the middle of longer ones is cut out")
     test_fraction: float = Field(0.2, gt=0, lt=0.9, description="share of queries kept for the final test")
     validation_fraction: float = Field(0.1, ge=0, lt=0.9, description="share of queries watched after each epoch")

@@ -74,6 +74,10 @@ class ModelUnavailable(RlhfError):
     """A model name that is neither a folder, nor cached, nor downloadable."""
 
 
+class ModelRefused(RlhfError):
+    """A reward model's report card does not let anything act on its rewards."""
+
+
 class RunRefused(RlhfError):
     """A run cannot be started, claimed or changed in the state it is in."""
 

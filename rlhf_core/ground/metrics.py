@@ -18,7 +18,8 @@ REWARD_METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("loss", "Training loss", "squared standard deviations",
-               "Mean squared error of one batch against scores standardised by the training set's mean and deviation.",
+               "Weighted mean over one batch: squared error against scores standardised by the training set's mean and "
+               "deviation, and for preferred pairs the Bradley-Terry loss in nats.",
                "starts near 1 (guessing the mean), falls; noisy from batch to batch"),
         Metric("rmse", "Error", "stars",
                "Root mean squared error of the reward against people's mean score, on held-out queries.",
@@ -34,6 +35,8 @@ REWARD_METRICS: dict[str, Metric] = {
                "if step_auc is no better, the model may only count words"),
         Metric("spearman", "Rank correlation", "-1 to 1", "Spearman correlation of reward and mean score over all examples.",
                "above 0"),
+        Metric("accuracy", "Pairs ranked right", "share",
+               "Share of preferred pairs whose better text gets a higher reward.", "above 0.5"),
         Metric("examples_per_s", "Speed", "examples per second", "Training examples per second since the epoch began.",
                "steady"),
         Metric("learning_rate", "Learning rate", "per step", "AdamW's rate at this step.", "rises, then falls to 0"),

@@ -1,20 +1,23 @@
-"""A snapshot's tables become examples: one text to score and the mean of what people gave it. Torch-free arithmetic.
+"""A snapshot's tables become examples: one text to score and what people gave it. Torch-free arithmetic.
 
 An example is a whole answer, or the answer up to and including a rated step (its prefix). Ratings of the same thing by
-several people become one example, so a thing that many rated does not count double.
+several people become one example, so a thing that many rated does not count double; raters' leniency is taken off what is
+learned, never off what a model is measured against.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import pyarrow as pa
 
 from rlhf_core.ground.errors import NotEnoughData
 from rlhf_core.ground.text import query_key, step_prefixes
+from rlhf_core.learn.raters import once_each, rater_offsets, spread, weight_of
 
 LearnFrom = Literal["both", "answers", "steps"]
 LIKED, DISLIKED = 4.0, 2.0
@@ -22,7 +25,13 @@ LIKED, DISLIKED = 4.0, 2.0
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """``score``: mean of people's scores in stars, 1-5. ``step_order`` is None for a whole answer."""
+    """One text and what people gave it.
+
+    ``score``: mean of people's scores in stars, 1-5, or what was decided where they disputed. ``target``: what to learn, the
+    same with the raters' leniency taken off (not clipped to 1-5). ``weight``: how much it counts, 1 for a single rating.
+    ``given``: (rater's pseudonym, score in stars), each rater once. ``step_order`` is None for a whole answer. ``own``: the
+    words of the step itself, or the whole answer.
+    """
 
     chat_id: str
     query: str
@@ -30,6 +39,12 @@ class Example:
     step_order: int | None
     score: float
     ratings: int
+    target: float = 0.0
+    weight: float = 1.0
+    given: tuple[tuple[str, float], ...] = ()
+    source: str = ""
+    model: str | None = None
+    own: str = ""
 
     @property
     def is_step(self) -> bool:
@@ -43,51 +58,77 @@ class Split:
     test: list[Example]
 
 
+def _rows(table: pa.Table, *columns: str) -> Any:
+    return zip(*(table[name].to_pylist() for name in columns), strict=True)
+
+
 def build_examples(
-    chats: pa.Table, steps: pa.Table, feedback: pa.Table, learn_from: LearnFrom = "both", decisions: pa.Table | None = None
-) -> list[Example]:
-    """All rated answers and step prefixes, ordered by chat and position. Where a dispute was decided, that is the score."""
-    totals: dict[tuple[str, str | None], tuple[int, int]] = {}
-    for chat_id, step_id, score in zip(
-        *(feedback[name].to_pylist() for name in ("chat_id", "step_id", "feedback_score")), strict=True
-    ):
-        total, count = totals.get((chat_id, step_id), (0, 0))
-        totals[chat_id, step_id] = (total + score, count + 1)
+    chats: pa.Table, steps: pa.Table, feedback: pa.Table, learn_from: LearnFrom = "both", decisions: pa.Table | None = None,
+    *, leniency: bool = True,
+) -> list[Example]:  # fmt: skip
+    """All rated answers and step prefixes, ordered by chat and position. Where a dispute was decided, that is the score.
+
+    Args:
+        chats: Columns id, query, response, source, model.
+        steps: Columns id, chat_id, step_content, step_order.
+        feedback: Columns chat_id, step_id, rater, feedback_score.
+        learn_from: Whole answers, step prefixes, or both.
+        decisions: Columns chat_id, step_id, kind, value.
+        leniency: Whether ``target`` is without the raters' leniency.
+    """
+    said: dict[tuple[str, str | None], list[tuple[str, float]]] = defaultdict(list)
+    for chat_id, step_id, rater, score in _rows(feedback, "chat_id", "step_id", "rater", "feedback_score"):
+        said[chat_id, step_id].append((rater, float(score)))
+    given = {thing: once_each(ratings) for thing, ratings in said.items()}
+    decided: dict[tuple[str, str | None], float] = {}
     if decisions is not None:
-        for chat_id, step_id, kind, value in zip(
-            *(decisions[name].to_pylist() for name in ("chat_id", "step_id", "kind", "value")), strict=True
-        ):
+        for chat_id, step_id, kind, value in _rows(decisions, "chat_id", "step_id", "kind", "value"):
             if kind == "score":
-                _, count = totals.get((chat_id, step_id), (0, 1))
-                totals[chat_id, step_id] = (int(value) * count, count)
-    rated = {chat_id for chat_id, _ in totals}
+                decided[chat_id, step_id] = float(value)
+    offsets = rater_offsets(list(given.values())) if leniency else {}
+    within, between = spread([[(rater, score - offsets.get(rater, 0.0)) for rater, score in one] for one in given.values()])
+    things = given.keys() | decided.keys()
+    rated = {chat_id for chat_id, _ in things}
 
     steps_of: dict[str, list[tuple[int, str, str]]] = {}
-    for step_id, chat_id, content, order in zip(
-        *(steps[name].to_pylist() for name in ("id", "chat_id", "step_content", "step_order")), strict=True
-    ):
+    for step_id, chat_id, content, order in _rows(steps, "id", "chat_id", "step_content", "step_order"):
         if chat_id in rated:
             steps_of.setdefault(chat_id, []).append((order, step_id, content))
 
     examples: list[Example] = []
-    for chat_id, query, response in zip(*(chats[name].to_pylist() for name in ("id", "query", "response")), strict=True):
-        if chat_id not in rated:
+
+    def add(chat: tuple[str, str, str, str, str | None], step_id: str | None, text: str, order: int | None, own: str) -> None:
+        chat_id, query, _, source, model = chat
+        if (chat_id, step_id) not in things:
+            return
+        ratings = given.get((chat_id, step_id), [])
+        settled = decided.get((chat_id, step_id))
+        score = sum(one for _, one in ratings) / len(ratings) if settled is None else settled
+        taken = sum(offsets.get(rater, 0.0) for rater, _ in ratings) / len(ratings) if settled is None else 0.0
+        count = max(1, len(ratings))
+        weight = weight_of(count, within, between)
+        examples.append(Example(
+            chat_id, query, text, order, score, count, score - taken, weight, tuple(sorted(ratings)), source, model, own
+        ))  # fmt: skip
+
+    for chat in _rows(chats, "id", "query", "response", "source", "model"):
+        if chat[0] not in rated:
             continue
-        ordered = sorted(steps_of.get(chat_id, []))
+        ordered = sorted(steps_of.get(chat[0], []))
         if learn_from != "answers":
-            prefixes = step_prefixes(response, [content for _, _, content in ordered])
-            for (order, step_id, _), prefix in zip(ordered, prefixes, strict=True):
-                if (chat_id, step_id) in totals:
-                    total, count = totals[chat_id, step_id]
-                    examples.append(Example(chat_id, query, prefix, order, total / count, count))
-        if learn_from != "steps" and (chat_id, None) in totals:
-            total, count = totals[chat_id, None]
-            examples.append(Example(chat_id, query, response, None, total / count, count))
+            prefixes = step_prefixes(chat[2], [content for _, _, content in ordered])
+            for (order, step_id, content), prefix in zip(ordered, prefixes, strict=True):
+                add(chat, step_id, prefix, order, content)
+        if learn_from != "steps":
+            add(chat, None, chat[2], None, chat[2])
     return examples
 
 
-def split_by_query(examples: Sequence[Example], *, test: float, validation: float, seed: int) -> Split:
-    """Split so that a query stands on one side only, whatever its letter case and spacing.
+Side = Literal["train", "validation", "test"]
+
+
+def sides(queries: Iterable[str], *, test: float, validation: float, seed: int) -> dict[str, Side]:
+    """On which side each query stands, by :func:`query_key`: whatever its letter case and spacing, on one only.
 
     Queries are ordered by a seeded hash; the first share goes to test, the next to validation. At least one query goes to
     test, to train, and (where ``validation`` > 0 and there are three) to validation.
@@ -95,10 +136,7 @@ def split_by_query(examples: Sequence[Example], *, test: float, validation: floa
     Raises:
         NotEnoughData: fewer than two different queries.
     """
-    by_query: dict[str, list[Example]] = {}
-    for example in examples:
-        by_query.setdefault(query_key(example.query), []).append(example)
-    keys = sorted(by_query, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
+    keys = sorted({query_key(query) for query in queries}, key=lambda key: hashlib.sha256(f"{seed}:{key}".encode()).digest())
     if len(keys) < 2:
         raise NotEnoughData(
             f"Training needs ratings on at least 2 different queries, one side to learn and one to test; there are ratings "
@@ -107,8 +145,21 @@ def split_by_query(examples: Sequence[Example], *, test: float, validation: floa
     tests = min(max(1, round(test * len(keys))), len(keys) - 1)
     left = len(keys) - tests
     validations = min(max(1, round(validation * len(keys))), left - 1) if validation > 0 and left > 1 else 0
-    pick = lambda some: [example for key in some for example in by_query[key]]  # noqa: E731  # three uses, one line each
-    return Split(pick(keys[tests + validations :]), pick(keys[tests : tests + validations]), pick(keys[:tests]))
+    return {key: "test" if k < tests else "validation" if k < tests + validations else "train" for k, key in enumerate(keys)}
+
+
+def split_by_query(
+    examples: Sequence[Example], *, test: float, validation: float, seed: int, queries: Iterable[str] = ()
+) -> Split:
+    """Split examples as :func:`sides` says, in the seeded order of their queries. ``queries``: of other things to split too."""
+    side = sides([*(one.query for one in examples), *queries], test=test, validation=validation, seed=seed)
+    by_query: dict[str, list[Example]] = {}
+    for example in examples:
+        by_query.setdefault(query_key(example.query), []).append(example)
+    chosen: dict[Side, list[Example]] = {"train": [], "validation": [], "test": []}
+    for key, name in side.items():
+        chosen[name] += by_query.get(key, [])
+    return Split(chosen["train"], chosen["validation"], chosen["test"])
 
 
 def take_whole_queries(examples: list[Example], at_most: int | None) -> list[Example]:

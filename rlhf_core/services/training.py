@@ -38,7 +38,7 @@ def add_reward_run(
     """
     workbench.require("train")
     snapshot = open_snapshot(workbench.workspace.snapshots, snapshot_id)
-    if snapshot.ratings == 0:
+    if snapshot.ratings == 0 and snapshot.rows["preferences"] == 0:
         raise NotEnoughData(f"Snapshot {snapshot.id} has no ratings. Rate some chats and take a new snapshot.")
     locate(config.reward_base_model, workbench.workspace.checkpoints)
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{new_id()[:6]}"

@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from rlhf_core.ground.cards import Floor, ReliabilityBin, Value
 from rlhf_core.ground.metrics import REWARD_METRICS
 from rlhf_core.services.agreement import Row
 from rlhf_core.services.comparing import Comparison
@@ -116,3 +117,35 @@ def rewards_by_place(comparison: Comparison) -> alt.Chart:
         )
         .properties(height=400)
     )
+
+
+def against_floors(auc: Value, floors: Sequence[Floor]) -> alt.LayerChart:
+    """AUC of a reward model beside what models that cannot read reach, with intervals; chance as a line."""
+    frame = pd.DataFrame(
+        [{"what": "the model"} | auc.model_dump()] + [{"what": f"{one.name} alone"} | one.figure.model_dump() for one in floors]
+    )
+    order = list(frame["what"])
+    place = alt.Y("what:N", title=None, sort=order, axis=alt.Axis(labelLimit=200, labelOverlap=False))
+    scale = alt.Scale(domain=[0, 1])
+    colour = alt.condition("datum.what == 'the model'", alt.value("#0f766e"), alt.value("#85948f"))
+    base = alt.Chart(frame.dropna(subset=["value"]))
+    bars = base.mark_rule(strokeWidth=2).encode(place, alt.X("low:Q", scale=scale, title="AUC"), alt.X2("high:Q"), color=colour)
+    points = base.mark_point(filled=True, size=110, opacity=1).encode(
+        place, alt.X("value:Q", scale=scale, title="AUC (0.5 is chance)"), color=colour,
+        tooltip=["what", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high"))],
+    )  # fmt: skip
+    chance = alt.Chart(pd.DataFrame({"x": [0.5]})).mark_rule(strokeDash=[4, 4], color="#888888").encode(alt.X("x:Q"))
+    return (chance + bars + points).properties(height=60 + 36 * len(frame))
+
+
+def reliability(bins: Sequence[ReliabilityBin]) -> alt.LayerChart:
+    """People's mean score against the mean reward of things of like reward; on the line rewards are right."""
+    frame = pd.DataFrame([one.model_dump() for one in bins])
+    low, high = float(min(frame["reward"].min(), 1)), float(max(frame["reward"].max(), 5))
+    scale = alt.Scale(domain=[low, high])
+    line = alt.Chart(pd.DataFrame({"x": [low, high], "y": [low, high]})).mark_line(strokeDash=[4, 4], color="#888888")
+    points = alt.Chart(frame).mark_line(point=True).encode(
+        alt.X("reward:Q", title="reward (stars)", scale=scale), alt.Y("score:Q", title="people (stars)", scale=scale),
+        tooltip=[alt.Tooltip("reward", format=".2f"), alt.Tooltip("score", format=".2f"), "count"],
+    )  # fmt: skip
+    return (line.encode(alt.X("x:Q"), alt.Y("y:Q")) + points).properties(height=200)

@@ -20,6 +20,8 @@ def option(name: str, field: FieldInfo) -> Any:
         return st.selectbox(label, choices, index=choices.index(field.default), help=field.description, key=key)
     low = next((rule.ge for rule in field.metadata if hasattr(rule, "ge")), None)
     high = next((rule.le for rule in field.metadata if hasattr(rule, "le")), None)
+    if bool in kinds:
+        return st.toggle(label, value=field.default, help=field.description, key=key)
     if int in kinds:
         return st.number_input(
             label, value=field.default, min_value=low, max_value=high, step=1, help=field.description, key=key,

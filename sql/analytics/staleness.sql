@@ -3,16 +3,20 @@
 -- question: How much of the ratings, and of the chats, is how old, counted from the newest rating or chat?
 -- params: none
 -- columns: age_months months, 0 is the newest 30 days; ratings count; ratings_share share of all ratings; chats count of chats of that age; chats_share share of all chats
-WITH newest AS (
-    SELECT greatest((SELECT max(day) FROM ratings), (SELECT max(created_at)::DATE FROM chats)) AS day
+WITH rating_days AS MATERIALIZED (
+    SELECT day, count(*) AS ratings FROM ratings GROUP BY day
+),
+chat_days AS MATERIALIZED (
+    SELECT created_at::DATE AS day, count(*) AS chats FROM chats GROUP BY 1
+),
+newest AS (
+    SELECT greatest((SELECT max(day) FROM rating_days), (SELECT max(day) FROM chat_days)) AS day
 ),
 rated AS (
-    SELECT (n.day - r.day) // 30 AS age_months, sum(r.ratings)::BIGINT AS ratings
-    FROM (SELECT day, count(*) AS ratings FROM ratings GROUP BY day) AS r, newest AS n
-    GROUP BY 1
+    SELECT (n.day - r.day) // 30 AS age_months, sum(r.ratings)::BIGINT AS ratings FROM rating_days AS r, newest AS n GROUP BY 1
 ),
 arrived AS (
-    SELECT (n.day - c.created_at::DATE) // 30 AS age_months, count(*) AS chats FROM chats AS c, newest AS n GROUP BY 1
+    SELECT (n.day - c.day) // 30 AS age_months, sum(c.chats)::BIGINT AS chats FROM chat_days AS c, newest AS n GROUP BY 1
 )
 SELECT
     coalesce(r.age_months, a.age_months)::INT AS age_months,

@@ -6,23 +6,49 @@ from rlhf_core.learn.examples import Example, build_examples, mean_and_std, spli
 
 
 def tables() -> tuple[pa.Table, pa.Table, pa.Table]:
-    chats = pa.table({"id": ["c1", "c2", "c3"], "query": ["q1", "q2", "q3"], "response": ["one two", "x", "unrated"]})
+    chats = pa.table({
+        "id": ["c1", "c2", "c3"], "query": ["q1", "q2", "q3"], "response": ["one two", "x", "unrated"],
+        "source": ["web", "web", "phone"], "model": ["m", None, "m"],
+    })  # fmt: skip
     steps = pa.table({
         "id": ["s2", "s1", "s3"], "chat_id": ["c1", "c1", "c3"], "step_content": ["two", "one", "unrated"],
         "step_order": [2, 1, 1],
     })  # fmt: skip
     feedback = pa.table({
-        "chat_id": ["c1", "c1", "c1", "c2"], "step_id": ["s1", "s1", "s2", None], "feedback_score": [5, 2, 1, 4],
+        "chat_id": ["c1", "c1", "c1", "c2"], "step_id": ["s1", "s1", "s2", None], "rater": ["ana", "ben", "ana", "ben"],
+        "feedback_score": [5, 2, 1, 4],
     })  # fmt: skip
     return chats, steps, feedback
 
 
 def test_steps_become_prefixes_and_raters_are_averaged() -> None:
-    assert build_examples(*tables()) == [
-        Example("c1", "q1", "one", 1, 3.5, 2),
-        Example("c1", "q1", "one two", 2, 1.0, 1),
-        Example("c2", "q2", "x", None, 4.0, 1),
+    found = build_examples(*tables())
+    assert [(one.chat_id, one.query, one.text, one.step_order, one.score, one.ratings) for one in found] == [
+        ("c1", "q1", "one", 1, 3.5, 2),
+        ("c1", "q1", "one two", 2, 1.0, 1),
+        ("c2", "q2", "x", None, 4.0, 1),
     ]
+    assert [(one.source, one.model) for one in found] == [("web", "m"), ("web", "m"), ("web", None)]
+    assert found[0].given == (("ana", 5.0), ("ben", 2.0))
+
+
+def test_leniency_is_taken_off_what_is_learned_and_not_off_what_is_measured() -> None:
+    # On their one common thing ana gives 3 more: offsets +-1.5 / (1 + 5) = +-0.25, and their mean is no less for it.
+    found = build_examples(*tables())
+    assert [one.score for one in found] == [3.5, 1.0, 4.0]
+    assert [one.target for one in found] == pytest.approx([3.5, 0.75, 4.25])
+    assert [one.target for one in build_examples(*tables(), leniency=False)] == [3.5, 1.0, 4.0]
+
+
+def test_a_mean_of_several_counts_more() -> None:
+    weights = {one.ratings: one.weight for one in build_examples(*tables(), leniency=False)}
+    # within: 4.5 over 1 degree; between: (4 ratings - 6/4) / 2 = 1.25 a group; means 3.5, 1, 4 about 3 -> 5.5 / 2 < 4.5: none
+    assert weights == {1: 1.0, 2: 1.0}
+    chats, steps, feedback = tables()
+    feedback = feedback.set_column(3, "feedback_score", pa.array([4, 5, 1, 1]))
+    # within 0.5; means 4.5, 1, 1 about 2.75: 2 * 3.0625 + 2 * 3.0625 = 12.25; / 2 - 0.5 = 5.625; / 1.25 = 4.5
+    weights = {one.ratings: one.weight for one in build_examples(chats, steps, feedback, leniency=False)}
+    assert weights == {1: 1.0, 2: pytest.approx(5.0 / 4.75)}
 
 
 def test_a_decision_counts_instead_of_what_raters_said() -> None:

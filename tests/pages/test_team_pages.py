@@ -20,7 +20,8 @@ from tests.pages.test_pages import check, pad, texts
 from tests.supabase.server import PASSWORD, TeamServer
 
 SignIn = Callable[..., tuple[Session, SupabaseStore]]
-ALL = {"Home", "Import", "Label", "My work", "Queues", "Snapshots", "Train", "Compare", "Team"}
+EXPLORING = {"Snapshots", "Explore", "SQL", "Audit", "Agreement", "Disputes", "Compare", "Models"}
+ALL = {"Home", "Import", "Label", "My work", "Queues", "Train", "Team"} | EXPLORING
 
 
 @pytest.fixture(autouse=True)
@@ -126,7 +127,7 @@ def test_creating_an_account_and_waiting_for_a_role(team: TeamServer, sign_in: S
     ("role", "open_to_them"),
     [
         ("annotator", {"Home", "Label", "My work"}),
-        ("analyst", {"Home", "Label", "My work", "Snapshots", "Compare"}),
+        ("analyst", {"Home", "Label", "My work"} | EXPLORING),
         ("engineer", ALL - {"Team"}),
         ("admin", ALL),
     ],
@@ -136,7 +137,9 @@ def test_each_role_opens_its_pages_and_no_other(
 ) -> None:
     app = signed_in(role)
     pages = {"Home": "home.py", "Import": "upload.py", "Label": "label.py", "Snapshots": "snapshots.py", "Train": "train.py",
-             "Compare": "compare.py", "Team": "team.py", "My work": "work.py", "Queues": "queues.py"}  # fmt: skip
+             "Compare": "compare.py", "Team": "team.py", "My work": "work.py", "Queues": "queues.py",
+             "Explore": "explore.py", "SQL": "ask.py", "Audit": "audit.py", "Agreement": "agreement.py",
+             "Disputes": "disputes.py", "Models": "models.py"}  # fmt: skip
     for title, page in pages.items():
         check(app.switch_page(page).run())
         refused = f"Your role is {role}" in texts(app)

@@ -13,11 +13,13 @@ from typing import Any
 import pytest
 
 from rlhf_core.checkpoints.registry import list_checkpoints, open_checkpoint
+from rlhf_core.ground.cards import read_card
 from rlhf_core.ground.configs import RewardConfig
+from rlhf_core.ground.errors import ModelRefused
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE
-from rlhf_core.services import snapshots, training
+from rlhf_core.services import importing, modelling, snapshots, training
 from rlhf_core.services.workbench import Workbench
-from tests.conftest import command, learnable_chats, need
+from tests.conftest import BAD, GOOD, command, learnable_chats, need, write_lines
 
 pytestmark = pytest.mark.slow
 
@@ -55,7 +57,23 @@ def test_it_learns_writes_a_checkpoint_and_repeats_itself(
     assert checkpoint.manifest["config"]["epochs"] == 20
     assert checkpoint.metrics["test"]["step_auc"] == 1.0
     assert {"torch", "transformers", "python"} <= set(checkpoint.manifest["libraries"])
-    assert not [path for path in checkpoint.folder.iterdir() if path.suffix not in (".json", ".safetensors", ".txt")]
+    assert not [path for path in checkpoint.folder.iterdir() if path.suffix not in (".json", ".safetensors", ".txt", ".md")]
+
+    card = read_card(checkpoint.folder)
+    assert card is not None
+    assert card.steps is not None
+    assert (card.steps.auc.value, card.state) == (1.0, "refused")  # 5 queries' worth of held-out steps prove nothing
+    assert "too few to tell" in card.verdict
+    assert json.loads(command("card", checkpoint.id, "--json", root=root, check=False).stdout) == json.loads(
+        card.model_dump_json()
+    )
+    printed = command("card", checkpoint.id, root=root, check=False)
+    assert printed.returncode == 2
+    assert "# Reward model" in printed.stdout
+    with pytest.raises(ModelRefused, match=r"PPO refuses .* too few to tell"):
+        modelling.gate(workbench, checkpoint.id, "steps", "PPO")
+    assert checkpoint.metrics["kept_epoch"] in range(1, 21)
+    assert not (workbench.workspace.run_folder(run.id) / "best.safetensors").exists()
 
     command(*arguments, root=root)
     again = list_checkpoints(workbench.workspace.checkpoints)[0]
@@ -69,6 +87,26 @@ def test_it_learns_writes_a_checkpoint_and_repeats_itself(
     assert reply["model"] == checkpoint.id
     assert reply["steps"][0] > reply["steps"][1] + 1
     assert "step AUC 1.000" in command("checkpoints", root=root).stdout
+
+
+def test_pairs_alone_teach_it_and_it_stops_early(workbench: Workbench, root: Path, tiny_encoder: Path, tmp_path: Path) -> None:
+    records = [
+        {"query": f"how do I begin in trade {k}", "chosen": f"{GOOD[k % 3]}, number {k}", "rejected": f"{BAD[k % 3]}, number {k}"}
+        for k in range(40)
+    ]
+    importing.import_file(workbench, write_lines(tmp_path / "pairs.jsonl", records))
+    snapshot, _ = snapshots.take(workbench)
+    assert snapshot.ratings == 0
+    run = ["train", "reward", "--snapshot", snapshot.id, *options(tiny_encoder, epochs=60, patience=5, select_by="accuracy")]
+    command(*run, root=root)
+    checkpoint = list_checkpoints(workbench.workspace.checkpoints)[0]
+    assert checkpoint.metrics["test"]["accuracy"] == 1.0
+    assert checkpoint.metrics["train_pairs"] > 20
+    assert len(checkpoint.metrics["validation"]) < 60  # all pairs right for five epochs
+    card = read_card(checkpoint.folder)
+    assert card is not None
+    assert card.pairs is not None
+    assert (card.train_examples, card.answers, card.pairs.accuracy.value) == (0, None, 1.0)
 
 
 def start(root: Path, snapshot_id: str, arguments: list[str]) -> subprocess.Popen[str]:
