@@ -28,6 +28,9 @@ class RewardConfig(BaseModel):
     pairs_of_ratings: bool = Field(False, description="also learn from pairs of answers to one query that were rated differently")
     leniency: bool = Field(True, description="take off how mildly or harshly a rater rates, against others on the same things")
     balance: bool = Field(False, description="let low and high scores count alike, however many there are of each")
+    freeze_layers: int = Field(
+        0, ge=0, le=1000, description="lowest layers of the base that do not learn: quicker, and less to remember by heart"
+    )
     batch_size: int = Field(8, ge=1, le=1024, description="examples in one optimiser step")
     epochs: int = Field(3, ge=1, le=100, description="passes over the training examples")
     learning_rate: float = Field(2e-5, gt=0, le=1, description="peak learning rate of AdamW")

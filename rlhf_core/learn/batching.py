@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TypeVar
 
 import torch
 from torch import Tensor
+
+T = TypeVar("T")
 
 
 def length_grouped(lengths: Sequence[int], batch_size: int, rng: random.Random, *, window_batches: int = 8) -> list[list[int]]:
@@ -38,3 +42,10 @@ def padded(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Ten
         ids[row, : len(sequence)] = torch.tensor(sequence)
         mask[row, : len(sequence)] = 1
     return ids, mask
+
+
+def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
+    """Lists of ``size`` items, the last one shorter; nothing is read ahead of what is asked for."""
+    source = iter(items)
+    while part := list(itertools.islice(source, size)):
+        yield part

@@ -10,9 +10,10 @@ import contextlib
 import errno
 import os
 import platform
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import safetensors
 import torch
@@ -21,10 +22,14 @@ from torch import Tensor
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
 
 from rlhf_core.checkpoints.base_models import BaseModel, offline_choices
+from rlhf_core.checkpoints.registry import open_checkpoint
 from rlhf_core.ground.errors import CorruptArtifact, ModelUnavailable
-from rlhf_core.learn.batching import padded
+from rlhf_core.ground.records import utc_now
+from rlhf_core.ground.text import step_prefixes
+from rlhf_core.learn.batching import batched, padded
 
 SCORE_BATCH_TOKENS = 2048
+SCORE_AT_ONCE = 4096  # texts encoded and sorted by length together; memory is that of so many, however many there are
 UNTRAINED_MEAN, UNTRAINED_STD = 3.0, 1.0
 
 
@@ -56,8 +61,29 @@ def library_versions() -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A reward and where it comes from. ``reward``: stars. ``raw``: the model's own output, 0 the mean of what it was trained on
+    and 1 its standard deviation. ``cut``: whether the text was too long and its middle left out. ``timestamp``: UTC.
+    ``model_version``: the checkpoint's id."""
+
+    reward: float
+    raw: float
+    cut: bool
+    timestamp: str
+    model_version: str
+
+
 class RewardModel:
-    """Tokenizer, encoder with a scalar head, and the scale of its rewards."""
+    """Tokenizer, encoder with a scalar head, and the scale of its rewards.
+
+    ::
+
+        model = RewardModel.open("checkpoints/reward-0123456789ab")
+        model.compute_reward("How do I start?", "Call the career center.")
+    """
+
+    version = "untrained"
 
     def __init__(self, model: Any, tokenizer: Any, *, max_length: int, mean: float, std: float, device: torch.device) -> None:
         self.model = model.to(device)
@@ -99,27 +125,86 @@ class RewardModel:
         except (ModelUnavailable, KeyError) as error:
             raise CorruptArtifact(f"Checkpoint {folder.name} cannot be read: {error}. Delete it and train again.") from error
 
+    @classmethod
+    def open(cls, path: str | Path, *, device: str = "auto") -> RewardModel:
+        """A checkpoint's model, its files checked against their hashes.
+
+        Args:
+            path: The checkpoint's folder.
+            device: auto, cpu or cuda.
+
+        Raises:
+            NotFound: there is no checkpoint.
+            CorruptArtifact: it is damaged, or of another version of this workbench.
+            ModelUnavailable: a GPU was asked for and there is none.
+        """
+        folder = Path(path).expanduser().resolve()
+        checkpoint = open_checkpoint(folder.parent, folder.name, verify=True)
+        model = cls.from_checkpoint(checkpoint.folder, checkpoint.manifest["scoring"], device=pick_device(device))
+        model.version = checkpoint.id
+        model.model.eval()
+        return model
+
+    @overload
+    def compute_reward(self, query: str, response: str, include_metadata: Literal[False] = False) -> float: ...
+    @overload
+    def compute_reward(self, query: str, response: str, include_metadata: Literal[True]) -> Scored: ...
+    def compute_reward(self, query: str, response: str, include_metadata: bool = False) -> float | Scored:
+        """The reward of one answer in stars; with metadata, a :class:`Scored`."""
+        encoded, cut = self.encode_counting([(query, response)])
+        (reward,) = self.score_encoded(encoded)
+        if not include_metadata:
+            return reward
+        raw = (reward - self.mean) / self.std
+        return Scored(reward, raw, cut > 0, utc_now(), self.version)
+
+    def compute_batch_rewards(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
+        """Rewards in stars of any number of ``(query, answer)`` pairs, in the order given."""
+        return list(self.iter_rewards(pairs))
+
+    def iter_rewards(self, pairs: Iterable[tuple[str, str]]) -> Iterator[float]:
+        """The same one after another, from any source of pairs; memory stays that of a few thousand."""
+        for part in batched(pairs, SCORE_AT_ONCE):
+            yield from self.score_encoded(self.encode(part))
+
+    def score_steps(self, query: str, steps: Sequence[str], response: str | None = None) -> list[float]:
+        """Rewards in stars of the answer up to and including each step.
+
+        Args:
+            query: The question.
+            steps: The reasoning steps in order.
+            response: The whole answer that holds them, for what stands between them; without it, steps are joined by blank lines.
+        """
+        prefixes = step_prefixes(response if response is not None else "\n\n".join(steps), steps)
+        return self.score([(query, prefix) for prefix in prefixes])
+
     @property
     def scoring(self) -> dict[str, Any]:
         """What a checkpoint's manifest keeps for :meth:`from_checkpoint`."""
         return {"max_length": self.max_length, "reward_mean": self.mean, "reward_std": self.std}
 
     def encode(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
-        """Token ids of ``(query, answer)`` pairs, special tokens included, at most ``max_length`` each.
+        """Token ids of ``(query, answer)`` pairs: see :meth:`encode_counting`."""
+        return self.encode_counting(pairs)[0]
+
+    def encode_counting(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[list[int]], int]:
+        """Token ids of ``(query, answer)`` pairs, special tokens included, at most ``max_length`` each; and how many were cut.
 
         From an input that is too long the middle is cut out: up to a third is kept of its beginning (the query), the rest of
         its end, because a prefix is judged by its last step.
         """
         texts = [f"User: {query}\n\nAssistant: {answer}" for query, answer in pairs]
         room = self.max_length - len(self._before) - len(self._after)
-        encoded = []
-        for text, ids in zip(texts, self.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids, strict=True):
+        encoded, cut = [], 0
+        tokens = self.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
+        for (query, _), ids in zip(pairs, tokens, strict=True):
             if len(ids) > room:
-                question = text[: text.index("\n\nAssistant: ")]
+                question = f"User: {query}"
                 head = min(len(self.tokenizer(question, add_special_tokens=False, verbose=False).input_ids) + 3, room // 3)
                 ids = ids[:head] + ids[len(ids) - (room - head) :]
+                cut += 1
             encoded.append([*self._before, *ids, *self._after])
-        return encoded
+        return encoded, cut
 
     def forward(self, sequences: Sequence[Sequence[int]]) -> Tensor:
         """Standardised outputs ``(B,)`` float32 of encoded sequences."""
@@ -150,7 +235,7 @@ class RewardModel:
 
     def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
         """Rewards in stars of ``(query, answer)`` pairs."""
-        return self.score_encoded(self.encode(pairs)) if pairs else []
+        return self.compute_batch_rewards(pairs)
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), config and tokenizer."""

@@ -35,6 +35,7 @@ from rlhf_core.ground.text import query_key
 from rlhf_core.learn.batching import length_grouped
 from rlhf_core.learn.card import Held, HeldPairs, write_card
 from rlhf_core.learn.examples import Example, Split, build_examples, mean_and_std, sides, split_by_query, take_whole_queries
+from rlhf_core.learn.freezing import Frozen
 from rlhf_core.learn.losses import preference_loss, rating_loss
 from rlhf_core.learn.measures import measure
 from rlhf_core.learn.model_card import model_card
@@ -94,18 +95,28 @@ def train_reward(
 
     # 3. Tokens, once. A unit of training is a rated text, or a pair of texts.
     recorder.phase("tokenising")
-    encoded = {name: _encode(reward_model, getattr(split, name)) for name in ("train", "validation", "test")}
-    units = [[ids] for ids in encoded["train"]] + _encode_pairs(reward_model, data.train_pairs)
-    cut = sum(len(ids) >= reward_model.max_length for unit in units for ids in unit)
+    encoded, cut = _encode(reward_model, split.train)
+    paired, cut_of_pairs = _encode_pairs(reward_model, data.train_pairs)
+    units = [[ids] for ids in encoded] + paired
+    cut += cut_of_pairs
     if cut:
         log.warning("mind: %d of %d texts were longer than %d tokens; their middle was cut out", cut,
                     sum(map(len, units)), reward_model.max_length)  # fmt: skip
+    held_out = {name: _encode(reward_model, some)[0] for name, some in (("validation", split.validation), ("test", split.test))}
     rated = len(split.train)
     targets = torch.tensor([(one.target - mean) / std for one in split.train], device=device)
     chances = torch.tensor([one.chance for one in data.train_pairs], device=device)
     weights = torch.tensor(_weights(data, config), device=device)
     lengths = [max(map(len, unit)) for unit in units]
+    begins = np.cumsum([0, *map(len, units)]).tolist()  # of each unit, among all texts
     _check_stop(recorder)
+    frozen = Frozen(reward_model.model, config.freeze_layers)
+    if frozen.count:
+        recorder.phase("computing what the frozen layers give")
+        reward_model.model.eval()
+        texts = [ids for unit in units for ids in unit]
+        stored = frozen.remember(texts, reward_model.forward, reward_model.model.config.hidden_size)
+        log.info("%d layers are frozen; what they give is %s", frozen.count, "computed once" if stored else "computed each time")
 
     # 4. The optimiser and its schedule.
     steps_per_epoch = math.ceil(len(units) / config.batch_size)
@@ -118,7 +129,8 @@ def train_reward(
 
     def loss_of(batch: Sequence[int]) -> Tensor:
         """Weighted mean over the batch's units of their losses, in squared standard deviations and nats."""
-        with autocast(device, config.precision):
+        rows = [row for k in batch for row in range(begins[k], begins[k + 1])]
+        with autocast(device, config.precision), frozen.recalling(rows, device):
             outputs = reward_model.forward([ids for k in batch for ids in units[k]])
         texts, pairs = [k for k in batch if k < rated], [k - rated for k in batch if k >= rated]
         ends = np.cumsum([0, *(len(units[k]) for k in batch)])
@@ -133,6 +145,7 @@ def train_reward(
     set_seed(config.seed)
     rng = random.Random(config.seed)
     reward_model.model.train()
+    frozen.settle()
     recorder.phase("training", step=0, total=total)
     best = _Best(workspace.run_folder(run_id) / BEST_FILE, config)
     step, trained_s = 0, 0.0
@@ -166,7 +179,7 @@ def train_reward(
             raise Cancelled(f"Stopped after step {step} of {total}; what was learnt so far is saved.", checkpoint.id)
         if split.validation or data.validation_pairs:
             recorder.phase(f"validating after epoch {epoch}", step=step)
-            rewards = reward_model.score_encoded(encoded["validation"], config.precision)
+            rewards = reward_model.score_encoded(held_out["validation"], config.precision)
             pairs = _score_pairs(reward_model, data.validation_pairs)
             history.append({"epoch": epoch} | measure(split.validation, rewards, guess=mean) | {"accuracy": _accuracy(pairs)})
             recorder.metrics(split="validation", step=step, **history[-1])
@@ -184,7 +197,7 @@ def train_reward(
 
     # 6. The final test, on queries that nothing above has seen, and the report card.
     recorder.phase("testing", step=step)
-    held = {name: np.array(reward_model.score_encoded(encoded[name], config.precision)) for name in ("validation", "test")}
+    held = {name: np.array(reward_model.score_encoded(held_out[name], config.precision)) for name in held_out}
     test_pairs = _score_pairs(reward_model, data.test_pairs)
     test = measure(split.test, held["test"].tolist(), guess=mean) | {"accuracy": _accuracy(test_pairs)}
     recorder.metrics(split="test", step=step, **test)
@@ -316,14 +329,14 @@ def _weights(data: Data, config: RewardConfig) -> list[float]:
     return found + [one.weight * config.preference_weight for one in data.train_pairs]
 
 
-def _encode(reward_model: RewardModel, examples: Sequence[Example]) -> list[list[int]]:
-    return reward_model.encode([(one.query, one.text) for one in examples]) if examples else []
+def _encode(reward_model: RewardModel, examples: Sequence[Example]) -> tuple[list[list[int]], int]:
+    return reward_model.encode_counting([(one.query, one.text) for one in examples]) if examples else ([], 0)
 
 
-def _encode_pairs(reward_model: RewardModel, pairs: Sequence[Pair]) -> list[list[list[int]]]:
+def _encode_pairs(reward_model: RewardModel, pairs: Sequence[Pair]) -> tuple[list[list[list[int]]], int]:
     texts = [(one.query, text) for one in pairs for text in (one.first, one.second)]
-    encoded = reward_model.encode(texts) if texts else []
-    return [encoded[k : k + 2] for k in range(0, len(encoded), 2)]
+    encoded, cut = reward_model.encode_counting(texts) if texts else ([], 0)
+    return [encoded[k : k + 2] for k in range(0, len(encoded), 2)], cut
 
 
 def _score_pairs(reward_model: RewardModel, pairs: Sequence[Pair]) -> HeldPairs:
@@ -342,8 +355,8 @@ def _accuracy(held: HeldPairs) -> float | None:
 
 
 def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
-    others = [parameter for parameter in model.parameters() if parameter.ndim < 2]
+    decayed = [parameter for parameter in model.parameters() if parameter.ndim >= 2 and parameter.requires_grad]
+    others = [parameter for parameter in model.parameters() if parameter.ndim < 2 and parameter.requires_grad]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 

@@ -1,10 +1,13 @@
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
 from rlhf_core.checkpoints.base_models import locate
-from rlhf_core.ground.errors import CorruptArtifact, ModelUnavailable
+from rlhf_core.checkpoints.registry import seal
+from rlhf_core.ground.errors import CorruptArtifact, ModelUnavailable, NotFound
+from rlhf_core.ground.files import building
 from rlhf_core.learn.reward_model import RewardModel, pick_device
 
 CPU = torch.device("cpu")
@@ -89,3 +92,47 @@ def test_a_gpu_that_is_not_there() -> None:
     with pytest.raises(ModelUnavailable, match="sees no GPU"):
         pick_device("cuda")
     assert pick_device("auto") == CPU
+
+
+def test_the_scorer_of_a_checkpoint(tiny_encoder: Path, tmp_path: Path) -> None:
+    one = model(tiny_encoder)
+    one.mean, one.std = 3.5, 2.0
+    with building(tmp_path) as scratch:
+        one.save(scratch)
+        made = seal(scratch, tmp_path, kind="reward", run_id="r", snapshot_id="s", parent="tiny", complete=True, config={},
+                    metrics={}, scoring=one.scoring, libraries={})  # fmt: skip
+    opened = RewardModel.open(made.folder)
+    pairs = [("solar job", "visit " * (n % 50)) for n in range(60)]
+    assert opened.compute_batch_rewards(iter(pairs)) == pytest.approx(one.score(pairs), abs=1e-5)
+    assert opened.compute_batch_rewards([]) == []
+    told = opened.compute_reward(*pairs[7], include_metadata=True)
+    assert told.reward == pytest.approx(opened.compute_reward(*pairs[7])) == pytest.approx(3.5 + 2.0 * told.raw)
+    assert (told.model_version, told.cut, told.timestamp[-1]) == (made.id, False, "Z")
+    assert opened.compute_reward("q", "word " * 500, include_metadata=True).cut
+    steps = ["Call them.", "Ask for a date.", "Go there."]
+    prefixes = ["Call them.", "Call them.\n\nAsk for a date.", "Call them.\n\nAsk for a date.\n\nGo there."]
+    assert opened.score_steps("q", steps) == pytest.approx([opened.compute_reward("q", prefix) for prefix in prefixes], abs=1e-5)
+    numbered = "1. Call them. 2. Ask for a date. 3. Go there."
+    assert opened.score_steps("q", steps, numbered)[2] == pytest.approx(opened.compute_reward("q", numbered), abs=1e-5)
+    (made.folder / "config.json").write_text("{}")
+    with pytest.raises(CorruptArtifact, match="hash differs"):
+        RewardModel.open(made.folder)
+    with pytest.raises(NotFound):
+        RewardModel.open(tmp_path / "reward-nothing")
+
+
+def test_rewards_flow_through_whatever_their_number(tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rlhf_core.learn.reward_model.SCORE_AT_ONCE", 5)
+    read = 0
+
+    def source() -> Iterator[tuple[str, str]]:
+        nonlocal read
+        for n in range(12):
+            read += 1
+            yield "q", "visit " * n
+
+    one = model(tiny_encoder)
+    flow = one.iter_rewards(source())
+    next(flow)
+    assert read == 5
+    assert len(list(flow)) == 11
