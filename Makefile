@@ -62,6 +62,7 @@ bench: dev browser team-server
 	$(PY) benchmarks/supabase.py
 	$(PY) benchmarks/agreement.py
 	$(PY) benchmarks/explore.py
+	$(PY) benchmarks/reward.py
 
 clean:
 	rm -rf $(VENV) $(NODE)/node_modules $(NODE)/.installed .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
