@@ -1,6 +1,6 @@
 """Training and scoring reward models beside the plain way. One thread, CPU time, side by side in one run.
 
-    .venv/bin/python benchmarks/reward.py [--data FILE] [--examples 160] [--epochs 4] [--texts 300] [--many 100000]
+    .venv/bin/python benchmarks/reward.py [--data FILE] [--examples 120] [--epochs 3] [--texts 200] [--many 100000]
 
 1. Training: this project's run (its own code, from the snapshot to the last step) beside the plain loop: tokenise each batch,
    random order, fp32, padded to the longest of the batch, all layers learn. Same snapshot, split, base (MiniLM), epochs, batch
@@ -151,10 +151,10 @@ def memory_growth(many: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path)
-    parser.add_argument("--examples", type=int, default=160)
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--freeze-layers", type=int, default=3)
-    parser.add_argument("--texts", type=int, default=300)
+    parser.add_argument("--examples", type=int, default=120)
+    parser.add_argument("--epochs", type=int, default=3)
+    parser.add_argument("--freeze-layers", type=int, default=4)
+    parser.add_argument("--texts", type=int, default=200)
     parser.add_argument("--many", type=int, default=100_000)
     arguments = parser.parse_args()
     torch.set_num_threads(1)

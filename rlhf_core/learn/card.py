@@ -383,7 +383,7 @@ def _verdict(of: dict[Kind, OfKind | None], pairs: OfPairs | None, tried: Sequen
     many = len(failed) >= PROBES_THAT_REFUSE
     reasons = [found.reasons[0] for found in deciding.values() if found.reasons]
     if failed:
-        reasons.append(f"It gives more than to answers that people liked to: {', '.join(failed)}.")
+        reasons.append(f"It gives these more than answers that people liked: {', '.join(failed)}.")
     if best == "refused" or many:
         return "refused", " ".join(["Do not act on its rewards.", *reasons]), todo
     fit = " and ".join(name for name, found in deciding.items() if found.state != "refused")

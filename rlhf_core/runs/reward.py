@@ -121,7 +121,8 @@ def train_reward(
     # 4. The optimiser and its schedule.
     steps_per_epoch = math.ceil(len(units) / config.batch_size)
     total = min(config.epochs * steps_per_epoch, config.max_steps or config.epochs * steps_per_epoch)
-    optimiser = torch.optim.AdamW(_parameter_groups(reward_model.model, config.weight_decay), lr=config.learning_rate)
+    groups = _parameter_groups(reward_model.model, config.weight_decay)
+    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
     warmup = max(1, round(config.warmup_fraction * total))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min((step + 1) / warmup, (total - step) / max(1, total - warmup))

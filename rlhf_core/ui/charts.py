@@ -129,7 +129,9 @@ def against_floors(auc: Value, floors: Sequence[Floor]) -> alt.LayerChart:
     scale = alt.Scale(domain=[0, 1])
     colour = alt.condition("datum.what == 'the model'", alt.value("#0f766e"), alt.value("#85948f"))
     base = alt.Chart(frame.dropna(subset=["value"]))
-    bars = base.mark_rule(strokeWidth=2).encode(place, alt.X("low:Q", scale=scale, title="AUC"), alt.X2("high:Q"), color=colour)
+    bars = base.mark_rule(strokeWidth=2).encode(
+        place, alt.X("low:Q", scale=scale, title="AUC (0.5 is chance)"), alt.X2("high:Q"), color=colour
+    )
     points = base.mark_point(filled=True, size=110, opacity=1).encode(
         place, alt.X("value:Q", scale=scale, title="AUC (0.5 is chance)"), color=colour,
         tooltip=["what", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high"))],
