@@ -47,7 +47,7 @@ from rlhf_core.learn.measures import (
     spearman,
 )
 from rlhf_core.learn.pairs import Pair
-from rlhf_core.learn.probes import Score, probes
+from rlhf_core.learn.probes import Score, liked_texts, probes
 
 FEWEST_CLEAR, FEWEST_QUERIES = 8, 5
 GROUP_AT_LEAST = 10
@@ -119,7 +119,7 @@ def write_card(
         mean = np.mean(same or [one.score for one in train] or [3.0])
         of[kind] = _of_kind(kind, some, earlier, floors, float(mean), seed) if some.examples else None
     pairs = _of_pairs(train_pairs, test_pairs, seed) if test_pairs and len(test_pairs.pairs) else None
-    tried = probes(test.examples, score, seed=seed)
+    tried = probes(liked_texts(test.examples, test_pairs.pairs if test_pairs else ()), score, seed=seed)
     state, verdict, todo = _verdict(of, pairs, tried)
     return ReportCard(
         train_examples=len(train), train_pairs=len(train_pairs), pairs=pairs, answers=of["answers"],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import pyarrow as pa
@@ -30,7 +30,7 @@ class Example:
     ``score``: mean of people's scores in stars, 1-5, or what was decided where they disputed. ``target``: what to learn, the
     same with the raters' leniency taken off (not clipped to 1-5). ``weight``: how much it counts, 1 for a single rating.
     ``given``: (rater's pseudonym, score in stars), each rater once. ``step_order`` is None for a whole answer. ``own``: the
-    words of the step itself, or the whole answer.
+    words of the step itself, or the whole answer. ``decided``: the score is what a dispute came to.
     """
 
     chat_id: str
@@ -45,6 +45,7 @@ class Example:
     source: str = ""
     model: str | None = None
     own: str = ""
+    decided: bool = False
 
     @property
     def is_step(self) -> bool:
@@ -63,9 +64,8 @@ def _rows(table: pa.Table, *columns: str) -> Any:
 
 
 def build_examples(
-    chats: pa.Table, steps: pa.Table, feedback: pa.Table, learn_from: LearnFrom = "both", decisions: pa.Table | None = None,
-    *, leniency: bool = True,
-) -> list[Example]:  # fmt: skip
+    chats: pa.Table, steps: pa.Table, feedback: pa.Table, learn_from: LearnFrom = "both", decisions: pa.Table | None = None
+) -> list[Example]:
     """All rated answers and step prefixes, ordered by chat and position. Where a dispute was decided, that is the score.
 
     Args:
@@ -74,7 +74,6 @@ def build_examples(
         feedback: Columns chat_id, step_id, rater, feedback_score.
         learn_from: Whole answers, step prefixes, or both.
         decisions: Columns chat_id, step_id, kind, value.
-        leniency: Whether ``target`` is without the raters' leniency.
     """
     said: dict[tuple[str, str | None], list[tuple[str, float]]] = defaultdict(list)
     for chat_id, step_id, rater, score in _rows(feedback, "chat_id", "step_id", "rater", "feedback_score"):
@@ -85,8 +84,6 @@ def build_examples(
         for chat_id, step_id, kind, value in _rows(decisions, "chat_id", "step_id", "kind", "value"):
             if kind == "score":
                 decided[chat_id, step_id] = float(value)
-    offsets = rater_offsets(list(given.values())) if leniency else {}
-    within, between = spread([[(rater, score - offsets.get(rater, 0.0)) for rater, score in one] for one in given.values()])
     things = given.keys() | decided.keys()
     rated = {chat_id for chat_id, _ in things}
 
@@ -104,11 +101,9 @@ def build_examples(
         ratings = given.get((chat_id, step_id), [])
         settled = decided.get((chat_id, step_id))
         score = sum(one for _, one in ratings) / len(ratings) if settled is None else settled
-        taken = sum(offsets.get(rater, 0.0) for rater, _ in ratings) / len(ratings) if settled is None else 0.0
-        count = max(1, len(ratings))
-        weight = weight_of(count, within, between)
         examples.append(Example(
-            chat_id, query, text, order, score, count, score - taken, weight, tuple(sorted(ratings)), source, model, own
+            chat_id, query, text, order, score, max(1, len(ratings)), score, 1.0, tuple(sorted(ratings)), source, model, own,
+            settled is not None,
         ))  # fmt: skip
 
     for chat in _rows(chats, "id", "query", "response", "source", "model"):
@@ -122,6 +117,22 @@ def build_examples(
         if learn_from != "steps":
             add(chat, None, chat[2], None, chat[2])
     return examples
+
+
+def learnable(examples: Sequence[Example], *, leniency: bool = True) -> list[Example]:
+    """Examples with what to learn from them: the leniency of their raters taken off (not of what was decided), and weights.
+
+    Both are estimated from these examples alone, so that nothing held out speaks in training.
+    """
+    offsets = rater_offsets([one.given for one in examples]) if leniency else {}
+    within, between = spread([[(rater, score - offsets.get(rater, 0.0)) for rater, score in one.given] for one in examples])
+
+    def taken(one: Example) -> float:
+        if one.decided or not one.given:
+            return 0.0
+        return sum(offsets.get(rater, 0.0) for rater, _ in one.given) / len(one.given)
+
+    return [replace(one, target=one.score - taken(one), weight=weight_of(one.ratings, within, between)) for one in examples]
 
 
 Side = Literal["train", "validation", "test"]

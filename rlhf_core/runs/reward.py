@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import random
 import time
+import weakref
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,7 +35,16 @@ from rlhf_core.ground.settings import Workspace
 from rlhf_core.ground.text import query_key
 from rlhf_core.learn.batching import length_grouped
 from rlhf_core.learn.card import Held, HeldPairs, write_card
-from rlhf_core.learn.examples import Example, Split, build_examples, mean_and_std, sides, split_by_query, take_whole_queries
+from rlhf_core.learn.examples import (
+    Example,
+    Split,
+    build_examples,
+    learnable,
+    mean_and_std,
+    sides,
+    split_by_query,
+    take_whole_queries,
+)
 from rlhf_core.learn.freezing import Frozen
 from rlhf_core.learn.losses import preference_loss, rating_loss
 from rlhf_core.learn.measures import measure
@@ -229,6 +239,7 @@ class _Best:
 
     def __init__(self, path: Path, config: RewardConfig) -> None:
         self._path, self._by = path, config.select_by
+        weakref.finalize(self, path.unlink, missing_ok=True)  # also where the run fails
         self._found: tuple[float, int] | None = None
         self.epochs_since = 0
 
@@ -271,7 +282,7 @@ def _selection(measured: dict[str, Any], by: str) -> float | None:
 def _data(snapshot: Snapshot, config: RewardConfig) -> Data:
     chats, steps, decisions = (snapshot.table(name) for name in ("chats", "reasoning_steps", "decisions"))
     feedback = snapshot.table("chat_feedback")
-    examples = build_examples(chats, steps, feedback, config.learn_from, decisions, leniency=config.leniency)
+    examples = build_examples(chats, steps, feedback, config.learn_from, decisions)
     pairs = preferred_pairs(chats, steps, snapshot.table("preferences"), decisions) if config.preference_weight else []
     if not examples and not pairs:
         if snapshot.ratings == 0:
@@ -284,7 +295,7 @@ def _data(snapshot: Snapshot, config: RewardConfig) -> Data:
     split = split_by_query(examples, queries=[one.query for one in pairs], **shares)  # type: ignore[arg-type]
     side = sides([*(one.query for one in examples), *(one.query for one in pairs)], **shares)  # type: ignore[arg-type]
     of = {name: [one for one in pairs if side[query_key(one.query)] == name] for name in ("train", "validation", "test")}
-    train = take_whole_queries(split.train, config.max_examples)
+    train = learnable(take_whole_queries(split.train, config.max_examples), leniency=config.leniency)
     if config.pairs_of_ratings and config.preference_weight:
         within, _ = spread([one.given for one in train])
         of["train"] += rated_pairs(train, spread=math.sqrt(2 * within) or 1.0)

@@ -132,13 +132,18 @@ def test_pairs_alone() -> None:
         return HeldPairs(some, np.array([reward(one.first) for one in some]), np.array([reward(one.second) for one in some]))
 
     nothing = Held([], np.array([]))
-    shorter = write_card([], nothing, nothing, lambda _: [], train_pairs=pairs(0, 80),
+
+    def rewards(some: Sequence[tuple[str, str]]) -> list[float]:
+        return [-len(text) for _, text in some]
+
+    shorter = write_card([], nothing, nothing, rewards, train_pairs=pairs(0, 80),
                          test_pairs=held(pairs(100, 60), lambda text: -len(text)))  # fmt: skip
     assert shorter.pairs is not None
     assert shorter.pairs.accuracy.value == 1.0  # and so is length alone: all good ones are shorter
     assert "no better than which is longer" in " ".join(shorter.pairs.reasons)
     assert shorter.state == "refused"
-    few = write_card([], nothing, nothing, lambda _: [], train_pairs=pairs(0, 80), test_pairs=held(pairs(100, 5), len))
+    assert {probe.name for probe in shorter.probes if not probe.passed} >= {"empty"}  # the winners are what is liked
+    few = write_card([], nothing, nothing, rewards, train_pairs=pairs(0, 80), test_pairs=held(pairs(100, 5), len))
     assert few.pairs is not None
     assert not few.pairs.enough
 

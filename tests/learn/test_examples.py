@@ -2,7 +2,7 @@ import pyarrow as pa
 import pytest
 
 from rlhf_core.ground.errors import NotEnoughData
-from rlhf_core.learn.examples import Example, build_examples, mean_and_std, split_by_query, take_whole_queries
+from rlhf_core.learn.examples import Example, build_examples, learnable, mean_and_std, split_by_query, take_whole_queries
 
 
 def tables() -> tuple[pa.Table, pa.Table, pa.Table]:
@@ -34,20 +34,23 @@ def test_steps_become_prefixes_and_raters_are_averaged() -> None:
 
 def test_leniency_is_taken_off_what_is_learned_and_not_off_what_is_measured() -> None:
     # On their one common thing ana gives 3 more: offsets +-1.5 / (1 + 5) = +-0.25, and their mean is no less for it.
-    found = build_examples(*tables())
+    found = learnable(build_examples(*tables()))
     assert [one.score for one in found] == [3.5, 1.0, 4.0]
     assert [one.target for one in found] == pytest.approx([3.5, 0.75, 4.25])
-    assert [one.target for one in build_examples(*tables(), leniency=False)] == [3.5, 1.0, 4.0]
+    assert [one.target for one in learnable(found, leniency=False)] == [3.5, 1.0, 4.0]
+    assert [one.target for one in learnable(found[1:])] == [1.0, 4.0]  # without the common thing nobody is known to be mild
+    decisions = pa.table({"chat_id": ["c1"], "step_id": ["s2"], "kind": ["score"], "value": ["2"]})
+    assert learnable(build_examples(*tables(), decisions=decisions))[1].target == 2.0
 
 
 def test_a_mean_of_several_counts_more() -> None:
-    weights = {one.ratings: one.weight for one in build_examples(*tables(), leniency=False)}
+    weights = {one.ratings: one.weight for one in learnable(build_examples(*tables()), leniency=False)}
     # within: 4.5 over 1 degree; between: (4 ratings - 6/4) / 2 = 1.25 a group; means 3.5, 1, 4 about 3 -> 5.5 / 2 < 4.5: none
     assert weights == {1: 1.0, 2: 1.0}
     chats, steps, feedback = tables()
     feedback = feedback.set_column(3, "feedback_score", pa.array([4, 5, 1, 1]))
     # within 0.5; means 4.5, 1, 1 about 2.75: 2 * 3.0625 + 2 * 3.0625 = 12.25; / 2 - 0.5 = 5.625; / 1.25 = 4.5
-    weights = {one.ratings: one.weight for one in build_examples(chats, steps, feedback, leniency=False)}
+    weights = {one.ratings: one.weight for one in learnable(build_examples(chats, steps, feedback), leniency=False)}
     assert weights == {1: 1.0, 2: pytest.approx(5.0 / 4.75)}
 
 
