@@ -36,8 +36,10 @@ class RewardConfig(BaseModel):
     learning_rate: float = Field(2e-5, gt=0, le=1, description="peak learning rate of AdamW")
     weight_decay: float = Field(0.01, ge=0, le=1, description="AdamW's weight decay, not on biases and norms")
     warmup_fraction: float = Field(0.1, ge=0, le=1, description="share of steps in which the rate rises from 0 to its peak")
-    select_by: Literal["spearman", "accuracy", "rmse", "last"] = Field(
-        "spearman", description="keep the weights of the epoch best in this on validation; last keeps the last epoch's"
+    select_by: Literal["rmse", "spearman", "accuracy", "last"] = Field(
+        "rmse",
+        description="keep the weights of the epoch best in this on validation: error in stars, rank correlation, share of pairs "
+        "ranked right; last keeps the last epoch's",
     )
     patience: int | None = Field(None, ge=1, le=100, description="stop after so many epochs without a better one")
     max_length: int = Field(512, ge=16, le=8192, description="longest input in tokens; the middle of longer ones is cut out")

@@ -240,7 +240,7 @@ class _Best:
     def __init__(self, path: Path, config: RewardConfig) -> None:
         self._path, self._by = path, config.select_by
         weakref.finalize(self, path.unlink, missing_ok=True)  # also where the run fails
-        self._found: tuple[float, int] | None = None
+        self._found: tuple[tuple[float, ...], int] | None = None
         self.epochs_since = 0
 
     def see(self, reward_model: RewardModel, measured: dict[str, Any]) -> None:
@@ -269,13 +269,14 @@ class _Best:
         self._path.unlink(missing_ok=True)
 
 
-def _selection(measured: dict[str, Any], by: str) -> float | None:
-    """What is to be as large as possible; where it has no value, the next thing that has one."""
-    order = {"spearman": ("spearman", "accuracy", "rmse"), "accuracy": ("accuracy", "spearman", "rmse"), "rmse": ("rmse",),
+def _selection(measured: dict[str, Any], by: str) -> tuple[float, ...] | None:
+    """What is to be as large as possible; where it has no value, the next thing that has one. Of equals, the smaller error."""
+    order = {"spearman": ("spearman", "accuracy", "rmse"), "accuracy": ("accuracy", "spearman", "rmse"), "rmse": ("rmse", "accuracy"),
              "last": ("epoch",)}[by]  # fmt: skip
     for name in order:
         if measured[name] is not None:
-            return -float(measured[name]) if name == "rmse" else float(measured[name])
+            value = -float(measured[name]) if name == "rmse" else round(float(measured[name]), 6)
+            return (value,) if measured["rmse"] is None else (value, -float(measured["rmse"]))
     return None
 
 

@@ -65,7 +65,7 @@ def test_from_the_demo_set_to_a_comparison(serve: Callable[[], Server], page: Pa
     # freeze it
     page.get_by_role("link", name="Snapshots").first.click()
     page.get_by_role("button", name="Take a snapshot").click()
-    expect(page.get_by_text("The most problematic steps")).to_be_visible()
+    expect(page.get_by_role("link", name="Explore it")).to_be_visible()
     (snapshot,) = snapshots.listing(workbench)
     assert snapshot.ratings == before + 2
     no_exception(page)

@@ -144,13 +144,13 @@ def test_two_annotators_and_an_administrator(
         second.reload()
         expect(field(second, "Password")).to_be_visible()
         sign_in(second, email)
-        expect(second.locator('[data-testid="stSidebarNavLink"]')).to_have_count(13)
+        expect(second.locator('[data-testid="stSidebarNavLink"]')).to_have_count(17)
         no_exception(second)
 
         # the administrator freezes everybody's ratings
         menu(ada, "Snapshots")
         ada.get_by_role("button", name="Take a snapshot").click()
-        expect(ada.get_by_text("The most problematic steps")).to_be_visible()
+        expect(ada.get_by_role("link", name="Explore it")).to_be_visible()
         no_exception(ada)
 
         workbench = Workbench(Workspace.resolve())
