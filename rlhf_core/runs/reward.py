@@ -271,8 +271,12 @@ class _Best:
 
 def _selection(measured: dict[str, Any], by: str) -> tuple[float, ...] | None:
     """What is to be as large as possible; where it has no value, the next thing that has one. Of equals, the smaller error."""
-    order = {"spearman": ("spearman", "accuracy", "rmse"), "accuracy": ("accuracy", "spearman", "rmse"), "rmse": ("rmse", "accuracy"),
-             "last": ("epoch",)}[by]  # fmt: skip
+    order = {
+        "rmse": ("rmse", "accuracy"),
+        "spearman": ("spearman", "accuracy", "rmse"),
+        "accuracy": ("accuracy", "spearman", "rmse"),
+        "last": ("epoch",),
+    }[by]
     for name in order:
         if measured[name] is not None:
             value = -float(measured[name]) if name == "rmse" else round(float(measured[name]), 6)
