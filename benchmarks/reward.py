@@ -40,8 +40,12 @@ from rlhf_core.ground.configs import RewardConfig
 from rlhf_core.ground.settings import Workspace
 from rlhf_core.learn.examples import mean_and_std
 from rlhf_core.learn.measures import liked_auc
+from rlhf_core.learn.networks import ClassNetwork, SpanNetwork
+from rlhf_core.learn.reading import whole_answer
 from rlhf_core.learn.reward_model import RewardModel
+from rlhf_core.learn.scales import StarScale
 from rlhf_core.runs import reward
+from rlhf_core.runs.reward_data import read_data
 from rlhf_core.services import importing, snapshots
 from rlhf_core.services.demo import load_demo
 from rlhf_core.services.workbench import Workbench
@@ -71,24 +75,28 @@ class Clock:
 def ours(workspace: Workspace, snapshot_id: str, config: RewardConfig) -> tuple[float, RewardModel]:
     """CPU seconds from tokenising to the last step, and the model."""
     clock = Clock()
+    workspace.run_folder("benchmark").mkdir(parents=True, exist_ok=True)
     _, checkpoint = reward.train_reward(workspace, "benchmark", snapshot_id, config, clock)  # type: ignore[arg-type]
     return clock.began["testing"] - clock.began["tokenising"], RewardModel.open(workspace.checkpoints / checkpoint, device="cpu")
 
 
 def plain(config: RewardConfig, train: list[Any]) -> tuple[float, RewardModel]:
-    """CPU seconds of the plain loop, and the model."""
-    model = RewardModel.from_base(locate(config.reward_base_model), max_length=config.max_length, seed=config.seed, device=CPU)
-    model.mean, model.std = mean_and_std([one.target for one in train])
-    targets = torch.tensor([(one.target - model.mean) / model.std for one in train])
+    """CPU seconds of the plain loop on a classifier of ``transformers``, and the model."""
+    base = locate(config.reward_base_model)
+    model = RewardModel.from_base(base, max_length=config.max_length, seed=config.seed, device=CPU, readout="class")
+    mean, std = mean_and_std([one.target for one in train])
+    model.scales = [StarScale("", mean, std)]
+    targets = torch.tensor([(one.target - mean) / std for one in train])
     rng = random.Random(config.seed)
+    network = classifier(model)
     began = time.process_time()
-    optimiser = torch.optim.AdamW(model.model.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     total = config.epochs * math.ceil(len(train) / config.batch_size)
     warmup = max(1, round(config.warmup_fraction * total))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min((step + 1) / warmup, (total - step) / max(1, total - warmup))
     )
-    model.model.train()
+    network.train()
     for _ in range(config.epochs):
         order = list(range(len(train)))
         rng.shuffle(order)
@@ -96,28 +104,33 @@ def plain(config: RewardConfig, train: list[Any]) -> tuple[float, RewardModel]:
             batch = order[begin : begin + config.batch_size]
             texts = [f"User: {train[k].query}\n\nAssistant: {train[k].text}" for k in batch]
             inputs = model.tokenizer(texts, padding=True, truncation=True, max_length=config.max_length, return_tensors="pt")
-            loss = torch.nn.functional.mse_loss(model.model(**inputs).logits.squeeze(-1), targets[batch])
+            loss = torch.nn.functional.mse_loss(network(**inputs).logits.squeeze(-1), targets[batch])
             loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.model.parameters(), 1.0)
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             schedule.step()
             optimiser.zero_grad()
+    network.eval()
     return time.process_time() - began, model
 
 
+def classifier(model: RewardModel) -> Any:
+    assert isinstance(model.network, ClassNetwork)
+    return model.network.body
+
+
 def auc(model: RewardModel, held_out: list[Any]) -> float:
-    rewards = model.score([(one.query, one.text) for one in held_out])
-    return liked_auc([one.score for one in held_out], rewards) or math.nan
+    return liked_auc([one.score for one in held_out], model.score([one.reading for one in held_out])) or math.nan
 
 
 @torch.inference_mode()
 def one_by_one(model: RewardModel, pairs: list[tuple[str, str]]) -> list[float]:
+    """Each text alone in fp32, as ``transformers`` would be called by hand."""
     found = []
     for query, text in pairs:
-        inputs = model.tokenizer(
-            f"User: {query}\n\nAssistant: {text}", truncation=True, max_length=model.max_length, return_tensors="pt"
-        )
-        found.append(model.mean + model.std * model.model(**inputs).logits[0, 0].item())
+        (encoded,) = model.encode([whole_answer(query, text)])
+        output = model.network(*model.inputs([encoded]))[0, 0].item()
+        found.append(float(model.scales[0].stars(output)))  # type: ignore[arg-type]
     return found
 
 
@@ -128,13 +141,13 @@ def timed(work: Any) -> tuple[Any, float]:
 
 def memory_growth(many: int) -> float:
     """MB that the process grew by between the first tenth of the texts and the last."""
-    from transformers import BertConfig, BertForSequenceClassification
+    from transformers import BertConfig, BertModel
 
     base = RewardModel.from_base(locate("minilm-l6"), max_length=64, seed=0, device=CPU)
-    toy = BertForSequenceClassification(BertConfig(
-        vocab_size=len(base.tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16, num_labels=1
+    toy = BertModel(BertConfig(
+        vocab_size=len(base.tokenizer), hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )).eval()  # fmt: skip
-    model = RewardModel(toy, base.tokenizer, max_length=64, mean=3.0, std=1.0, device=CPU)
+    model = RewardModel(SpanNetwork(toy, 1), base.tokenizer, max_length=64, device=CPU)
 
     def texts() -> Iterator[tuple[str, str]]:
         rng = random.Random(0)
@@ -170,9 +183,10 @@ def main() -> None:
         config = RewardConfig(
             reward_base_model="minilm-l6", epochs=arguments.epochs, max_examples=arguments.examples, max_length=256,
             learning_rate=5e-5, validation_fraction=0.0, test_fraction=0.4, max_eval_examples=400, preference_weight=0.0,
-            freeze_layers=arguments.freeze_layers, device="cpu",
+            freeze_layers=arguments.freeze_layers, device="cpu", aspect_weight=0.0, learning_curve=False,
+            step_reading="one_pass",
         )  # fmt: skip
-        split = reward._data(snapshot, config).rated
+        split = read_data(snapshot, config).rated
         our_s, model = ours(workbench.workspace, snapshot.id, config)
         plain_s, other = plain(config, split.train)
         our_auc, plain_auc = auc(model, split.test), auc(other, split.test)

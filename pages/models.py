@@ -3,7 +3,16 @@
 import pandas as pd
 import streamlit as st
 
-from rlhf_core.ground.cards import Line, OfKind, OfPairs, ReportCard, State, lines_of
+from rlhf_core.ground.cards import (
+    Line,
+    OfKind,
+    OfPairs,
+    ReportCard,
+    State,
+    lines_of,
+    lines_of_aggregates,
+    lines_of_aspects,
+)
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.services import modelling
 from rlhf_core.ui import charts, keys, resources, rows
@@ -71,6 +80,7 @@ def show(one: modelling.Model) -> None:
     st.caption(
         f"Learned from {plural(card.train_examples, 'rated text')} and {plural(card.train_pairs, 'pair')}"
         + (f"; {plural(card.cut, 'text')} too long, the middle cut out" if card.cut else "")
+        + (f"; measured on every query by {card.folds} readouts that had not seen it" if card.folds else "")
     )
     for name, part in (("Steps", card.steps), ("Whole answers", card.answers)):
         if part is not None:
@@ -80,6 +90,22 @@ def show(one: modelling.Model) -> None:
         st.markdown("#### Preferred pairs")
         reasons(card.pairs)
         table(lines_of(card.pairs))
+    if card.aspects:
+        st.markdown("#### Aspects", help="Each has an output of its own; AUC of liked against disliked.")
+        table(lines_of_aspects(card.aspects))
+    if card.curve is not None:
+        st.markdown("#### What more would bring", help="Readouts fitted on growing parts of the data, each on other queries.")
+        left, right = st.columns([3, 2])
+        left.altair_chart(charts.learning_curve(card.curve))
+        with right:
+            for line in card.curve.in_words():
+                st.markdown(f":material/trending_up: {markdown_of(line)}")
+    if card.step_readings is not None or card.aggregates:
+        with st.expander("How steps are read, and what they say of the answer"):
+            if card.step_readings is not None:
+                table(lines_of(card.step_readings))
+            if card.aggregates:
+                table(lines_of_aggregates(card.aggregates))
     if card.first_error is not None:
         st.markdown("#### First error", help="F1 as ProcessBench defines it: of chats with an error and of chats without.")
         table(lines_of(card.first_error))

@@ -15,7 +15,8 @@ from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import charts, forms, identity, keys, resources, rows
 from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, markdown_of, plural, show_error
 
-FIRST = ("epochs", "batch_size", "learning_rate")
+FIRST = ("method", "epochs", "batch_size", "learning_rate")
+ELSEWHERE = ("reward_base_model", "resume_from")
 workbench, session = resources.workbench(), resources.session()
 
 
@@ -36,11 +37,11 @@ def launch_form() -> None:
         base = right.selectbox("Base model", names, accept_new_options=True, help=f"{note} Or type a hub name or a folder.")
         right.caption(note)
         values: dict[str, object] = {"reward_base_model": base}
-        for column, name in zip(st.columns(3), FIRST, strict=True):
+        for column, name in zip(st.columns(len(FIRST)), FIRST, strict=True):
             with column:
                 values[name] = forms.option(name, RewardConfig.model_fields[name])
         if all_options:
-            rest = [name for name in RewardConfig.model_fields if name not in values]
+            rest = [name for name in RewardConfig.model_fields if name not in (*FIRST, *ELSEWHERE)]
             for name, column in zip(rest, [column for _ in rest[::3] for column in st.columns(3)], strict=False):
                 with column:
                     values[name] = forms.option(name, RewardConfig.model_fields[name])
@@ -83,6 +84,12 @@ def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) 
             ):
                 training.cancel(workbench, run.id)
                 st.rerun()
+        elif training.can_resume(workbench, run) and st.button(
+            "Go on from here", icon=":material/resume:", key=f"train:resume:{run.id}",
+            help="A new run with the same options, from the last saved state, to the numbers that this one would have come to.",
+        ):  # fmt: skip
+            choose(training.resume(workbench, run.id, requested_by=session.user_id).id)
+            st.rerun()
     elapsed = duration(training.seconds_running(run))
     if run.status == "running":
         left = training.seconds_left(run, lines)

@@ -138,7 +138,7 @@ def _parser() -> argparse.ArgumentParser:
     train = commands.add_parser("train", help="train a model").add_subparsers(metavar="MODEL", required=True)
     one = train.add_parser("reward", parents=[shared], help="reward model", description="Train a reward model on a snapshot.")
     one.set_defaults(do=_train_reward)
-    one.add_argument("--snapshot", required=True, metavar="ID", help="id or its beginning")
+    one.add_argument("--snapshot", metavar="ID", help="id or its beginning; not needed with --resume-from")
     one.add_argument("--config", type=Path, metavar="FILE", help="options from a JSON file; options given here win")
     one.add_argument("--run-id", metavar="ID", help="carry out this queued run")
     for name, field in RewardConfig.model_fields.items():
@@ -445,13 +445,19 @@ def _train_reward(arguments: argparse.Namespace) -> int:
             raise InvalidInput(f"{arguments.config} does not hold a JSON object of options.")
     given = {name: value for name, value in vars(arguments).items() if name in RewardConfig.model_fields}
     config = RewardConfig.parse(values | {name: None if value == "none" else value for name, value in given.items()})
+    if arguments.snapshot is None and (config.resume_from is None or [*values, *given] != ["resume_from"]):
+        raise InvalidInput("Say which snapshot to learn from with --snapshot; only --resume-from alone takes that of its run.")
 
     from rlhf_core.ground.processes import ProcessIdentity
-    from rlhf_core.services.training import add_reward_run
+    from rlhf_core.services.training import add_reward_run, resume
 
     workbench = _open(arguments)
     if arguments.run_id is None:
-        run = add_reward_run(workbench, arguments.snapshot, config, here=True)
+        if arguments.snapshot is None:
+            run = resume(workbench, config.resume_from or "", here=True)
+            config = RewardConfig.parse(run.config)
+        else:
+            run = add_reward_run(workbench, arguments.snapshot, config, here=True)
         me = ProcessIdentity.of_this_process()
         workbench.ledger.set_process(run.id, run.host or "", me.pid, me.create_time)
     else:

@@ -5,6 +5,7 @@ The card is one JSON file beside the weights. Scores and rewards are in stars; i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +17,7 @@ from rlhf_core.ground.files import read_json
 CARD_FILE = "card.json"
 FORMAT = 1
 Kind = Literal["answers", "steps"]
+Measured = Literal["answers", "steps", "pairs"]
 State = Literal["trusted", "careful", "refused"]
 BADNESS: dict[State, int] = {"trusted": 0, "careful": 1, "refused": 2}
 
@@ -49,7 +51,7 @@ class ReliabilityBin(_Part):
 class Group(_Part):
     """One source, model, position or rater. ``auc`` and ``error`` (stars) are of this group alone."""
 
-    by: Literal["source", "model", "step", "rater"]
+    by: Literal["source", "model", "step", "rater", "aspect"]
     name: str
     count: int
     auc: float | None
@@ -129,6 +131,71 @@ class Probe(_Part):
     passed: bool
 
 
+class StepReadings(_Part):
+    """Steps read with what stands before them (``prefixes``), beside the answer read once for all of its steps (``one_pass``):
+    AUC of each, how far prefixes are ahead, rank correlation of the two, and how many times the tokens prefixes take."""
+
+    steps: int
+    prefixes: Value
+    one_pass: Value
+    prefixes_ahead: Value
+    rank_correlation: float | None
+    tokens_ratio: float
+    trained_on: Literal["prefixes", "one_pass"]
+    better: Literal["prefixes", "one_pass", "either"]
+
+
+class AggregateFigure(_Part):
+    """How well a reward made of the steps' rewards (``min``, ``last`` ...) says what people gave the answer."""
+
+    how: str
+    answers: int
+    auc: float | None
+    spearman: float | None
+
+
+class CurvePoint(_Part):
+    """What readouts reach that are fitted on so many judgements."""
+
+    judgements: int
+    figure: Value
+
+
+class KindGain(_Part):
+    """What a hundred judgements of a kind bring."""
+
+    kind: Measured
+    gain: Value
+
+
+class Curve(_Part):
+    """What more judgements would bring, for AUC of steps or answers, or the share of pairs ranked right (0 to 1)."""
+
+    of: Measured
+    judgements: int
+    more: int
+    points: list[CurvePoint]
+    gain: Value
+    kinds: list[KindGain]
+
+    def in_words(self) -> list[str]:
+        """What to make of it."""
+        what = "the share of pairs ranked right" if self.of == "pairs" else f"AUC on {self.of}"
+        lines = [f"{self.more} more judgements like these: about {_points(self.gain)} in {what}."]
+        if self.kinds:
+            per = "; ".join(f"{one.kind} {_points(one.gain)}" for one in self.kinds)
+            lines.append(f"What 100 judgements of a kind bring there: {per}.")
+        return lines
+
+
+def _points(gain: Value) -> str:
+    """Percentage points with their interval."""
+    if gain.value is None:
+        return "unknown"
+    span = "" if gain.low is None or gain.high is None else f" ({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
+    return f"{100 * gain.value:+.1f} points{span}"
+
+
 class ReportCard(_Part):
     """What is known of a reward model on queries that it has not seen."""
 
@@ -144,6 +211,11 @@ class ReportCard(_Part):
     state: State
     verdict: str
     todo: list[str]
+    folds: int = 0
+    aspects: list[Group] = []
+    step_readings: StepReadings | None = None
+    aggregates: list[AggregateFigure] = []
+    curve: Curve | None = None
 
     def fit(self, kind: Kind) -> tuple[State, list[str]] | None:
         """Whether rewards of this kind can be acted on, and why not; None where nothing was measured of it.
@@ -159,6 +231,7 @@ class ReportCard(_Part):
 
 
 Line = tuple[str, str, str]
+READ: dict[str, str] = {"prefixes": "each with what stands before it", "one_pass": "the answer once for all of its steps"}
 
 
 def figure(value: Value | float | None, form: str = ".2f") -> str:
@@ -169,8 +242,16 @@ def figure(value: Value | float | None, form: str = ".2f") -> str:
     return "–" if value is None else f"{value:{form}}"
 
 
-def lines_of(part: OfKind | OfPairs | FirstError) -> list[Line]:
+def lines_of(part: OfKind | OfPairs | FirstError | StepReadings) -> list[Line]:
     """What was measured as (measure, value with its interval, what to hold beside it), for pages and model cards."""
+    if isinstance(part, StepReadings):
+        verdict = "neither is better beyond doubt" if part.better == "either" else f"better: {READ[part.better]}"
+        return [
+            (f"AUC, {READ['prefixes']}", figure(part.prefixes), f"{part.tokens_ratio:.1f} times the tokens"),
+            (f"AUC, {READ['one_pass']}", figure(part.one_pass), f"{part.steps:,} steps"),
+            ("the first is ahead by", figure(part.prefixes_ahead), verdict),
+            ("rank correlation of the two", figure(part.rank_correlation), f"trained on: {READ[part.trained_on]}"),
+        ]
     if isinstance(part, FirstError):
         return [
             ("F1 of the first error", figure(part.f1), f"{part.chats} chats, {part.with_error} with an error"),
@@ -197,6 +278,23 @@ def lines_of(part: OfKind | OfPairs | FirstError) -> list[Line]:
         model = f"the model on the same things {figure(part.ceiling.model)}"
         found.append(("one person against the others", figure(part.ceiling.people), model))
     return found
+
+
+def lines_of_aspects(aspects: Sequence[Group]) -> list[Line]:
+    """Of each aspect that the model has an output for."""
+    return [
+        (
+            one.name,
+            figure(one.auc),
+            f"rank correlation {figure(one.spearman)}, error {figure(one.error)} stars, {one.count:,} rated",
+        )
+        for one in aspects
+    ]
+
+
+def lines_of_aggregates(aggregates: Sequence[AggregateFigure]) -> list[Line]:
+    """Of each way from rewards of steps to one of the answer."""
+    return [(one.how, figure(one.auc), f"rank correlation {figure(one.spearman)}, {one.answers:,} answers") for one in aggregates]
 
 
 def read_card(folder: Path) -> ReportCard | None:

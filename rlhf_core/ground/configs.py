@@ -18,8 +18,30 @@ class RewardConfig(BaseModel):
         "distilroberta-base",
         description="pretrained encoder to start from: a hub name, a folder, a checkpoint, or minilm-l6 (bundled)",
     )
+    method: Literal["finetune", "lora", "head"] = Field(
+        "finetune",
+        description="what learns: the whole model, low-rank adapters of it, or the readout alone (about a minute on a CPU; "
+        "the best for the first hundred ratings)",
+    )
+    readout: Literal["spans", "class"] = Field(
+        "spans", description="our own readout (steps in one pass, aspects), or a classifier's as transformers has it"
+    )
     learn_from: Literal["both", "answers", "steps"] = Field(
         "both", description="whole answers, step prefixes (the answer up to and including the rated step), or both"
+    )
+    step_reading: Literal["prefixes", "one_pass"] = Field(
+        "prefixes",
+        description="read each step with what stands before it, or an answer once for all of its steps (quicker; of a model "
+        "that reads both ways, a step then knows what comes after it)",
+    )
+    objective: Literal["regression", "ordinal"] = Field(
+        "regression", description="predict mean scores, or the chances of 1 to 5 stars (rewards then stay within 1-5)"
+    )
+    aspect_weight: float = Field(
+        1.0, ge=0, le=100, description="how much a rating of one aspect counts; each aspect has its own output. 0 leaves them out"
+    )
+    thumbs_weight: float = Field(
+        1.0, ge=0, le=100, description="how much a thumb counts against a star rating; 0 leaves them out"
     )
     step_weight: float = Field(1.0, ge=0, le=100, description="how much a rated step counts against a rated answer")
     preference_weight: float = Field(
@@ -30,6 +52,15 @@ class RewardConfig(BaseModel):
     balance: bool = Field(False, description="let low and high scores count alike, however many there are of each")
     freeze_layers: int = Field(
         0, ge=0, le=1000, description="lowest layers of the base that do not learn: quicker, and less to remember by heart"
+    )
+    lora_rank: int = Field(8, ge=1, le=1024, description="rank of the adapters, with method lora")
+    lora_alpha: int = Field(16, ge=1, le=4096, description="their scale is lora_alpha / lora_rank")
+    readout_first: bool = Field(
+        True, description="fit the new readout to the untouched model before the rest learns, so that it starts from sense"
+    )
+    gradient_checkpointing: bool = Field(False, description="compute layers twice and keep less: for large models on a small GPU")
+    micro_batch_tokens: int | None = Field(
+        None, ge=64, le=2**20, description="padded tokens read at once in training; none: 1,024 on a CPU, 16,384 on a GPU"
     )
     batch_size: int = Field(8, ge=1, le=1024, description="examples in one optimiser step")
     epochs: int = Field(3, ge=1, le=100, description="passes over the training examples")
@@ -49,6 +80,15 @@ class RewardConfig(BaseModel):
     max_eval_examples: int | None = Field(
         2000, ge=2, description="measure on at most so many examples of each split (whole queries, seeded)"
     )
+    folds: int | None = Field(
+        None, ge=0, le=20,
+        description="measure on every query, by so many fits that have not seen it (method head). none: 5 where fewer than "
+        "200 queries were judged; 0: never",
+    )  # fmt: skip
+    learning_curve: bool = Field(True, description="say what more ratings would bring, from readouts fitted on parts of the data")
+    resume_from: str | None = Field(
+        None, description="a stopped or killed run to go on from, to the numbers that it would have come to; same options"
+    )
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the split, the order and the new head")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train; auto takes a GPU if there is one")
@@ -60,6 +100,10 @@ class RewardConfig(BaseModel):
     def _some_left_to_train_on(self) -> Self:
         if self.test_fraction + self.validation_fraction >= 0.95:
             raise ValueError("test_fraction and validation_fraction together leave less than 5% to train on")
+        if self.readout == "class" and (self.method == "head" or self.step_reading == "one_pass"):
+            raise ValueError("readout class can neither be fitted alone (method head) nor read steps in one pass; choose spans")
+        if self.folds and self.method != "head":
+            raise ValueError("folds needs method head; the other methods would train for hours")
         return self
 
     @classmethod

@@ -15,6 +15,7 @@ UNFINISHED: frozenset[str] = frozenset({"queued", "running"})
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "log.txt"
+STATE_FILE = "state.pt"  # where a run that learns stands, to go on from
 
 
 @dataclass(frozen=True, slots=True)

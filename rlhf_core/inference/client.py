@@ -64,8 +64,8 @@ class ScoringClient:
             finally:
                 self._lock.release()
 
-    def score(self, model: ModelRef, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Rewards in stars of ``(query, answer)`` pairs.
+    def score(self, model: ModelRef, pairs: Sequence[tuple[str, str]], steps: Sequence[str] = ()) -> list[float]:
+        """Rewards in stars of ``(query, answer)`` pairs; before them those of the first answer's ``steps``, if they are given.
 
         Raises:
             WorkerFailed: the process died or took longer than five minutes.
@@ -73,9 +73,9 @@ class ScoringClient:
         """
         with self._lock:
             try:
-                reply = self._ask(model, pairs)
+                reply = self._ask(model, pairs, steps)
             except _WorkerGone:  # it may have ended from idleness just now; one fresh try
-                reply = self._ask_freshly(model, pairs)
+                reply = self._ask_freshly(model, pairs, steps)
         if "error" in reply:
             kind = getattr(errors, reply["kind"], RlhfError) if reply["expected"] else WorkerFailed
             raise kind(reply["error"])
@@ -91,20 +91,25 @@ class ScoringClient:
         process = self._process
         return process.pid if process is not None and process.poll() is None else None
 
-    def _ask_freshly(self, model: ModelRef, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    def _ask_freshly(self, model: ModelRef, pairs: Sequence[tuple[str, str]], steps: Sequence[str]) -> dict[str, Any]:
         self._end()
         try:
-            return self._ask(model, pairs)
+            return self._ask(model, pairs, steps)
         except _WorkerGone as gone:
             self._end()
             raise WorkerFailed(f"The scoring process died twice. {self._last_words()} The log is {self._log_file}.") from gone
 
-    def _ask(self, model: ModelRef, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    def _ask(self, model: ModelRef, pairs: Sequence[tuple[str, str]], steps: Sequence[str]) -> dict[str, Any]:
         process = self._ensure_started()
         if not self._ready:
             self._next_reply(START_TIMEOUT_S)
             self._ready = True
-        request = {"id": next(self._ids), "model": model.to_request(), "pairs": [list(pair) for pair in pairs]}
+        request = {
+            "id": next(self._ids),
+            "model": model.to_request(),
+            "pairs": [list(pair) for pair in pairs],
+            "steps": list(steps),
+        }
         assert process.stdin is not None
         try:
             process.stdin.write(json.dumps(request).encode() + b"\n")

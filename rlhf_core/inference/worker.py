@@ -29,9 +29,11 @@ class Scorer:
         self._checkpoints = checkpoints
         self._models: OrderedDict[str, Any] = OrderedDict()
 
-    def score(self, model: dict[str, Any], pairs: list[list[str]]) -> dict[str, Any]:
+    def score(self, model: dict[str, Any], pairs: list[list[str]], steps: list[str]) -> dict[str, Any]:
+        """Rewards of each pair; before them those of ``steps``, which are the first pair's."""
         reward_model = self._model(model)
-        return {"rewards": reward_model.score([(query, answer) for query, answer in pairs])}
+        of_steps = reward_model.score_steps(pairs[0][0], steps, pairs[0][1]) if steps else []
+        return {"rewards": of_steps + reward_model.compute_batch_rewards((query, answer) for query, answer in pairs)}
 
     def _model(self, model: dict[str, Any]) -> Any:
         from rlhf_core.checkpoints.base_models import locate
@@ -49,7 +51,7 @@ class Scorer:
         else:
             base = locate(model["base"], self._checkpoints, verify=True)
             loaded = RewardModel.from_base(base, max_length=model["max_length"], seed=model["seed"], device=device)
-        loaded.model.eval()
+        loaded.network.eval()
         self._models[key] = loaded
         while len(self._models) > MODELS_KEPT:
             self._models.popitem(last=False)
@@ -61,7 +63,7 @@ def answer(scorer: Scorer, request: dict[str, Any]) -> dict[str, Any]:
     from rlhf_core.ground.errors import RlhfError
 
     try:
-        return scorer.score(request["model"], request["pairs"])
+        return scorer.score(request["model"], request["pairs"], request["steps"])
     except RlhfError as error:
         return {"error": str(error), "kind": type(error).__name__, "expected": True}
     except Exception as error:

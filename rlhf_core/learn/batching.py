@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
@@ -49,3 +49,23 @@ def batched(items: Iterable[T], size: int) -> Iterator[list[T]]:
     source = iter(items)
     while part := list(itertools.islice(source, size)):
         yield part
+
+
+def by_tokens(order: Iterable[int], lengths: Sequence[int] | Mapping[int, int], at_most: int) -> Iterator[list[int]]:
+    """Cut ``order`` into batches that are, padded to their longest, at most so many tokens (a longer one stands alone).
+
+    Args:
+        order: Indices; neighbours should be of like length.
+        lengths: Tokens of each index.
+        at_most: Padded tokens in a batch.
+    """
+    batch: list[int] = []
+    longest = 0
+    for k in order:
+        longest = max(longest, lengths[k])
+        if batch and (len(batch) + 1) * longest > at_most:
+            yield batch
+            batch, longest = [], lengths[k]
+        batch.append(k)
+    if batch:
+        yield batch

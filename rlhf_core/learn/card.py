@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from rlhf_core.ground.cards import (
     BADNESS,
+    AggregateFigure,
     Ceiling,
+    Curve,
     FirstError,
     Floor,
     Group,
@@ -22,6 +24,7 @@ from rlhf_core.ground.cards import (
     ReliabilityBin,
     ReportCard,
     State,
+    StepReadings,
     Value,
 )
 from rlhf_core.ground.text import query_key
@@ -51,6 +54,7 @@ from rlhf_core.learn.probes import Score, liked_texts, probes
 
 FEWEST_CLEAR, FEWEST_QUERIES = 8, 5
 GROUP_AT_LEAST = 10
+FLOORS: dict[str, Callable[[Sequence[Example]], Predict]] = {"length": length_floor, "bag of words": words_floor}
 GROUPS_AT_MOST = 20
 OFF_BY = 0.5  # stars of calibration error from which a card says so
 PROBES_THAT_REFUSE = 2
@@ -89,6 +93,26 @@ class HeldPairs:
     first: Floats
     second: Floats
 
+    @property
+    def accuracy(self) -> float | None:
+        """Share of decided pairs whose better text gets more reward; equal rewards count half."""
+        right = [
+            0.5 if first == second else float((first > second) == (one.chance > 0.5))
+            for one, first, second in zip(self.pairs, self.first, self.second, strict=True)
+            if one.chance != 0.5
+        ]
+        return sum(right) / len(right) if right else None
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One part of a cross-validation: what was learned from, and which of the held-out examples and pairs it measured."""
+
+    train: Sequence[Example]
+    train_pairs: Sequence[Pair]
+    test: Sequence[int]
+    test_pairs: Sequence[int]
+
 
 def _value(found: Interval) -> Value:
     return Value(**found.to_json())
@@ -96,7 +120,8 @@ def _value(found: Interval) -> Value:
 
 def write_card(
     train: Sequence[Example], validation: Held, test: Held, score: Score, *, train_pairs: Sequence[Pair] = (),
-    test_pairs: HeldPairs | None = None, cut: int = 0, seed: int = 0,
+    test_pairs: HeldPairs | None = None, folds: Sequence[Fold] | None = None, cut: int = 0, seed: int = 0,
+    aggregates: Sequence[AggregateFigure] = (), step_readings: StepReadings | None = None, curve: Curve | None = None,
 ) -> ReportCard:  # fmt: skip
     """The report card.
 
@@ -107,28 +132,88 @@ def write_card(
         score: Rewards in stars of new ``(query, answer)`` pairs, for the probes.
         train_pairs: Preferred pairs that it learned from.
         test_pairs: Those it is measured on.
+        folds: Of a cross-validation; the floors are fitted in the same folds.
         cut: How many training texts were longer than the model reads.
         seed: Of bootstrap draws and probes.
+        aggregates, step_readings, curve: As they were measured.
     """
-    floors = {"length": length_floor(train), "bag of words": words_floor(train)} if train else {}
+    everything, everything_pairs, learned = test, test_pairs, len(train)
+    train = [one for one in train if not one.aspect]
+    if folds is None:
+        folds = [Fold(train, train_pairs, range(len(test.examples)), range(len(test_pairs.pairs) if test_pairs else 0))]
+    floors = {}
+    if test.examples and all(any(not given.aspect for given in one.train) for one in folds if len(one.test)):
+        floors = {name: _guesses(learn, folds, test) for name, learn in FLOORS.items()}
+    earlier = {name: learn(train)(validation.examples) for name, learn in FLOORS.items()} if train and validation.examples else {}
+    plain = [not one.aspect for one in test.examples]
+    test, floors = test.only(plain), {name: some[np.array(plain, bool)] for name, some in floors.items()}
+    test_pairs, folds = _plain_pairs(test_pairs, folds)
     of: dict[Kind, OfKind | None] = {}
     for kind in ("answers", "steps"):
-        some = test.only([one.is_step == (kind == "steps") for one in test.examples])
-        earlier = validation.only([one.is_step == (kind == "steps") for one in validation.examples])
-        same = [one.score for one in train if one.is_step == (kind == "steps")]
+        mine = np.array([one.is_step == (kind == "steps") for one in test.examples], bool)
+        some = test.only(mine)
+        before = validation.only([one.is_step == (kind == "steps") for one in validation.examples])
+        same = [one.score for one in train if one.is_step == (kind == "steps") and not one.aspect]
         mean = np.mean(same or [one.score for one in train] or [3.0])
-        of[kind] = _of_kind(kind, some, earlier, floors, float(mean), seed) if some.examples else None
-    pairs = _of_pairs(train_pairs, test_pairs, seed) if test_pairs and len(test_pairs.pairs) else None
+        guesses = {name: guess[mine] for name, guess in floors.items()}
+        of[kind] = _of_kind(kind, some, before, guesses, float(mean), seed) if some.examples else None
+    pairs = _of_pairs(folds, test_pairs, seed) if test_pairs and len(test_pairs.pairs) else None
     tried = probes(liked_texts(test.examples, test_pairs.pairs if test_pairs else ()), score, seed=seed)
     state, verdict, todo = _verdict(of, pairs, tried)
     return ReportCard(
-        train_examples=len(train), train_pairs=len(train_pairs), pairs=pairs, answers=of["answers"],
+        train_examples=learned, train_pairs=len(train_pairs), pairs=pairs, answers=of["answers"],
         steps=of["steps"], probes=tried, cut=cut,
-        first_error=_first_error(validation, test, floors, seed), state=state, verdict=verdict, todo=todo,
+        first_error=_first_error(validation, test, earlier, floors, seed), state=state, verdict=verdict, todo=todo,
+        folds=len(folds) if len(folds) > 1 else 0, aspects=_aspects(everything, everything_pairs), aggregates=list(aggregates),
+        step_readings=step_readings, curve=curve,
     )  # fmt: skip
 
 
-def _of_kind(kind: Kind, test: Held, validation: Held, floors: dict[str, Predict], mean: float, seed: int) -> OfKind:
+def _guesses(learn: Callable[[Sequence[Example]], Predict], folds: Sequence[Fold], test: Held) -> Floats:
+    """(N,): what a floor says of each held-out example, fitted on what the model itself learned from."""
+    found = np.full(len(test.examples), np.nan)
+    for fold in folds:
+        if len(fold.test):
+            plain = [one for one in fold.train if not one.aspect]
+            found[list(fold.test)] = learn(plain)([test.examples[k] for k in fold.test])
+    return found
+
+
+def _plain_pairs(held: HeldPairs | None, folds: Sequence[Fold]) -> tuple[HeldPairs | None, list[Fold]]:
+    """Pairs compared as a whole, and the folds with their numbers among these."""
+    plain = [k for k, one in enumerate(held.pairs) if not one.aspect] if held else []
+    at = {k: place for place, k in enumerate(plain)}
+    fewer = [
+        Fold(
+            [given for given in one.train if not given.aspect],
+            [pair for pair in one.train_pairs if not pair.aspect],
+            one.test,
+            [at[k] for k in one.test_pairs if k in at],
+        )
+        for one in folds
+    ]
+    return (HeldPairs([held.pairs[k] for k in plain], held.first[plain], held.second[plain]) if held else None), fewer
+
+
+def _aspects(test: Held, pairs: HeldPairs | None) -> list[Group]:
+    """Each aspect's own output against ratings of that aspect; where only pairs speak of it, the share ranked right as AUC."""
+    found = []
+    named = {one.aspect for one in test.examples} | {one.aspect for one in (pairs.pairs if pairs else ())}
+    for aspect in sorted(named - {""}):
+        some = test.only([one.aspect == aspect for one in test.examples])
+        if len(some.examples) >= GROUP_AT_LEAST:
+            found.append(Group(by="aspect", name=aspect, count=len(some.examples), auc=liked_auc(some.scores, some.rewards),
+                               spearman=spearman(some.scores, some.rewards),
+                               error=rmse(some.scores, some.rewards) or 0.0))  # fmt: skip
+        elif pairs is not None:
+            mine = [k for k, one in enumerate(pairs.pairs) if one.aspect == aspect]
+            own = HeldPairs([pairs.pairs[k] for k in mine], pairs.first[mine], pairs.second[mine])
+            if len(mine) >= GROUP_AT_LEAST:
+                found.append(Group(by="aspect", name=aspect, count=len(mine), auc=own.accuracy, spearman=None, error=0.0))
+    return found
+
+
+def _of_kind(kind: Kind, test: Held, validation: Held, floors: dict[str, Floats], mean: float, seed: int) -> OfKind:
     scores, rewards, queries = test.scores, test.rewards, test.queries
 
     def value(statistic: Statistic, *arrays: NDArray[Any]) -> Value:
@@ -139,8 +224,7 @@ def _of_kind(kind: Kind, test: Held, validation: Held, floors: dict[str, Predict
 
     auc = value(liked_auc, scores, rewards)
     written = []
-    for name, predict in floors.items():
-        guesses = predict(test.examples)
+    for name, guesses in floors.items():
         ahead = interval(_ahead, queries, scores, rewards, guesses, seed=seed)
         written.append(Floor(name=name, figure=value(liked_auc, scores, guesses), ahead=_value(ahead)))  # type: ignore[arg-type]
     names, right, of_pairs = pairs_ranked(scores, rewards, queries)
@@ -166,7 +250,7 @@ def _of_kind(kind: Kind, test: Held, validation: Held, floors: dict[str, Predict
     )  # fmt: skip
 
 
-def _of_pairs(train: Sequence[Pair], held: HeldPairs, seed: int) -> OfPairs:
+def _of_pairs(folds: Sequence[Fold], held: HeldPairs, seed: int) -> OfPairs:
     decided = np.array([one.chance != 0.5 for one in held.pairs], bool)
     pairs = [one for one, keep in zip(held.pairs, decided, strict=True) if keep]
     wins = np.array([one.chance > 0.5 for one in pairs], bool)
@@ -182,11 +266,14 @@ def _of_pairs(train: Sequence[Pair], held: HeldPairs, seed: int) -> OfPairs:
 
     accuracy = _value(interval(right, queries, wins, lead, seed=seed))
     floors: list[Floor] = []
-    learned = [one for one in train if one.chance != 0.5]
-    if pairs and len(learned) > 1:
+    if pairs and all(sum(one.chance != 0.5 for one in fold.train_pairs) > 1 for fold in folds if fold.test_pairs):
         for name, fit in (("length", pair_length_floor), ("bag of words", pair_words_floor)):
-            predict: PredictPairs = fit(learned)
-            by = predict(pairs)
+            leads = np.full(len(held.pairs), np.nan)
+            for fold in folds:
+                if fold.test_pairs:
+                    predict: PredictPairs = fit([one for one in fold.train_pairs if one.chance != 0.5])
+                    leads[list(fold.test_pairs)] = predict([held.pairs[k] for k in fold.test_pairs])
+            by = leads[decided]
             floors.append(Floor(
                 name=name, figure=_value(interval(right, queries, wins, by, seed=seed)),  # type: ignore[arg-type]
                 ahead=_value(interval(ahead, queries, wins, lead, by, seed=seed)),
@@ -292,7 +379,9 @@ def _chats(held: Held) -> tuple[list[str], list[int], list[NDArray[np.int64]]]:
     return queries, said, members
 
 
-def _first_error(validation: Held, test: Held, floors: dict[str, Predict], seed: int) -> FirstError | None:
+def _first_error(
+    validation: Held, test: Held, earlier: dict[str, Floats], floors: dict[str, Floats], seed: int
+) -> FirstError | None:
     queries, said, members = _chats(test)
     _, said_before, before = _chats(validation)
     if first_error_f1(said, [-1] * len(said)) is None:
@@ -305,7 +394,7 @@ def _first_error(validation: Held, test: Held, floors: dict[str, Predict], seed:
     ours = predicted(validation.rewards, test.rewards)
     if ours is None:
         return None
-    theirs = {name: predicted(predict(validation.examples), predict(test.examples)) for name, predict in floors.items()}
+    theirs = {name: predicted(earlier[name], floors[name]) for name in floors if name in earlier}
 
     def f1(some: NDArray[Any], other: NDArray[Any]) -> float | None:
         return first_error_f1(some.tolist(), other.tolist())
@@ -313,8 +402,8 @@ def _first_error(validation: Held, test: Held, floors: dict[str, Predict], seed:
     return FirstError(
         chats=len(said), with_error=sum(one >= 0 for one in said), threshold=ours[0],
         f1=_value(interval(f1, np.array(queries), np.array(said), np.array(ours[1]), seed=seed)),
-        length=first_error_f1(said, theirs["length"][1]) if theirs["length"] else None,
-        bag_of_words=first_error_f1(said, theirs["bag of words"][1]) if theirs["bag of words"] else None,
+        length=first_error_f1(said, length[1]) if (length := theirs.get("length")) else None,
+        bag_of_words=first_error_f1(said, words[1]) if (words := theirs.get("bag of words")) else None,
     )  # fmt: skip
 
 
@@ -383,7 +472,8 @@ def _verdict(of: dict[Kind, OfKind | None], pairs: OfPairs | None, tried: Sequen
     many = len(failed) >= PROBES_THAT_REFUSE
     reasons = [found.reasons[0] for found in deciding.values() if found.reasons]
     if failed:
-        reasons.append(f"It gives these more than answers that people liked: {', '.join(failed)}.")
+        tricked = f"It gives these more than answers that people liked: {', '.join(failed)}."
+        reasons = [tricked, *reasons] if many and best != "refused" else [*reasons, tricked]
     if best == "refused" or many:
         return "refused", " ".join(["Do not act on its rewards.", *reasons]), todo
     fit = " and ".join(name for name, found in deciding.items() if found.state != "refused")

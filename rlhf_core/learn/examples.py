@@ -13,11 +13,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+import numpy as np
 import pyarrow as pa
 
 from rlhf_core.ground.errors import NotEnoughData
 from rlhf_core.ground.text import query_key, step_prefixes
 from rlhf_core.learn.raters import once_each, rater_offsets, spread, weight_of
+from rlhf_core.learn.reading import Reading, up_to_step, whole_answer
+from rlhf_core.learn.scales import star_shares
 
 LearnFrom = Literal["both", "answers", "steps"]
 LIKED, DISLIKED = 4.0, 2.0
@@ -30,7 +33,9 @@ class Example:
     ``score``: mean of people's scores in stars, 1-5, or what was decided where they disputed. ``target``: what to learn, the
     same with the raters' leniency taken off (not clipped to 1-5). ``weight``: how much it counts, 1 for a single rating.
     ``given``: (rater's pseudonym, score in stars), each rater once. ``step_order`` is None for a whole answer. ``own``: the
-    words of the step itself, or the whole answer. ``decided``: the score is what a dispute came to.
+    words of the step itself, or the whole answer. ``decided``: the score is what a dispute came to. ``aspect``: of which aspect,
+    "" for the judgement as a whole. ``thumbs``: raters whose score was a thumb. ``shares``: how what to learn is shared out among
+    1 to 5 stars. ``whole``: the answer that the text is the beginning of.
     """
 
     chat_id: str
@@ -46,10 +51,19 @@ class Example:
     model: str | None = None
     own: str = ""
     decided: bool = False
+    aspect: str = ""
+    thumbs: frozenset[str] = frozenset()
+    shares: tuple[float, ...] = ()
+    whole: str = ""
 
     @property
     def is_step(self) -> bool:
         return self.step_order is not None
+
+    @property
+    def reading(self) -> Reading:
+        """What is read to judge it: a step with what stands before it."""
+        return up_to_step(self.query, self.text, self.own) if self.is_step else whole_answer(self.query, self.text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +78,39 @@ def _rows(table: pa.Table, *columns: str) -> Any:
 
 
 def build_examples(
-    chats: pa.Table, steps: pa.Table, feedback: pa.Table, learn_from: LearnFrom = "both", decisions: pa.Table | None = None
-) -> list[Example]:
-    """All rated answers and step prefixes, ordered by chat and position. Where a dispute was decided, that is the score.
+    chats: pa.Table, steps: pa.Table, feedback: pa.Table, learn_from: LearnFrom = "both", decisions: pa.Table | None = None,
+    aspects: pa.Table | None = None,
+) -> list[Example]:  # fmt: skip
+    """All rated answers and step prefixes, ordered by chat and position, then aspect. Where a dispute was decided, that is the
+    score.
 
     Args:
         chats: Columns id, query, response, source, model.
         steps: Columns id, chat_id, step_content, step_order.
-        feedback: Columns chat_id, step_id, rater, feedback_score.
+        feedback: Columns chat_id, step_id, rater, feedback_score, scale.
         learn_from: Whole answers, step prefixes, or both.
         decisions: Columns chat_id, step_id, kind, value.
+        aspects: Columns chat_id, step_id, rater, aspect, score; None leaves aspects out.
     """
-    said: dict[tuple[str, str | None], list[tuple[str, float]]] = defaultdict(list)
-    for chat_id, step_id, rater, score in _rows(feedback, "chat_id", "step_id", "rater", "feedback_score"):
-        said[chat_id, step_id].append((rater, float(score)))
+    said: dict[tuple[str, str | None, str], list[tuple[str, float]]] = defaultdict(list)
+    thumbs: dict[tuple[str, str | None, str], set[str]] = defaultdict(set)
+    for chat_id, step_id, rater, score, scale in _rows(feedback, "chat_id", "step_id", "rater", "feedback_score", "scale"):
+        said[chat_id, step_id, ""].append((rater, float(score)))
+        if scale == "thumbs":
+            thumbs[chat_id, step_id, ""].add(rater)
+    if aspects is not None:
+        for chat_id, step_id, rater, aspect, score in _rows(aspects, "chat_id", "step_id", "rater", "aspect", "score"):
+            said[chat_id, step_id, aspect].append((rater, float(score)))
     given = {thing: once_each(ratings) for thing, ratings in said.items()}
-    decided: dict[tuple[str, str | None], float] = {}
+    decided: dict[tuple[str, str | None, str], float] = {}
     if decisions is not None:
         for chat_id, step_id, kind, value in _rows(decisions, "chat_id", "step_id", "kind", "value"):
             if kind == "score":
-                decided[chat_id, step_id] = float(value)
-    things = given.keys() | decided.keys()
-    rated = {chat_id for chat_id, _ in things}
+                decided[chat_id, step_id, ""] = float(value)
+    aspects_of: dict[tuple[str, str | None], list[str]] = defaultdict(list)
+    for chat_id, step_id, aspect in given.keys() | decided.keys():
+        aspects_of[chat_id, step_id].append(aspect)
+    rated = {chat_id for chat_id, _ in aspects_of}
 
     steps_of: dict[str, list[tuple[int, str, str]]] = {}
     for step_id, chat_id, content, order in _rows(steps, "id", "chat_id", "step_content", "step_order"):
@@ -94,17 +119,19 @@ def build_examples(
 
     examples: list[Example] = []
 
-    def add(chat: tuple[str, str, str, str, str | None], step_id: str | None, text: str, order: int | None, own: str) -> None:
+    def add(
+        chat: tuple[str, str, str, str, str | None], step_id: str | None, text: str, order: int | None, own: str, whole: str
+    ) -> None:
         chat_id, query, _, source, model = chat
-        if (chat_id, step_id) not in things:
-            return
-        ratings = given.get((chat_id, step_id), [])
-        settled = decided.get((chat_id, step_id))
-        score = sum(one for _, one in ratings) / len(ratings) if settled is None else settled
-        examples.append(Example(
-            chat_id, query, text, order, score, max(1, len(ratings)), score, 1.0, tuple(sorted(ratings)), source, model, own,
-            settled is not None,
-        ))  # fmt: skip
+        for aspect in sorted(aspects_of.get((chat_id, step_id), ())):
+            thing = (chat_id, step_id, aspect)
+            ratings = given.get(thing, [])
+            settled = decided.get(thing)
+            score = sum(one for _, one in ratings) / len(ratings) if settled is None else settled
+            examples.append(Example(
+                chat_id, query, text, order, score, max(1, len(ratings)), score, 1.0, tuple(sorted(ratings)), source, model, own,
+                settled is not None, aspect, frozenset(thumbs.get(thing, ())), (), whole,
+            ))  # fmt: skip
 
     for chat in _rows(chats, "id", "query", "response", "source", "model"):
         if chat[0] not in rated:
@@ -112,27 +139,41 @@ def build_examples(
         ordered = sorted(steps_of.get(chat[0], []))
         if learn_from != "answers":
             prefixes = step_prefixes(chat[2], [content for _, _, content in ordered])
+            whole = chat[2] if prefixes and chat[2].startswith(prefixes[-1]) else (prefixes or [""])[-1]
             for (order, step_id, content), prefix in zip(ordered, prefixes, strict=True):
-                add(chat, step_id, prefix, order, content)
+                add(chat, step_id, prefix, order, content, whole)
         if learn_from != "steps":
-            add(chat, None, chat[2], None, chat[2])
+            add(chat, None, chat[2], None, chat[2], chat[2])
     return examples
 
 
-def learnable(examples: Sequence[Example], *, leniency: bool = True) -> list[Example]:
-    """Examples with what to learn from them: the leniency of their raters taken off (not of what was decided), and weights.
+def learnable(examples: Sequence[Example], *, leniency: bool = True, thumbs_weight: float = 1.0) -> list[Example]:
+    """Examples with what to learn from them: targets, their shares among the stars, and weights.
 
-    Both are estimated from these examples alone, so that nothing held out speaks in training.
+    The leniency of their raters is taken off, in each aspect on its own (not of what was decided). A thumb counts
+    ``thumbs_weight`` of a star rating; with 0, what has thumbs alone is left out. Everything is estimated from these examples
+    alone, so that nothing held out speaks in training.
     """
-    offsets = rater_offsets([one.given for one in examples]) if leniency else {}
-    within, between = spread([[(rater, score - offsets.get(rater, 0.0)) for rater, score in one.given] for one in examples])
-
-    def taken(one: Example) -> float:
-        if one.decided or not one.given:
-            return 0.0
-        return sum(offsets.get(rater, 0.0) for rater, _ in one.given) / len(one.given)
-
-    return [replace(one, target=one.score - taken(one), weight=weight_of(one.ratings, within, between)) for one in examples]
+    of_aspect: dict[str, list[int]] = defaultdict(list)
+    for k, one in enumerate(examples):
+        of_aspect[one.aspect].append(k)
+    found: dict[int, Example] = {}
+    for members in of_aspect.values():
+        some = [examples[k] for k in members]
+        offsets = rater_offsets([one.given for one in some]) if leniency else {}
+        within, between = spread([[(rater, score - offsets.get(rater, 0.0)) for rater, score in one.given] for one in some])
+        for k, one in zip(members, some, strict=True):
+            scores = [one.score] if one.decided or not one.given else [x - offsets.get(rater, 0.0) for rater, x in one.given]
+            counts = [1.0] * len(scores)
+            if not one.decided and one.given:
+                counts = [thumbs_weight if rater in one.thumbs else 1.0 for rater, _ in one.given]
+            total = sum(counts)
+            if total > 0:
+                target = sum(count * score for count, score in zip(counts, scores, strict=True)) / total
+                weight = weight_of(one.ratings, within, between) * total / len(counts)
+                shares = tuple(star_shares(np.array(scores), np.array(counts)).tolist())
+                found[k] = replace(one, target=target, weight=weight, shares=shares)
+    return [found[k] for k in sorted(found)]
 
 
 Side = Literal["train", "validation", "test"]

@@ -13,13 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rlhf_core.learn.batching import by_tokens
+from rlhf_core.learn.networks import layers_of
+from rlhf_core.learn.reading import Encoded
+
+FORWARD_TOKENS = 4096
 STORE_AT_MOST = 2 << 30  # bytes of hidden states; beyond, they are computed anew each time
-
-
-def layers_of(model: nn.Module) -> nn.ModuleList:
-    """The model's layers, the first one next to the embeddings: its longest list of modules."""
-    lists = [module for module in model.modules() if isinstance(module, nn.ModuleList)]
-    return max(lists, key=len, default=nn.ModuleList())
 
 
 class Frozen:
@@ -61,25 +60,26 @@ class Frozen:
         for layer in self._layers:
             layer.eval()
 
-    def remember(self, texts: Sequence[Sequence[int]], forward: Callable[[Sequence[Sequence[int]]], Any], width: int) -> bool:
+    def remember(self, texts: Sequence[Encoded], forward: Callable[[Sequence[Encoded]], Any], width: int) -> bool:
         """Compute the frozen layers' output for each text, kept in half precision. False where they cannot be or do not fit.
 
         Args:
-            texts: Token ids of each.
+            texts: All that will be read.
             forward: Runs the model on a batch, padded on the right.
             width: Size of a hidden state.
         """
-        if not self.count or 2 * width * sum(map(len, texts)) > STORE_AT_MOST:
+        lengths = [len(one.ids) for one in texts]
+        if not self.count or 2 * width * sum(lengths) > STORE_AT_MOST:
             return False
         kept: dict[int, Tensor] = {}
-        order = sorted(range(len(texts)), key=lambda k: len(texts[k]))
+        order = sorted(range(len(texts)), key=lengths.__getitem__)
         with torch.inference_mode():
-            for batch in _by_tokens(order, texts):
+            for batch in by_tokens(order, lengths, FORWARD_TOKENS):
                 forward([texts[k] for k in batch])
                 if not self._plain or self._taken is None:
                     return False
                 for row, k in enumerate(batch):
-                    kept[k] = self._taken[row, : len(texts[k])].to("cpu", torch.float16).clone()
+                    kept[k] = self._taken[row, : lengths[k]].to("cpu", torch.float16).clone()
         self._kept, self._taken = [kept[k] for k in range(len(texts))], None
         return True
 
@@ -105,14 +105,3 @@ def _embeddings(model: nn.Module) -> nn.Module:
     base = getattr(model, getattr(model, "base_model_prefix", ""), model)
     found = getattr(base, "embeddings", None)
     return found if isinstance(found, nn.Module) else model.get_input_embeddings()  # type: ignore[operator]
-
-
-def _by_tokens(order: Sequence[int], texts: Sequence[Sequence[int]], at_most: int = 4096) -> Iterator[list[int]]:
-    batch: list[int] = []
-    for k in order:
-        if batch and (len(batch) + 1) * len(texts[k]) > at_most:
-            yield batch
-            batch = []
-        batch.append(k)
-    if batch:
-        yield batch

@@ -27,3 +27,20 @@ def preference_loss(leads: Tensor, chances: Tensor, weights: Tensor) -> Tensor:
         weights: ``(N,)``, how much each counts.
     """
     return -(weights * (chances * logsigmoid(leads) + (1 - chances) * logsigmoid(-leads))).sum().to(torch.float32)
+
+
+def ordinal_loss(outputs: Tensor, shares: Tensor, thresholds: Tensor, weights: Tensor) -> Tensor:
+    """Weighted sum of the cross-entropy of a cumulative logistic model (McCullagh 1980), in nats, a scalar.
+
+    The chance of more than k stars is ``sigmoid(output - threshold k)``.
+
+    Args:
+        outputs: ``(N,)`` float32.
+        shares: ``(N, 5)``, how people's scores are shared out among 1 to 5 stars; rows sum to 1.
+        thresholds: ``(N, 4)``, rising.
+        weights: ``(N,)``, how much each counts.
+    """
+    more = torch.sigmoid(outputs[:, None] - thresholds)
+    edges = torch.cat([torch.ones_like(more[:, :1]), more, torch.zeros_like(more[:, :1])], -1)
+    chances = (edges[:, :-1] - edges[:, 1:]).clamp_min(1e-9)
+    return -(weights * (shares * chances.log()).sum(-1)).sum()

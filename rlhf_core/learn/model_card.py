@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rlhf_core.ground.cards import ReportCard, lines_of
+from rlhf_core.ground.cards import ReportCard, lines_of, lines_of_aggregates, lines_of_aspects
 from rlhf_core.ground.configs import RewardConfig
 
 
@@ -29,12 +29,23 @@ def _lines(card: ReportCard, config: RewardConfig, snapshot_id: str) -> Iterator
         "",
         f"Learned from {card.train_examples:,} rated texts and {card.train_pairs:,} pairs of snapshot `{snapshot_id}`.",
     )
+    if card.folds:
+        yield f"Measured on every query by {card.folds} readouts that had not seen it; the one that is kept has seen them all."
     if card.cut:
         yield f"{card.cut:,} texts were longer than {config.max_length} tokens; their middle was cut out."
     for name, part in (("Steps", card.steps), ("Whole answers", card.answers), ("Preferred pairs", card.pairs)):
         if part is not None:
             yield from ("", f"## {name}", "", f"{part.state.capitalize()}. {' '.join(part.reasons)}".strip(), "")
             yield from _table(lines_of(part))
+    for name, said, lines in (
+        ("Aspects", "AUC of each; each has an output of its own.", lines_of_aspects(card.aspects)),
+        ("How steps are read", "", lines_of(card.step_readings) if card.step_readings else []),
+        ("From steps to answers", "AUC of answers by a reward made of their steps'.", lines_of_aggregates(card.aggregates)),
+    ):
+        if lines:
+            yield from ("", f"## {name}", "", *([said, ""] if said else []), *_table(lines))
+    if card.curve is not None:
+        yield from ("", "## What more would bring", "", *(f"- {line}" for line in card.curve.in_words()))
     if card.first_error is not None:
         yield from ("", "## First error", "", *_table(lines_of(card.first_error)))
     if card.probes:

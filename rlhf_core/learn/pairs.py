@@ -12,6 +12,7 @@ import pyarrow as pa
 
 from rlhf_core.ground.text import query_key, step_prefixes
 from rlhf_core.learn.examples import Example
+from rlhf_core.learn.reading import Reading, up_to_step, whole_answer
 
 STRENGTH: dict[int | None, float] = {None: 0.85, 1: 0.7, 2: 0.85, 3: 0.95}
 """Chance that the winner is the better one, by how much better the rater called it (1 slightly, 3 far better)."""
@@ -19,7 +20,9 @@ STRENGTH: dict[int | None, float] = {None: 0.85, 1: 0.7, 2: 0.85, 3: 0.95}
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two texts for one query. ``chance``: that the first is the better one, 0.5 for a tie. ``weight``: 1 for one vote."""
+    """Two texts for one query. ``chance``: that the first is the better one, 0.5 for a tie. ``weight``: 1 for one vote.
+    ``own``: the words of the two steps that were compared, None where whole answers were. ``aspect``: in which aspect, "" for
+    the whole judgement."""
 
     query: str
     first: str
@@ -29,6 +32,15 @@ class Pair:
     votes: int
     chat_ids: tuple[str, str]
     source: str = ""
+    own: tuple[str, str] | None = None
+    aspect: str = ""
+
+    @property
+    def readings(self) -> tuple[Reading, Reading]:
+        """What is read to judge the two."""
+        if self.own is None:
+            return whole_answer(self.query, self.first), whole_answer(self.query, self.second)
+        return up_to_step(self.query, self.first, self.own[0]), up_to_step(self.query, self.second, self.own[1])
 
 
 def _rows(table: pa.Table, *columns: str) -> Iterator[tuple[Any, ...]]:
@@ -36,10 +48,10 @@ def _rows(table: pa.Table, *columns: str) -> Iterator[tuple[Any, ...]]:
 
 
 def preferred_pairs(chats: pa.Table, steps: pa.Table, preferences: pa.Table, decisions: pa.Table | None = None) -> list[Pair]:
-    """One pair for each two answers (or steps) that were compared as a whole, in the order of their ids.
+    """One pair for each two answers (or steps) that were compared, as a whole or in one aspect, in the order of their ids.
 
     Each rater counts once; the chance is the mean of theirs, and the weight grows with the root of the votes, since raters of
-    one pair mostly repeat each other. Comparisons of a single aspect and verdicts "both bad" say nothing of which is better.
+    one pair mostly repeat each other. A verdict "both bad" says nothing of which is better.
 
     Args:
         chats: Columns id, query, response, source.
@@ -47,22 +59,22 @@ def preferred_pairs(chats: pa.Table, steps: pa.Table, preferences: pa.Table, dec
         preferences: Columns chat_id, other_id, step_order, aspect, rater, verdict, strength.
         decisions: Columns chat_id, other_id, step_id, kind, value; what was decided of a pair stands for its votes.
     """
-    votes: dict[tuple[str, str, int | None], dict[str, float]] = defaultdict(dict)
+    votes: dict[tuple[str, str, int | None, str], dict[str, float]] = defaultdict(dict)
     for chat_id, other_id, order, aspect, rater, verdict, strength in _rows(
         preferences, "chat_id", "other_id", "step_order", "aspect", "rater", "verdict", "strength"
     ):
-        if aspect or verdict == "both_bad":
+        if verdict == "both_bad":
             continue
         sure = STRENGTH.get(strength, STRENGTH[None])
-        votes[chat_id, other_id, order][rater] = {"chat": sure, "other": 1 - sure}.get(verdict, 0.5)
+        votes[chat_id, other_id, order, aspect or ""][rater] = {"chat": sure, "other": 1 - sure}.get(verdict, 0.5)
     if decisions is not None:
         for chat_id, other_id, step_id, kind, value in _rows(decisions, "chat_id", "other_id", "step_id", "kind", "value"):
             if kind == "preference" and other_id is not None and step_id is None:
-                votes.pop((chat_id, other_id, None), None)
+                votes.pop((chat_id, other_id, None, ""), None)
                 verdict, _, strength = value.partition(" ")
                 if verdict != "both_bad":
                     sure = STRENGTH[int(strength) if strength else None]
-                    votes[chat_id, other_id, None][""] = {"chat": sure, "other": 1 - sure}.get(verdict, 0.5)
+                    votes[chat_id, other_id, None, ""][""] = {"chat": sure, "other": 1 - sure}.get(verdict, 0.5)
     wanted = {chat_id for pair in votes for chat_id in pair[:2]}
     texts = {row[0]: row[1:] for row in _rows(chats, "id", "query", "response", "source") if row[0] in wanted}
     contents: dict[str, list[tuple[int, str]]] = defaultdict(list)
@@ -70,21 +82,27 @@ def preferred_pairs(chats: pa.Table, steps: pa.Table, preferences: pa.Table, dec
         if chat_id in wanted:
             contents[chat_id].append((order, content))
 
-    def text(chat_id: str, order: int | None) -> str | None:
+    def text(chat_id: str, order: int | None) -> tuple[str, str] | None:
+        """The text, and the words of the step itself."""
         response = str(texts[chat_id][1])
         if order is None:
-            return response
+            return response, response
         ordered = [content for _, content in sorted(contents[chat_id])]
-        return step_prefixes(response, ordered)[order - 1] if order <= len(ordered) else None
+        return (step_prefixes(response, ordered)[order - 1], ordered[order - 1]) if order <= len(ordered) else None
 
     found = []
-    for (chat_id, other_id, order), mine in sorted(votes.items(), key=lambda one: (one[0][0], one[0][1], one[0][2] or 0)):
+    for (chat_id, other_id, order, aspect), mine in sorted(
+        votes.items(), key=lambda one: (*one[0][:2], one[0][2] or 0, one[0][3])
+    ):
         if chat_id in texts and other_id in texts:
             first, second = text(chat_id, order), text(other_id, order)
-            if first is not None and second is not None and first != second:
+            if first is not None and second is not None and first[0] != second[0]:
                 query, _, source = texts[chat_id]
                 chance = sum(mine.values()) / len(mine)
-                found.append(Pair(query, first, second, chance, len(mine) ** 0.5, len(mine), (chat_id, other_id), source))
+                own = None if order is None else (first[1], second[1])
+                found.append(Pair(
+                    query, first[0], second[0], chance, len(mine) ** 0.5, len(mine), (chat_id, other_id), source, own, aspect
+                ))  # fmt: skip
     return found
 
 
@@ -99,7 +117,7 @@ def rated_pairs(examples: Sequence[Example], *, spread: float, at_most: int = 4)
     """
     by_query: dict[str, list[Example]] = defaultdict(list)
     for one in examples:
-        if not one.is_step:
+        if not one.is_step and not one.aspect:
             by_query[query_key(one.query)].append(one)
     found = []
     for some in by_query.values():

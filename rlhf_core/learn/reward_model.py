@@ -1,36 +1,48 @@
-"""A scalar head on a pretrained encoder: reads ``User: {query}\\n\\nAssistant: {answer}``, says a reward in stars.
+"""A reward model: reads ``User: {query}\\n\\nAssistant: {answer}``, says a reward in stars for the answer or for its steps.
 
-Owns loading, encoding, scoring and saving. The model's output is standardised; ``reward = mean + std * output`` with the
-training set's mean and deviation, so rewards of all checkpoints are on people's 1-5 scale (not clipped to it).
+Owns loading, scoring and saving. Outputs are standardised by the training set, so rewards of all checkpoints are on people's
+1-5 scale (:mod:`rlhf_core.learn.scales`).
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import os
 import platform
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, overload
 
+import numpy as np
 import safetensors
 import torch
 import transformers
 from torch import Tensor
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, set_seed
+from transformers import set_seed
 
-from rlhf_core.checkpoints.base_models import BaseModel, offline_choices
+from rlhf_core.checkpoints.base_models import BaseModel
 from rlhf_core.checkpoints.registry import open_checkpoint
-from rlhf_core.ground.errors import CorruptArtifact, ModelUnavailable
+from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, ModelUnavailable
 from rlhf_core.ground.records import utc_now
-from rlhf_core.ground.text import step_prefixes
-from rlhf_core.learn.batching import batched, padded
+from rlhf_core.learn.aggregates import Aggregate, How, aggregate_rewards
+from rlhf_core.learn.batching import batched, by_tokens, padded
+from rlhf_core.learn.measures import Floats, first_below
+from rlhf_core.learn.networks import (
+    Network,
+    Readout,
+    SpanNetwork,
+    check_saved,
+    load_network,
+    load_tokenizer,
+    new_scales,
+    padding_of,
+)
+from rlhf_core.learn.reading import Encoded, Encoder, Reading, all_steps, step_readings, whole_answer
+from rlhf_core.learn.scales import StarScale
 
 SCORE_BATCH_TOKENS = 2048
 SCORE_AT_ONCE = 4096  # texts encoded and sorted by length together; memory is that of so many, however many there are
-UNTRAINED_MEAN, UNTRAINED_STD = 3.0, 1.0
+StepReading = Literal["prefixes", "one_pass"]
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -63,19 +75,20 @@ def library_versions() -> dict[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """A reward and where it comes from. ``reward``: stars. ``raw``: the model's own output, 0 the mean of what it was trained on
-    and 1 its standard deviation. ``cut``: whether the text was too long and its middle left out. ``timestamp``: UTC.
-    ``model_version``: the checkpoint's id."""
+    """A reward and where it comes from. ``reward``: stars. ``raw``: the model's own output, standardised by its training set.
+    ``cut``: whether the text was too long and its middle left out. ``timestamp``: UTC. ``model_version``: the checkpoint's id.
+    ``aspects``: rewards in stars of each aspect that the model learned."""
 
     reward: float
     raw: float
     cut: bool
     timestamp: str
     model_version: str
+    aspects: dict[str, float] = field(default_factory=dict)
 
 
 class RewardModel:
-    """Tokenizer, encoder with a scalar head, and the scale of its rewards.
+    """Tokenizer, network, and the scale of its rewards.
 
     ::
 
@@ -85,45 +98,69 @@ class RewardModel:
 
     version = "untrained"
 
-    def __init__(self, model: Any, tokenizer: Any, *, max_length: int, mean: float, std: float, device: torch.device) -> None:
-        self.model = model.to(device)
-        self.tokenizer = tokenizer
-        self.mean, self.std, self.device = mean, std, device
-        if tokenizer.pad_token_id is None:
-            tokenizer.pad_token = tokenizer.eos_token
-        model.config.pad_token_id = tokenizer.pad_token_id
-        positions = getattr(model.config, "max_position_embeddings", None) or max_length
-        if model.config.model_type in ("roberta", "xlm-roberta", "camembert"):
-            positions -= tokenizer.pad_token_id + 1  # their positions begin behind the padding id
+    def __init__(
+        self, network: Network, tokenizer: Any, *, max_length: int, device: torch.device, scales: Sequence[StarScale] = (),
+    ) -> None:  # fmt: skip
+        self.network = network.to(device)
+        self.tokenizer, self.device = tokenizer, device
+        self.scales = list(scales) or new_scales(())
+        self.step_reading: StepReading = "prefixes"
+        self.error_threshold: float | None = None  # stars; a step below it is taken for an error
+        self.learned: Aggregate | None = None  # how an answer's reward follows from those of its steps
+        self._padding = padding_of(network.config, tokenizer.pad_token_id)
+        positions = getattr(network.config, "max_position_embeddings", None) or max_length
+        if network.config.model_type in ("roberta", "xlm-roberta", "camembert"):
+            positions -= self._padding + 1  # their positions begin behind the padding id
         self.max_length = min(max_length, positions)
-        self._before, self._after = _special_tokens(tokenizer)
+        self._encoder = Encoder(tokenizer, self.max_length)
 
     @classmethod
-    def from_base(cls, base: BaseModel, *, max_length: int, seed: int, device: torch.device) -> RewardModel:
-        """A pretrained encoder with a new, seeded head. Rewards of it mean nothing yet.
+    def from_base(
+        cls, base: BaseModel, *, max_length: int, seed: int, device: torch.device, readout: Readout = "spans",
+        aspects: Sequence[str] = (), frozen: int = 0,
+    ) -> RewardModel:  # fmt: skip
+        """A pretrained model with a new, seeded readout. Rewards of it mean nothing yet.
+
+        Args:
+            base: Where it is.
+            max_length: Longest input in tokens; less where the model has fewer positions.
+            seed: Of the new readout.
+            device: Where to put it.
+            readout: ``spans``: our own, for steps in one pass and for aspects; ``class``: a classifier of ``transformers``.
+            aspects: One more output for each.
+            frozen: Lowest layers that will not learn.
 
         Raises:
-            ModelUnavailable: neither found nor downloadable, or not an encoder that can carry a head.
+            ModelUnavailable: neither found nor downloadable, or not a model that reads text.
         """
         set_seed(seed)
-        model, tokenizer = _load(base.load_from, base.name)
-        return cls(model, tokenizer, max_length=max_length, mean=UNTRAINED_MEAN, std=UNTRAINED_STD, device=device)
+        tokenizer = load_tokenizer(base.load_from, base.name)
+        network = load_network(base.load_from, base.name, readout, 1 + len(aspects), tokenizer.pad_token_id, frozen)
+        return cls(network, tokenizer, max_length=max_length, device=device, scales=new_scales(aspects))
 
     @classmethod
     def from_checkpoint(cls, folder: Path, scoring: dict[str, Any], *, device: torch.device) -> RewardModel:
         """A trained model. The caller has verified the folder's hashes.
 
         Raises:
-            CorruptArtifact: the files cannot be read as a model.
+            CorruptArtifact: the files cannot be read as a model, or are of another version of this workbench.
         """
         try:
-            model, tokenizer = _load(str(folder), folder.name)
-            return cls(
-                model, tokenizer, max_length=int(scoring["max_length"]), mean=float(scoring["reward_mean"]),
-                std=float(scoring["reward_std"]), device=device,
-            )  # fmt: skip
-        except (ModelUnavailable, KeyError) as error:
+            scales = [StarScale.from_json(one) for one in scoring["scales"]]
+            tokenizer = load_tokenizer(str(folder), folder.name)
+            network = load_network(str(folder), folder.name, scoring["readout"], len(scales), tokenizer.pad_token_id)
+            model = cls(network, tokenizer, max_length=int(scoring["max_length"]), device=device, scales=scales)
+            model.step_reading = scoring["step_reading"]
+            model.error_threshold = scoring["error_threshold"]
+            model.learned = None if scoring["learned"] is None else Aggregate(**scoring["learned"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptArtifact(
+                f"Checkpoint {folder.name} says how it scores in a way that this version does not read ({error}); it was made "
+                "by another one. Train again, or use the version that made it."
+            ) from error
+        except ModelUnavailable as error:
             raise CorruptArtifact(f"Checkpoint {folder.name} cannot be read: {error}. Delete it and train again.") from error
+        return model
 
     @classmethod
     def open(cls, path: str | Path, *, device: str = "auto") -> RewardModel:
@@ -142,8 +179,13 @@ class RewardModel:
         checkpoint = open_checkpoint(folder.parent, folder.name, verify=True)
         model = cls.from_checkpoint(checkpoint.folder, checkpoint.manifest["scoring"], device=pick_device(device))
         model.version = checkpoint.id
-        model.model.eval()
+        model.network.eval()
         return model
+
+    @property
+    def aspects(self) -> list[str]:
+        """Aspects that it gives rewards of, beside the whole judgement."""
+        return [one.aspect for one in self.scales[1:]]
 
     @overload
     def compute_reward(self, query: str, response: str, include_metadata: Literal[False] = False) -> float: ...
@@ -151,12 +193,13 @@ class RewardModel:
     def compute_reward(self, query: str, response: str, include_metadata: Literal[True]) -> Scored: ...
     def compute_reward(self, query: str, response: str, include_metadata: bool = False) -> float | Scored:
         """The reward of one answer in stars; with metadata, a :class:`Scored`."""
-        encoded, cut = self.encode_counting([(query, response)])
-        (reward,) = self.score_encoded(encoded)
+        (encoded,) = self.encode([whole_answer(query, response)])
+        outputs = self.outputs([encoded])[0]
+        rewards = [float(scale.stars(outputs[k])) for k, scale in enumerate(self.scales)]
         if not include_metadata:
-            return reward
-        raw = (reward - self.mean) / self.std
-        return Scored(reward, raw, cut > 0, utc_now(), self.version)
+            return rewards[0]
+        aspects = dict(zip(self.aspects, rewards[1:], strict=True))
+        return Scored(rewards[0], float(outputs[0]), encoded.cut, utc_now(), self.version, aspects)
 
     def compute_batch_rewards(self, pairs: Iterable[tuple[str, str]]) -> list[float]:
         """Rewards in stars of any number of ``(query, answer)`` pairs, in the order given."""
@@ -165,107 +208,112 @@ class RewardModel:
     def iter_rewards(self, pairs: Iterable[tuple[str, str]]) -> Iterator[float]:
         """The same one after another, from any source of pairs; memory stays that of a few thousand."""
         for part in batched(pairs, SCORE_AT_ONCE):
-            yield from self.score_encoded(self.encode(part))
+            yield from self.score([whole_answer(query, answer) for query, answer in part])
 
-    def score_steps(self, query: str, steps: Sequence[str], response: str | None = None) -> list[float]:
-        """Rewards in stars of the answer up to and including each step.
+    def score_steps(
+        self, query: str, steps: Sequence[str], response: str | None = None, how: StepReading | None = None
+    ) -> list[float]:
+        """Rewards in stars of each step of an answer.
 
         Args:
             query: The question.
             steps: The reasoning steps in order.
             response: The whole answer that holds them, for what stands between them; without it, steps are joined by blank lines.
+            how: ``prefixes`` reads, for each step, the answer up to and including it; ``one_pass`` reads the answer once, and a
+                step of an encoder then knows what comes after it. Default: the way it was trained.
+
+        Raises:
+            InvalidInput: one pass with a classifier's own readout, which has one output for each text.
         """
-        prefixes = step_prefixes(response if response is not None else "\n\n".join(steps), steps)
-        return self.score([(query, prefix) for prefix in prefixes])
+        if not steps:
+            return []
+        if (how or self.step_reading) == "prefixes":
+            return self.score(step_readings(query, steps, response))
+        if not isinstance(self.network, SpanNetwork):
+            raise InvalidInput("This model's readout is a classifier's, one reward for each text. Score its steps by prefixes.")
+        (encoded,) = self.encode([all_steps(query, steps, response)])
+        if encoded.lost:  # too long to read at once: each step with what stands before it
+            return self.score(step_readings(query, steps, response))
+        return self.scales[0].stars(self.outputs([encoded])[:, 0]).tolist()
+
+    def score_answer_by_steps(self, query: str, steps: Sequence[str], response: str | None = None, how: How = "min") -> float:
+        """One reward in stars of an answer from those of its steps, at least one.
+
+        Args:
+            query, steps, response: As of :meth:`score_steps`.
+            how: ``min``, ``last``, ``mean``, ``product`` (of rewards as shares of 5 stars), or ``learned`` (as answers' ratings
+                follow from their steps' in the validation data).
+
+        Raises:
+            InvalidInput: no steps, or it never learned how.
+        """
+        return aggregate_rewards(np.array(self.score_steps(query, steps, response)), how, self.learned)
+
+    def first_error(self, query: str, steps: Sequence[str], response: str | None = None) -> int | None:
+        """Index of the first step taken for an error, None where there is none.
+
+        Raises:
+            InvalidInput: its training data had no steps to fit the threshold on.
+        """
+        if self.error_threshold is None:
+            raise InvalidInput("This model has no threshold for errors: its validation data had no chats with and without one.")
+        found = first_below([np.array(self.score_steps(query, steps, response))], self.error_threshold)[0] if steps else -1
+        return None if found < 0 else found
 
     @property
     def scoring(self) -> dict[str, Any]:
         """What a checkpoint's manifest keeps for :meth:`from_checkpoint`."""
-        return {"max_length": self.max_length, "reward_mean": self.mean, "reward_std": self.std}
+        return {
+            "max_length": self.max_length, "readout": self.network.readout_kind, "step_reading": self.step_reading,
+            "scales": [one.to_json() for one in self.scales], "error_threshold": self.error_threshold,
+            "learned": None if self.learned is None else self.learned.to_json(),
+        }  # fmt: skip
 
-    def encode(self, pairs: Sequence[tuple[str, str]]) -> list[list[int]]:
-        """Token ids of ``(query, answer)`` pairs: see :meth:`encode_counting`."""
-        return self.encode_counting(pairs)[0]
+    def encode(self, readings: Sequence[Reading]) -> list[Encoded]:
+        """Token ids and spans: see :class:`rlhf_core.learn.reading.Encoder`."""
+        return self._encoder.encode(readings)
 
-    def encode_counting(self, pairs: Sequence[tuple[str, str]]) -> tuple[list[list[int]], int]:
-        """Token ids of ``(query, answer)`` pairs, special tokens included, at most ``max_length`` each; and how many were cut.
+    def forward(self, encoded: Sequence[Encoded]) -> Tensor:
+        """Standardised outputs ``(N, heads)`` float32 of all spans, text after text."""
+        return self.network(*self.inputs(encoded))
 
-        From an input that is too long the middle is cut out: up to a third is kept of its beginning (the query), the rest of
-        its end, because a prefix is judged by its last step.
-        """
-        texts = [f"User: {query}\n\nAssistant: {answer}" for query, answer in pairs]
-        room = self.max_length - len(self._before) - len(self._after)
-        encoded, cut = [], 0
-        tokens = self.tokenizer(texts, add_special_tokens=False, verbose=False).input_ids
-        for (query, _), ids in zip(pairs, tokens, strict=True):
-            if len(ids) > room:
-                question = f"User: {query}"
-                head = min(len(self.tokenizer(question, add_special_tokens=False, verbose=False).input_ids) + 3, room // 3)
-                ids = ids[:head] + ids[len(ids) - (room - head) :]
-                cut += 1
-            encoded.append([*self._before, *ids, *self._after])
-        return encoded, cut
+    def inputs(self, encoded: Sequence[Encoded]) -> tuple[Tensor, Tensor, Tensor]:
+        """ids and mask ``(B, T)``, padded on the right, and spans ``(N, 3)``: row, first token, last token + 1."""
+        ids, mask = padded([one.ids for one in encoded], self._padding)
+        spans = torch.tensor([(row, *span) for row, one in enumerate(encoded) for span in one.spans])
+        return ids.to(self.device), mask.to(self.device), spans.to(self.device)
 
-    def forward(self, sequences: Sequence[Sequence[int]]) -> Tensor:
-        """Standardised outputs ``(B,)`` float32 of encoded sequences."""
-        ids, mask = padded(sequences, self.tokenizer.pad_token_id)
-        logits = self.model(input_ids=ids.to(self.device), attention_mask=mask.to(self.device)).logits
-        return logits.squeeze(-1).float()
+    def outputs(self, encoded: Sequence[Encoded], precision: str = "auto") -> Floats:
+        """``(N, heads)`` outputs of all spans, text after text in the order given; batches are made of like lengths."""
+        return self._by_length(encoded, self.forward, precision, len(self.scales))
+
+    def features(self, encoded: Sequence[Encoded], precision: str = "auto") -> Floats:
+        """``(N, F)``: what the readout sees of all spans."""
+        network = self.network
+        assert isinstance(network, SpanNetwork)
+        return self._by_length(
+            encoded, lambda some: network.features(*self.inputs(some)), precision, network.readout.in_features
+        )  # fmt: skip
 
     @torch.inference_mode()
-    def score_encoded(self, sequences: Sequence[Sequence[int]], precision: str = "auto") -> list[float]:
-        """Rewards in stars, in the order given; batches are made of like lengths."""
-        was_training = self.model.training
-        self.model.eval()
-        rewards = [0.0] * len(sequences)
-        order = sorted(range(len(sequences)), key=lambda i: len(sequences[i]))
-        start = 0
-        while start < len(order):
-            end = start + 1
-            while end < len(order) and (end - start + 1) * len(sequences[order[end]]) <= SCORE_BATCH_TOKENS:
-                end += 1
-            batch = order[start:end]
+    def _by_length(self, encoded: Sequence[Encoded], work: Any, precision: str, width: int) -> Floats:
+        was_training = self.network.training
+        self.network.eval()
+        begins = np.cumsum([0, *(len(one.spans) for one in encoded)])
+        found = np.empty((begins[-1], width), np.float32)
+        order = sorted(range(len(encoded)), key=lambda k: len(encoded[k].ids))
+        for batch in by_tokens(order, [len(one.ids) for one in encoded], SCORE_BATCH_TOKENS):
             with autocast(self.device, precision):
-                outputs = self.forward([sequences[i] for i in batch])
-            for i, output in zip(batch, outputs.tolist(), strict=True):
-                rewards[i] = self.mean + self.std * output
-            start = end
-        self.model.train(was_training)
-        return rewards
+                given = work([encoded[k] for k in batch]).float().cpu().numpy()
+            found[np.concatenate([np.arange(begins[k], begins[k + 1]) for k in batch])] = given
+        self.network.train(was_training)
+        return found
 
-    def score(self, pairs: Sequence[tuple[str, str]]) -> list[float]:
-        """Rewards in stars of ``(query, answer)`` pairs."""
-        return self.compute_batch_rewards(pairs)
+    def score(self, readings: Sequence[Reading]) -> list[float]:
+        """Rewards in stars of all spans, reading after reading."""
+        return self.scales[0].stars(self.outputs(self.encode(readings))[:, 0].astype(float)).tolist()
 
     def save(self, folder: Path) -> None:
         """Write weights (safetensors), config and tokenizer."""
-        try:
-            self.model.save_pretrained(folder)
-        except safetensors.SafetensorError as error:
-            if f"os error {errno.ENOSPC}" in str(error):  # its own error type hides a full disk
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
-            raise
+        check_saved(folder, self.network.save)
         self.tokenizer.save_pretrained(folder)
-
-
-def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Ids that the tokenizer puts before and after a single text."""
-    bare = tokenizer("a", add_special_tokens=False).input_ids
-    full = tokenizer("a").input_ids
-    for start in range(len(full) - len(bare) + 1):
-        if full[start : start + len(bare)] == bare:
-            return full[:start], full[start + len(bare) :]
-    raise ModelUnavailable(f"The tokenizer {tokenizer.name_or_path} changes text when it adds special tokens; use another base.")
-
-
-def _load(place: str, name: str) -> tuple[Any, Any]:
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(place)
-        model = AutoModelForSequenceClassification.from_pretrained(place, num_labels=1, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError, safetensors.SafetensorError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelUnavailable(
-            f"The model {name!r} could not be loaded: {reason} If it is a hub name, the hub does not answer or does not "
-            f"know it. {offline_choices()}"
-        ) from error
-    return model, tokenizer

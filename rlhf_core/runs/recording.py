@@ -78,6 +78,16 @@ class Recorder:
         self._metrics.write(json.dumps({"time": round(time.time(), 3), **values}, allow_nan=False) + "\n")
         self._metrics.flush()
 
+    def go_on_from(self, folder: Path, step: int) -> None:
+        """Take over the metrics of the run in ``folder`` up to a step, with the times at which they were measured."""
+        try:
+            lines = (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines(keepends=True)
+        except FileNotFoundError:
+            return
+        for line in lines:
+            if line.endswith("\n") and (values := json.loads(line))["step"] <= step:
+                self.metrics(**values)
+
     def close(self) -> None:
         self._ended.set()
         self._thread.join()

@@ -1,7 +1,8 @@
 """Train a reward model on a snapshot's judgements: ``python -m rlhf_core train reward --snapshot ID``.
 
-Regression on people's mean scores of whole answers and step prefixes, their leniency taken off, and a Bradley-Terry loss on
-preferred pairs, one scale for both. The weights kept are those of the epoch that validation found best; a report card is
+People's scores of whole answers and of steps, their leniency taken off, and a Bradley-Terry loss on preferred pairs, one scale
+for all; each aspect has an output of its own. First a readout is fitted to the model as it is. With method ``head`` that is all;
+otherwise the model learns too, and the weights kept are those of the epoch that validation found best. A report card is
 written beside them.
 """
 
@@ -10,16 +11,12 @@ from __future__ import annotations
 import math
 import random
 import time
-import weakref
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from transformers import set_seed
 from transformers.utils import logging as transformers_logging
@@ -29,43 +26,43 @@ from rlhf_core.checkpoints.base_models import locate
 from rlhf_core.checkpoints.registry import Checkpoint, seal
 from rlhf_core.ground.cards import CARD_FILE, ReportCard
 from rlhf_core.ground.configs import RewardConfig
-from rlhf_core.ground.errors import NotEnoughData, RlhfError, disk_errors
+from rlhf_core.ground.errors import ModelUnavailable, RlhfError, disk_errors
 from rlhf_core.ground.files import building, sweep_leftovers, write_json
+from rlhf_core.ground.runs import STATE_FILE
 from rlhf_core.ground.settings import Workspace
-from rlhf_core.ground.text import query_key
-from rlhf_core.learn.batching import length_grouped
-from rlhf_core.learn.card import Held, HeldPairs, write_card
-from rlhf_core.learn.examples import (
-    Example,
-    Split,
-    build_examples,
-    learnable,
-    mean_and_std,
-    sides,
-    split_by_query,
-    take_whole_queries,
-)
+from rlhf_core.learn.adapters import add_adapters, merge_adapters
+from rlhf_core.learn.batching import by_tokens, length_grouped
+from rlhf_core.learn.card import Fold, Held, HeldPairs, write_card
+from rlhf_core.learn.curve import learning_curve
+from rlhf_core.learn.examples import Example, learnable
 from rlhf_core.learn.freezing import Frozen
-from rlhf_core.learn.losses import preference_loss, rating_loss
-from rlhf_core.learn.measures import measure
+from rlhf_core.learn.lessons import Lessons, Targets, Thresholds, lay_out, rows_of, total_loss, weight_in
+from rlhf_core.learn.measures import Floats, measure
 from rlhf_core.learn.model_card import model_card
-from rlhf_core.learn.pairs import Pair, preferred_pairs, rated_pairs
-from rlhf_core.learn.raters import spread
-from rlhf_core.learn.reward_model import UNTRAINED_MEAN, UNTRAINED_STD, RewardModel, autocast, library_versions, pick_device
+from rlhf_core.learn.networks import SpanNetwork
+from rlhf_core.learn.pairs import Pair
+from rlhf_core.learn.readouts import Fitted, Pool, fit_choosing, folds_of
+from rlhf_core.learn.reward_model import RewardModel, autocast, library_versions, pick_device
+from rlhf_core.learn.step_rewards import compare_step_readings, judged_by, learn_from_steps
 from rlhf_core.runs.recording import Cancelled, Recorder, log
+from rlhf_core.runs.reward_data import Data, folds_wanted, pair_weights_of, read_data, warnings_of, weights_of
+from rlhf_core.runs.saved_state import EVERY_S, SavedState, learning, put_back
 
-BEST_FILE = "best.safetensors"
-SMALL = 30  # held-out examples below which figures say little
+NO_NUMBERS = "The base model gives no numbers for these texts: its weights are damaged, or precision is too low. Use another one."
+MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
-    """Everything learned from and measured on. A query stands on one side only, with its ratings and its pairs."""
+@dataclass(slots=True)
+class Learned:
+    """What the learning came to. ``test`` and ``test_pairs``: everything held out; ``folds``: of a cross-validation."""
 
-    rated: Split
-    train_pairs: list[Pair]
-    validation_pairs: list[Pair]
-    test_pairs: list[Pair]
+    test: Held
+    test_pairs: HeldPairs
+    folds: list[Fold] | None = None
+    steps: int = 0
+    seconds: float = 0.0
+    kept_epoch: int | None = None
+    history: list[dict[str, Any]] = field(default_factory=list)
 
 
 def train_reward(
@@ -83,190 +80,309 @@ def train_reward(
     # 1. The judgements, from an immutable snapshot whose files are what its manifest says.
     recorder.phase("reading the snapshot")
     snapshot = open_snapshot(workspace.snapshots, snapshot_id, verify=True)
-    data = _data(snapshot, config)
+    data = read_data(snapshot, config)
     split = data.rated
-    mean, std = mean_and_std([one.target for one in split.train]) if split.train else (UNTRAINED_MEAN, UNTRAINED_STD)
     log.info(
         "%d rated texts and %d pairs to train on, %d and %d to validate, %d and %d to test; scores %.2f +- %.2f",
         len(split.train), len(data.train_pairs), len(split.validation), len(data.validation_pairs), len(split.test),
-        len(data.test_pairs), mean, std,
+        len(data.test_pairs), data.scales[0].mean, data.scales[0].std,
     )  # fmt: skip
-    for warning in _warnings(data):
+    for warning in warnings_of(data):
         log.warning("mind: %s", warning)
 
-    # 2. The model: a pretrained encoder with a new head, seeded.
+    # 2. The model: a pretrained one with a new readout, seeded.
     recorder.phase("loading the base model")
     device = pick_device(config.device)
     base = locate(config.reward_base_model, workspace.checkpoints, verify=True)
     log.info("%s (%s) on %s", base.name, base.place, device)
-    reward_model = RewardModel.from_base(base, max_length=config.max_length, seed=config.seed, device=device)
-    reward_model.mean, reward_model.std = mean, std
+    reward_model = RewardModel.from_base(
+        base, max_length=config.max_length, seed=config.seed, device=device, readout=config.readout,
+        aspects=[one.aspect for one in data.scales[1:]], frozen=config.freeze_layers,
+    )  # fmt: skip
+    reward_model.scales, reward_model.step_reading = data.scales, config.step_reading
     _check_stop(recorder)
 
-    # 3. Tokens, once. A unit of training is a rated text, or a pair of texts.
+    # 3. Tokens, once.
     recorder.phase("tokenising")
-    encoded, cut = _encode(reward_model, split.train)
-    paired, cut_of_pairs = _encode_pairs(reward_model, data.train_pairs)
-    units = [[ids] for ids in encoded] + paired
-    cut += cut_of_pairs
-    if cut:
-        log.warning("mind: %d of %d texts were longer than %d tokens; their middle was cut out", cut,
-                    sum(map(len, units)), reward_model.max_length)  # fmt: skip
-    held_out = {name: _encode(reward_model, some)[0] for name, some in (("validation", split.validation), ("test", split.test))}
-    rated = len(split.train)
-    targets = torch.tensor([(one.target - mean) / std for one in split.train], device=device)
-    chances = torch.tensor([one.chance for one in data.train_pairs], device=device)
-    weights = torch.tensor(_weights(data, config), device=device)
-    lengths = [max(map(len, unit)) for unit in units]
-    begins = np.cumsum([0, *map(len, units)]).tolist()  # of each unit, among all texts
+    one_pass = config.step_reading == "one_pass"
+    lessons = lay_out(split.train, data.train_pairs, reward_model.encode, one_pass=one_pass)
+    validation = lay_out(split.validation, data.validation_pairs, reward_model.encode, one_pass=one_pass)
+    test = lay_out(split.test, data.test_pairs, reward_model.encode, one_pass=one_pass)
+    if lessons.cut:
+        log.warning("mind: %d of %d texts were longer than %d tokens; their middle was cut out", lessons.cut,
+                    len(lessons.encoded), reward_model.max_length)  # fmt: skip
     _check_stop(recorder)
-    frozen = Frozen(reward_model.model, config.freeze_layers)
-    if frozen.count:
-        recorder.phase("computing what the frozen layers give")
-        reward_model.model.eval()
-        texts = [ids for unit in units for ids in unit]
-        stored = frozen.remember(texts, reward_model.forward, reward_model.model.config.hidden_size)
-        log.info("%d layers are frozen; what they give is %s", frozen.count, "computed once" if stored else "computed each time")
 
-    # 4. The optimiser and its schedule.
-    steps_per_epoch = math.ceil(len(units) / config.batch_size)
+    # 4. What the untouched model makes of the texts; a readout is fitted to that.
+    frozen = Frozen(reward_model.network.body, config.freeze_layers if config.method != "head" else 0)
+    begun = time.monotonic()
+    pool, fitted = None, None
+    fits = config.method == "head" or config.readout_first
+    if isinstance(reward_model.network, SpanNetwork) and (fits or config.learning_curve):
+        recorder.phase("reading every text once")
+        first = _remember(frozen, reward_model, lessons, config)
+        rest = [reward_model.features(part.encoded, config.precision) for part in (validation, test)]
+        if not all(np.isfinite(some).all() for some in (first, *rest)):
+            raise ModelUnavailable(NO_NUMBERS)
+        pool = Pool.of([lessons, validation, test], [first, *rest], [data.train, split.validation, split.test], data.scales,
+                       _learn(config))  # fmt: skip
+        _check_stop(recorder)
+        if fits:
+            recorder.phase("fitting the readout")
+            fitted = fit_choosing(
+                pool.only(_groups(pool, lessons)).facts(), len(data.scales), ordinal=config.objective == "ordinal",
+                seed=config.seed,
+            )  # fmt: skip
+            _put_readout(reward_model, fitted, data)
+    else:
+        _remember(frozen, reward_model, lessons, config)
+
+    # 5. The learning.
+    if config.method == "head":
+        assert pool is not None
+        learned = _measure_head(pool, lessons, validation, test, data, reward_model, config)
+        learned.seconds = time.monotonic() - begun
+    else:
+        learned = _train(
+            workspace, run_id, snapshot, data, lessons, validation, test, reward_model, frozen, fitted, config, recorder
+        )  # fmt: skip
+
+    # 6. The final test, on queries that nothing above has seen, and the report card.
+    recorder.phase("testing", step=learned.steps)
+    plain = learned.test.only([not one.aspect for one in learned.test.examples])
+    measured = measure(plain.examples, plain.rewards.tolist(), guess=data.scales[0].mean)
+    measured["accuracy"] = learned.test_pairs.accuracy
+    recorder.metrics(split="test", step=learned.steps, **measured)
+    before = judged_by(reward_model, validation, config.precision)[0]
+    before = before.only([not one.aspect for one in before.examples])
+    aggregates = learn_from_steps(reward_model, before, plain)
+    unseen = split.test if learned.folds is None else split.validation  # after a cross-validation the readout has seen the rest
+    readings = compare_step_readings(reward_model, unseen, seed=config.seed)
+    curve = None
+    if pool is not None and config.learning_curve:
+        recorder.phase("estimating what more judgements would bring", step=learned.steps)
+        curve = learning_curve(pool, ordinal=config.objective == "ordinal", seed=config.seed)
+    recorder.phase("writing the report card", step=learned.steps)
+    card = write_card(
+        split.train, before, learned.test, reward_model.compute_batch_rewards, train_pairs=data.train_pairs,
+        test_pairs=learned.test_pairs, folds=learned.folds, cut=lessons.cut, seed=config.seed, aggregates=aggregates,
+        step_readings=readings, curve=curve,
+    )  # fmt: skip
+    reward_model.error_threshold = card.first_error.threshold if card.first_error else None
+    for line in [f"{card.state}: {card.verdict}", *(curve.in_words() if curve else ())]:
+        log.info("%s", line)
+
+    # 7. The checkpoint.
+    recorder.phase("saving", step=learned.steps)
+    metrics = {
+        "test": measured, "validation": learned.history, "trained_steps": learned.steps, "train_examples": len(split.train),
+        "train_pairs": len(data.train_pairs), "kept_epoch": learned.kept_epoch, "train_seconds": round(learned.seconds, 1),
+        "verdict": {"state": card.state, "words": card.verdict},
+    }  # fmt: skip
+    checkpoint = _save(workspace, run_id, snapshot, config, reward_model, True, metrics, card)
+    return (
+        f"{checkpoint.id}: {card.verdict} {_in_words(measured)} on {measured['examples']} held-out examples, "
+        f"{learned.seconds:.0f} s of training.",
+        checkpoint.id,
+    )
+
+
+def _measure_head(
+    pool: Pool, lessons: Lessons, validation: Lessons, test: Lessons, data: Data, reward_model: RewardModel, config: RewardConfig
+) -> Learned:
+    """The fitted readout on the test side; with folds, on everything but validation, by readouts that have not seen it. The
+    readout that is kept has then seen all of that."""
+    count, ordinal, heads = folds_wanted(data, config), config.objective == "ordinal", len(data.scales)
+    if not count:
+        return Learned(*judged_by(reward_model, test, config.precision))
+    kept_out = np.setdiff1d(_groups(pool, lessons, validation), _groups(pool, lessons))
+    pool = pool.only(np.setdiff1d(pool.groups, kept_out))
+    examples: list[Example] = []
+    pairs: list[Pair] = []
+    found: list[tuple[Floats, Floats, Floats]] = []
+    folds: list[Fold] = []
+    for fold in folds_of(pool.groups, count, config.seed):
+        rest, held = pool.only(np.setdiff1d(pool.groups, fold)), pool.only(fold)
+        held = held.keep(np.ones(len(held.examples), bool), np.array([one.votes > 0 for one in held.pairs], bool))
+        if not rest.examples and not rest.pairs:
+            continue
+        found.append(held.rewards(fit_choosing(rest.facts(), heads, ordinal=ordinal, seed=config.seed, folds=3)))
+        learned, _, _ = pool.learn(rest.examples, rest.pairs)
+        folds.append(Fold(
+            learned, rest.pairs, range(len(examples), len(examples) + len(held.examples)),
+            range(len(pairs), len(pairs) + len(held.pairs)),
+        ))  # fmt: skip
+        examples += held.examples
+        pairs += held.pairs
+    _put_readout(reward_model, fit_choosing(pool.facts(), heads, ordinal=ordinal, seed=config.seed), data)
+    rated, first, second = (np.concatenate([one[k] for one in found]) for k in range(3))
+    return Learned(Held(examples, rated), HeldPairs(pairs, first, second), folds)
+
+
+def _train(
+    workspace: Workspace, run_id: str, snapshot: Snapshot, data: Data, lessons: Lessons, validation: Lessons, test: Lessons,
+    reward_model: RewardModel, frozen: Frozen, fitted: Fitted | None, config: RewardConfig, recorder: Recorder,
+) -> Learned:  # fmt: skip
+    """Gradient descent on everything that is not frozen, or on adapters."""
+    device, network = reward_model.device, reward_model.network
+    adapted = add_adapters(network, rank=config.lora_rank, alpha=config.lora_alpha) if config.method == "lora" else None
+    if config.gradient_checkpointing:
+        network.body.activation_checkpointing_enable({"use_reentrant": False})
+    thresholds = None
+    if config.objective == "ordinal":
+        thresholds = Thresholds(len(data.scales), fitted.thresholds if fitted else None).to(device)
+    modules = [network, *([thresholds] if thresholds is not None else [])]
+    targets = Targets.of(
+        lessons, data.scales, weights_of(lessons.examples, config), pair_weights_of(lessons.pairs, config), device
+    )  # fmt: skip
+    micro = config.micro_batch_tokens or MICRO_BATCH_TOKENS[device.type]
+    lengths = lessons.lengths
+
+    # The optimiser and its schedule.
+    steps_per_epoch = math.ceil(len(lessons.units) / config.batch_size)
     total = min(config.epochs * steps_per_epoch, config.max_steps or config.epochs * steps_per_epoch)
-    groups = _parameter_groups(reward_model.model, config.weight_decay)
-    optimiser = torch.optim.AdamW(groups, lr=config.learning_rate, fused=True)
+    optimiser = torch.optim.AdamW(_parameter_groups(modules, config.weight_decay), lr=config.learning_rate, fused=True)
     warmup = max(1, round(config.warmup_fraction * total))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimiser, lambda step: min((step + 1) / warmup, (total - step) / max(1, total - warmup))
     )
 
-    def loss_of(batch: Sequence[int]) -> Tensor:
-        """Weighted mean over the batch's units of their losses, in squared standard deviations and nats."""
-        rows = [row for k in batch for row in range(begins[k], begins[k + 1])]
-        with autocast(device, config.precision), frozen.recalling(rows, device):
-            outputs = reward_model.forward([ids for k in batch for ids in units[k]])
-        texts, pairs = [k for k in batch if k < rated], [k - rated for k in batch if k >= rated]
-        ends = np.cumsum([0, *(len(units[k]) for k in batch)])
-        of_texts = [int(ends[at]) for at, k in enumerate(batch) if k < rated]
-        of_pairs = [int(ends[at]) for at, k in enumerate(batch) if k >= rated]
-        one = rating_loss(outputs[of_texts], targets[texts], weights[texts])
-        leads = outputs[of_pairs] - outputs[[at + 1 for at in of_pairs]]
-        other = preference_loss(leads, chances[pairs], weights[[k + rated for k in pairs]])
-        return (one + other) / weights[list(batch)].sum()
+    def learn_from(batch: Sequence[int]) -> float:
+        """Gradients of the batch's mean loss, read in parts of a few tokens. Returns that loss."""
+        weight = weight_in(rows_of(lessons, batch)[1], targets)
+        loss = 0.0
+        sizes = {k: lessons.tokens(k) for k in batch}
+        for part in by_tokens(sorted(batch, key=sizes.__getitem__), sizes, micro):
+            texts, rows = rows_of(lessons, part)
+            with autocast(device, config.precision), frozen.recalling(texts, device):
+                outputs = reward_model.forward([lessons.encoded[k] for k in texts])
+            mine = total_loss(outputs, rows.placed(device), targets, None if thresholds is None else thresholds()) / weight
+            if not torch.isfinite(mine):
+                lower = f"Lower learning_rate (now {config.learning_rate:g}), or set precision to fp32."
+                raise RlhfError(f"The loss became {mine.item()} at step {step + 1}. {lower if step else NO_NUMBERS}")
+            mine.backward()
+            loss += mine.item()
+        return loss
 
-    # 5. The loop.
+    # Where to begin: at the beginning, or where another run stood.
     set_seed(config.seed)
-    rng = random.Random(config.seed)
-    reward_model.model.train()
+    network.train()
     frozen.settle()
-    recorder.phase("training", step=0, total=total)
-    best = _Best(workspace.run_folder(run_id) / BEST_FILE, config)
-    step, trained_s = 0, 0.0
+    best = _Best(modules, config.select_by)
+    state = SavedState(workspace.run_folder(run_id), modules, optimiser, schedule)
+    epoch, skipped, step, trained_s = 1, 0, 0, 0.0
     history: list[dict[str, Any]] = []
-    for epoch in range(1, config.epochs + 1):
-        begun, seen = time.monotonic(), 0
-        for batch in length_grouped(lengths, config.batch_size, rng):
+    if config.resume_from is not None:
+        place = state.load(workspace.run_folder(config.resume_from))
+        epoch, skipped, step, trained_s = (place[name] for name in ("epoch", "batches", "step", "seconds"))
+        history = place["history"]
+        best.put(place["best"])
+        recorder.go_on_from(workspace.run_folder(config.resume_from), step)
+        log.info("going on from step %d of run %s", step, config.resume_from)
+    recorder.phase("training", step=step, total=total)
+
+    def stand(epoch: int, batches: int) -> dict[str, Any]:
+        return {
+            "epoch": epoch, "batches": batches, "step": step, "seconds": trained_s, "history": history, "best": best.taken(),
+        }  # fmt: skip
+
+    # The loop.
+    while epoch <= config.epochs and step < total:
+        begun, seen, before_s = time.monotonic(), 0, trained_s
+        batches = length_grouped(lengths, config.batch_size, random.Random(f"{config.seed}:{epoch}"))
+        done = skipped
+        for batch in batches[skipped:]:
             if recorder.should_stop or step == total:
                 break
-            loss = loss_of(batch)
-            if not torch.isfinite(loss):
-                raise RlhfError(
-                    f"The loss became {loss.item()} at step {step + 1}. Lower learning_rate (now {config.learning_rate:g})."
-                )
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(reward_model.model.parameters(), 1.0)
+            loss = learn_from(batch)
+            torch.nn.utils.clip_grad_norm_([one for module in modules for one in module.parameters()], 1.0)
             rate = schedule.get_last_lr()[0]
             optimiser.step()
             schedule.step()
             optimiser.zero_grad()
-            step, seen = step + 1, seen + len(batch)
+            step, seen, done = step + 1, seen + len(batch), done + 1
+            trained_s = before_s + time.monotonic() - begun
             recorder.step(
-                step, epoch=epoch, loss=loss.item(), learning_rate=rate,
-                examples_per_s=round(seen / (time.monotonic() - begun), 3),
+                step, epoch=epoch, loss=loss, learning_rate=rate, examples_per_s=round(seen / (time.monotonic() - begun), 3)
             )  # fmt: skip
-        trained_s += time.monotonic() - begun
+            state.save(stand(epoch, done), at_most_every_s=EVERY_S)
+        skipped = 0
         if recorder.should_stop:
             recorder.phase("saving", step=step)
-            best.drop()
+            state.save(stand(epoch, done))
+            _finish_weights(reward_model, adapted, thresholds, data)
             checkpoint = _save(workspace, run_id, snapshot, config, reward_model, step == total, {"trained_steps": step}, None)
-            raise Cancelled(f"Stopped after step {step} of {total}; what was learnt so far is saved.", checkpoint.id)
-        if split.validation or data.validation_pairs:
+            raise Cancelled(
+                f"Stopped after step {step} of {total}; what was learnt so far is saved. Go on with --resume-from {run_id}.",
+                checkpoint.id,
+            )
+        if validation.units:
             recorder.phase(f"validating after epoch {epoch}", step=step)
-            rewards = reward_model.score_encoded(held_out["validation"], config.precision)
-            pairs = _score_pairs(reward_model, data.validation_pairs)
-            history.append({"epoch": epoch} | measure(split.validation, rewards, guess=mean) | {"accuracy": _accuracy(pairs)})
+            reward_model.scales = _scales(data, thresholds)
+            held, pairs = judged_by(reward_model, validation, config.precision)
+            held = held.only([not one.aspect for one in held.examples])
+            measured = measure(held.examples, held.rewards.tolist(), guess=data.scales[0].mean) | {"accuracy": pairs.accuracy}
+            history.append({"epoch": epoch} | measured)
             recorder.metrics(split="validation", step=step, **history[-1])
             log.info("epoch %d: %s", epoch, _in_words(history[-1]))
-            best.see(reward_model, history[-1])
-        if step == total:
-            break
+            best.see(history[-1])
+        epoch += 1
+        if epoch <= config.epochs and step < total:
+            state.save(stand(epoch, 0))
         if config.patience is not None and best.epochs_since >= config.patience:
             log.info("no better epoch for %d: stopping early", config.patience)
             break
         recorder.phase("training", step=step)
-    kept = best.restore(reward_model)
+    kept = best.restore()
     if kept is not None:
         log.info("the weights of epoch %d are kept, the best in %s", kept, config.select_by)
-
-    # 6. The final test, on queries that nothing above has seen, and the report card.
-    recorder.phase("testing", step=step)
-    held = {name: np.array(reward_model.score_encoded(held_out[name], config.precision)) for name in held_out}
-    test_pairs = _score_pairs(reward_model, data.test_pairs)
-    test = measure(split.test, held["test"].tolist(), guess=mean) | {"accuracy": _accuracy(test_pairs)}
-    recorder.metrics(split="test", step=step, **test)
-    recorder.phase("writing the report card", step=step)
-    card = write_card(
-        split.train, Held(split.validation, held["validation"]), Held(split.test, held["test"]), reward_model.score,
-        train_pairs=data.train_pairs, test_pairs=test_pairs, cut=cut, seed=config.seed,
+    _finish_weights(reward_model, adapted, thresholds, data)
+    state.drop()
+    if config.resume_from is not None:
+        (workspace.run_folder(config.resume_from) / STATE_FILE).unlink(missing_ok=True)
+    return Learned(
+        *judged_by(reward_model, test, config.precision), steps=step, seconds=trained_s, kept_epoch=kept, history=history
     )  # fmt: skip
-    log.info("%s: %s", card.state, card.verdict)
-
-    # 7. The checkpoint.
-    recorder.phase("saving", step=step)
-    metrics = {
-        "test": test, "validation": history, "trained_steps": step, "train_examples": len(split.train),
-        "train_pairs": len(data.train_pairs), "kept_epoch": kept, "train_seconds": round(trained_s, 1),
-        "verdict": {"state": card.state, "words": card.verdict},
-    }  # fmt: skip
-    checkpoint = _save(workspace, run_id, snapshot, config, reward_model, True, metrics, card)
-    return (
-        f"{checkpoint.id}: {card.verdict} {_in_words(test)} on {test['examples']} held-out examples, "
-        f"{trained_s:.0f} s of training.",
-        checkpoint.id,
-    )
 
 
 class _Best:
-    """Keeps the weights of the best epoch on disk beside the run."""
+    """The weights of the best epoch so far."""
 
-    def __init__(self, path: Path, config: RewardConfig) -> None:
-        self._path, self._by = path, config.select_by
-        weakref.finalize(self, path.unlink, missing_ok=True)  # also where the run fails
-        self._found: tuple[tuple[float, ...], int] | None = None
+    def __init__(self, modules: Sequence[torch.nn.Module], by: str) -> None:
+        self._modules, self._by = modules, by
+        self._value: tuple[float, ...] | None = None
+        self._epoch: int | None = None
+        self._weights: list[dict[str, Tensor]] = []
         self.epochs_since = 0
 
-    def see(self, reward_model: RewardModel, measured: dict[str, Any]) -> None:
+    def see(self, measured: dict[str, Any]) -> None:
         """Note an epoch's measures; keep its weights if no epoch was better."""
         value = _selection(measured, self._by)
         if value is None:
             return
-        if self._found is not None and value <= self._found[0]:
+        if self._value is not None and value <= self._value:
             self.epochs_since += 1
             return
-        self._found, self.epochs_since = (value, measured["epoch"]), 0
+        self._value, self._epoch, self.epochs_since = value, measured["epoch"], 0
         if self._by != "last":
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            state = {name: tensor.contiguous().cpu().clone() for name, tensor in reward_model.model.state_dict().items()}
-            save_file(state, self._path)
+            self._weights = [learning(module) for module in self._modules]
 
-    def restore(self, reward_model: RewardModel) -> int | None:
+    def restore(self) -> int | None:
         """Put the best epoch's weights back. Returns which epoch that was, None where none was measured."""
-        if self._by == "last" or self._found is None:
+        if not self._weights:
             return None
-        reward_model.model.load_state_dict(load_file(self._path))
-        self.drop()
-        return self._found[1]
+        for module, weights in zip(self._modules, self._weights, strict=True):
+            put_back(module, weights)
+        return self._epoch
 
-    def drop(self) -> None:
-        self._path.unlink(missing_ok=True)
+    def taken(self) -> dict[str, Any]:
+        """For :meth:`put`."""
+        return {"value": self._value, "epoch": self._epoch, "weights": self._weights, "since": self.epochs_since}
+
+    def put(self, taken: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._value, self._epoch = taken["value"], taken["epoch"]
+        self._weights, self.epochs_since = taken["weights"], taken["since"]
 
 
 def _selection(measured: dict[str, Any], by: str) -> tuple[float, ...] | None:
@@ -284,96 +400,71 @@ def _selection(measured: dict[str, Any], by: str) -> tuple[float, ...] | None:
     return None
 
 
-def _data(snapshot: Snapshot, config: RewardConfig) -> Data:
-    chats, steps, decisions = (snapshot.table(name) for name in ("chats", "reasoning_steps", "decisions"))
-    feedback = snapshot.table("chat_feedback")
-    examples = build_examples(chats, steps, feedback, config.learn_from, decisions)
-    pairs = preferred_pairs(chats, steps, snapshot.table("preferences"), decisions) if config.preference_weight else []
-    if not examples and not pairs:
-        if snapshot.ratings == 0:
-            raise NotEnoughData(
-                f"Snapshot {snapshot.id} has no ratings. Rate some chats, take a new snapshot, and train on that."
-            )
-        wanted = "whole answers" if config.learn_from == "answers" else "steps"
-        raise NotEnoughData(f"Snapshot {snapshot.id} has no ratings of {wanted}. Set learn_from to both, or rate {wanted}.")
-    shares = {"test": config.test_fraction, "validation": config.validation_fraction, "seed": config.seed}
-    split = split_by_query(examples, queries=[one.query for one in pairs], **shares)  # type: ignore[arg-type]
-    side = sides([*(one.query for one in examples), *(one.query for one in pairs)], **shares)  # type: ignore[arg-type]
-    of = {name: [one for one in pairs if side[query_key(one.query)] == name] for name in ("train", "validation", "test")}
-    train = learnable(take_whole_queries(split.train, config.max_examples), leniency=config.leniency)
-    if config.pairs_of_ratings and config.preference_weight:
-        within, _ = spread([one.given for one in train])
-        of["train"] += rated_pairs(train, spread=math.sqrt(2 * within) or 1.0)
-    if not train and not of["train"]:
-        raise NotEnoughData(f"Snapshot {snapshot.id} leaves nothing to learn from once queries are held out. Rate more chats.")
-    if train and not of["train"] and len({one.target for one in train}) == 1:
-        raise NotEnoughData(
-            f"All {len(train)} texts to learn from have the same score ({train[0].score:g} stars), so there is nothing to tell "
-            "apart. Rate some that are better or worse."
-        )
-    most = config.max_eval_examples
-    rated = Split(train, take_whole_queries(split.validation, most), take_whole_queries(split.test, most))
-    return Data(rated, of["train"], of["validation"][:most], of["test"][:most])
+def _learn(config: RewardConfig) -> Callable[[list[Example], list[Pair]], tuple[list[Example], list[float], list[float]]]:
+    """What is to be learned of some of the examples: see :data:`rlhf_core.learn.readouts.Learn`."""
+
+    def learn(examples: list[Example], pairs: list[Pair]) -> tuple[list[Example], list[float], list[float]]:
+        learned = learnable(examples, leniency=config.leniency, thumbs_weight=config.thumbs_weight)
+        return learned, weights_of(learned, config), pair_weights_of(pairs, config)
+
+    return learn
 
 
-def _warnings(data: Data) -> list[str]:
-    found = []
-    held = len(data.rated.test) + len(data.test_pairs)
-    if held < SMALL:
-        found.append(f"only {held} judgements are held out; the figures will say little")
-    scores = Counter(round(one.score) for one in data.rated.train)
-    if scores and max(scores.values()) > 0.9 * len(data.rated.train):
-        found.append(
-            f"{max(scores.values()) / len(data.rated.train):.0%} of the texts have {max(scores, key=scores.__getitem__)} stars"
-        )
-    texts: dict[tuple[str, str], list[float]] = {}
-    for one in data.rated.train:
-        texts.setdefault((query_key(one.query), one.text), []).append(one.score)
-    torn = sum(max(some) - min(some) >= 2 for some in texts.values())
-    if torn:
-        found.append(f"{torn} texts stand there more than once with scores 2 or more stars apart")
-    return found
+def _remember(frozen: Frozen, reward_model: RewardModel, lessons: Lessons, config: RewardConfig) -> Floats:
+    """Read every lesson once: keep what frozen layers give, and return what the readout sees, ``(N, F)``."""
+    network = reward_model.network
+    network.eval()
+    found: dict[int, Floats] = {}
+
+    def forward(some: Sequence[Any]) -> None:
+        with autocast(reward_model.device, config.precision):
+            inputs = reward_model.inputs(some)
+            seen = network.features(*inputs) if isinstance(network, SpanNetwork) else network(*inputs)
+        ends = np.cumsum([len(one.spans) for one in some])[:-1]
+        found.update(zip(map(id, some), np.split(seen.float().cpu().numpy(), ends), strict=True))
+
+    stored = frozen.remember(lessons.encoded, forward, network.config.hidden_size)
+    if frozen.count:
+        log.info("%d layers are frozen; what they give is %s", frozen.count, "computed once" if stored else "computed each time")
+    if stored:
+        return np.concatenate([found[id(one)] for one in lessons.encoded])
+    if isinstance(network, SpanNetwork):
+        return reward_model.features(lessons.encoded, config.precision)
+    return np.empty((0, 0))
 
 
-def _weights(data: Data, config: RewardConfig) -> list[float]:
-    """How much each unit counts: rated texts, then pairs. Their mean over rated answers is about 1."""
-    counts = Counter(round(one.score) for one in data.rated.train)
-    even = len(data.rated.train) / max(1, len(counts))
-    found = []
-    for one in data.rated.train:
-        weight = one.weight * (config.step_weight if one.is_step else 1.0)
-        found.append(weight * (min(10.0, even / counts[round(one.score)]) if config.balance else 1.0))
-    return found + [one.weight * config.preference_weight for one in data.train_pairs]
+def _groups(pool: Pool, *parts: Lessons) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The queries of the pool's first parts."""
+    rated = sum(len(unit.rated) for part in parts for unit in part.units)
+    pairs = sum(len(part.pairs) for part in parts)
+    return np.unique(np.concatenate([pool.rated_groups[:rated], pool.pair_groups[:pairs]]))
 
 
-def _encode(reward_model: RewardModel, examples: Sequence[Example]) -> tuple[list[list[int]], int]:
-    return reward_model.encode_counting([(one.query, one.text) for one in examples]) if examples else ([], 0)
+def _put_readout(reward_model: RewardModel, fitted: Fitted, data: Data) -> None:
+    assert isinstance(reward_model.network, SpanNetwork)
+    with torch.no_grad():
+        reward_model.network.readout.weight.copy_(fitted.weight)
+        reward_model.network.readout.bias.copy_(fitted.bias)
+    reward_model.scales = fitted.scales(data.scales)
+    log.info("the readout was fitted with a penalty of %.3g", fitted.l2)
 
 
-def _encode_pairs(reward_model: RewardModel, pairs: Sequence[Pair]) -> tuple[list[list[list[int]]], int]:
-    texts = [(one.query, text) for one in pairs for text in (one.first, one.second)]
-    encoded, cut = reward_model.encode_counting(texts) if texts else ([], 0)
-    return [encoded[k : k + 2] for k in range(0, len(encoded), 2)], cut
+def _scales(data: Data, thresholds: Thresholds | None) -> list[Any]:
+    if thresholds is None:
+        return data.scales
+    return [replace(one, thresholds=tuple(mine)) for one, mine in zip(data.scales, thresholds().tolist(), strict=True)]
 
 
-def _score_pairs(reward_model: RewardModel, pairs: Sequence[Pair]) -> HeldPairs:
-    rewards = reward_model.score([(one.query, text) for one in pairs for text in (one.first, one.second)])
-    return HeldPairs(pairs, np.array(rewards[::2]), np.array(rewards[1::2]))
+def _finish_weights(reward_model: RewardModel, adapted: Any, thresholds: Thresholds | None, data: Data) -> None:
+    """Adapters into the weights, thresholds into the scales."""
+    if adapted is not None:
+        merge_adapters(reward_model.network, adapted)
+    reward_model.scales = _scales(data, thresholds)
 
 
-def _accuracy(held: HeldPairs) -> float | None:
-    """Share of decided pairs whose better text gets more reward; equal rewards count half."""
-    right = [
-        0.5 if first == second else float((first > second) == (one.chance > 0.5))
-        for one, first, second in zip(held.pairs, held.first, held.second, strict=True)
-        if one.chance != 0.5
-    ]
-    return sum(right) / len(right) if right else None
-
-
-def _parameter_groups(model: torch.nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    decayed = [parameter for parameter in model.parameters() if parameter.ndim >= 2 and parameter.requires_grad]
-    others = [parameter for parameter in model.parameters() if parameter.ndim < 2 and parameter.requires_grad]
+def _parameter_groups(modules: Sequence[torch.nn.Module], weight_decay: float) -> list[dict[str, Any]]:
+    learning_ones = [one for module in modules for one in module.parameters() if one.requires_grad]
+    decayed, others = [one for one in learning_ones if one.ndim >= 2], [one for one in learning_ones if one.ndim < 2]
     return [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
 
 

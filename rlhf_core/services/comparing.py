@@ -9,7 +9,7 @@ from rlhf_core.checkpoints.base_models import offline_names
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints
 from rlhf_core.ground.errors import InvalidInput, RlhfError
 from rlhf_core.ground.records import Chat
-from rlhf_core.ground.text import shorten, step_prefixes
+from rlhf_core.ground.text import shorten
 from rlhf_core.inference.client import ModelRef
 from rlhf_core.intake.splitting import split_answer
 from rlhf_core.services.workbench import Workbench
@@ -91,13 +91,12 @@ def compare(workbench: Workbench, chosen: Sequence[Candidate], query: str, place
     if not chosen:
         raise InvalidInput("Choose at least one checkpoint.")
     response = places[-1].text
-    prefixes = step_prefixes(response, [place.text for place in places[:-1]])
-    pairs = [(query, text) for text in [*prefixes, response]]
+    steps = [place.text for place in places[:-1]]
     rewards: dict[str, list[float]] = {}
     failures: dict[str, str] = {}
     for candidate in chosen:
         try:
-            rewards[candidate.label] = workbench.scoring.score(candidate.ref, pairs)
+            rewards[candidate.label] = workbench.scoring.score(candidate.ref, [(query, response)], steps)
         except RlhfError as error:
             failures[candidate.label] = str(error)
     return Comparison(query, places, rewards, failures)

@@ -8,7 +8,6 @@ from typing import Any
 from rlhf_core.ground.errors import InvalidInput, NotFound
 from rlhf_core.ground.judgement import After, Aspect, Rubric
 from rlhf_core.ground.records import Change, Chat, Chosen, LabelOp, LabelView, Queue, QueueProgress, Session, Task, Worked
-from rlhf_core.ground.text import step_prefixes
 from rlhf_core.inference.client import ModelRef
 from rlhf_core.services.workbench import Workbench
 
@@ -104,8 +103,8 @@ def prepare_hints(
     model = ModelRef(checkpoint=queue.hint_checkpoint)
     for done, chat in enumerate(chats, 1):
         steps = workbench.store.chat(chat.id).steps if queue.task == "rate" else ()
-        prefixes = step_prefixes(chat.response, [step.step_content for step in steps])
-        scores = workbench.scoring.score(model, [(chat.query, text) for text in [*prefixes, chat.response]])
+        contents = [step.step_content for step in steps]
+        scores = workbench.scoring.score(model, [(chat.query, chat.response)], contents)
         rewards[chat.id] = dict(zip([*(step.id for step in steps), ""], scores, strict=True))
         if on_progress:
             on_progress(done, len(chats))

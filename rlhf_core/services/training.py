@@ -11,11 +11,11 @@ from typing import Any
 from rlhf_core.analytics.snapshot import open_snapshot
 from rlhf_core.checkpoints.base_models import BUNDLED, DEFAULT, locate, offline_names
 from rlhf_core.ground.configs import RewardConfig
-from rlhf_core.ground.errors import NotEnoughData, disk_errors
+from rlhf_core.ground.errors import NotEnoughData, NotFound, RunRefused, disk_errors
 from rlhf_core.ground.files import write_json
-from rlhf_core.ground.processes import this_host
+from rlhf_core.ground.processes import ProcessIdentity, this_host
 from rlhf_core.ground.records import new_id, parse_utc
-from rlhf_core.ground.runs import CONFIG_FILE, LOG_FILE, METRICS_FILE, Run, train_command
+from rlhf_core.ground.runs import CONFIG_FILE, LOG_FILE, METRICS_FILE, STATE_FILE, Run, train_command
 from rlhf_core.services.workbench import Workbench
 
 LOG_TAIL_BYTES = 20_000
@@ -35,8 +35,11 @@ def add_reward_run(
         NotFound, CorruptArtifact: the snapshot.
         NotEnoughData: it has no ratings.
         ModelUnavailable: the base model's path has no model.
+        RunRefused: it is to go on from a run that is still at work, or had other options or another snapshot.
     """
     workbench.require("train")
+    if config.resume_from is not None:
+        _check_resumable(workbench, config.resume_from, snapshot_id, config)
     snapshot = open_snapshot(workbench.workspace.snapshots, snapshot_id)
     if snapshot.ratings == 0 and snapshot.rows["preferences"] == 0:
         raise NotEnoughData(f"Snapshot {snapshot.id} has no ratings. Rate some chats and take a new snapshot.")
@@ -48,6 +51,45 @@ def add_reward_run(
         write_json(folder / CONFIG_FILE, config.model_dump())
     host = this_host() if here else None
     return workbench.ledger.add(run_id, "reward", config.model_dump(), snapshot.id, requested_by, host)
+
+
+def resume(workbench: Workbench, run_id: str, *, requested_by: str | None = None, here: bool = False) -> Run:
+    """A new run that goes on where a stopped or killed one stood, to the numbers that one would have come to.
+
+    Raises:
+        NotFound: there is no such run, or it saved no state.
+        RunRefused: it is still at work.
+    """
+    workbench.require("train")
+    old = workbench.ledger.get(run_id)
+    config = RewardConfig.parse(old.config | {"resume_from": old.id})
+    return add_reward_run(workbench, old.snapshot_id, config, requested_by=requested_by, here=here)
+
+
+def can_resume(workbench: Workbench, run: Run) -> bool:
+    """Whether it has ended and left a state to go on from."""
+    return not run.unfinished and (workbench.workspace.run_folder(run.id) / STATE_FILE).is_file()
+
+
+def _check_resumable(workbench: Workbench, run_id: str, snapshot_id: str, config: RewardConfig) -> None:
+    old = workbench.ledger.get(run_id)
+    here = old.status == "running" and old.host == this_host() and old.pid is not None
+    if here and not ProcessIdentity(old.pid or 0, old.pid_create_time or 0.0).is_alive():
+        workbench.ledger.finish(old.id, "lost", "Its process is gone.", None)
+        old = workbench.ledger.get(run_id)
+    if old.unfinished:
+        raise RunRefused(f"Run {old.id} is still {old.status}. Cancel it, or wait for its end.")
+    if not can_resume(workbench, old):
+        raise NotFound(
+            f"Run {old.id} has no saved state to go on from: it had not begun to learn, or it came to its end. Start a new run."
+        )
+    then, now = (RewardConfig.parse(one).model_dump(exclude={"resume_from"}) for one in (old.config, config.model_dump()))
+    other = [name for name in now if now[name] != then[name]]
+    if other or not old.snapshot_id.startswith(snapshot_id):
+        raise RunRefused(
+            f"Run {old.id} can only go on as it began, on snapshot {old.snapshot_id}; "
+            + (f"{', '.join(other)} would be different." if other else "this is another snapshot.")
+        )
 
 
 def command_of(workbench: Workbench, run: Run) -> list[str]:

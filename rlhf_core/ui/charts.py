@@ -8,7 +8,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from rlhf_core.ground.cards import Floor, ReliabilityBin, Value
+from rlhf_core.ground.cards import Curve, Floor, ReliabilityBin, Value
 from rlhf_core.ground.metrics import REWARD_METRICS
 from rlhf_core.services.agreement import Row
 from rlhf_core.services.comparing import Comparison
@@ -138,6 +138,21 @@ def against_floors(auc: Value, floors: Sequence[Floor]) -> alt.LayerChart:
     )  # fmt: skip
     chance = alt.Chart(pd.DataFrame({"x": [0.5]})).mark_rule(strokeDash=[4, 4], color="#888888").encode(alt.X("x:Q"))
     return (chance + bars + points).properties(height=60 + 36 * len(frame))
+
+
+def learning_curve(curve: Curve) -> alt.LayerChart:
+    """What readouts reach by how much they have learned from, with intervals."""
+    frame = pd.DataFrame([{"judgements": one.judgements} | one.figure.model_dump() for one in curve.points])
+    title = "pairs ranked right" if curve.of == "pairs" else f"AUC of {curve.of}"
+    base = alt.Chart(frame.dropna(subset=["value"]))
+    place = alt.X("judgements:Q", title="judgements learned from", scale=alt.Scale(zero=False))
+    scale = alt.Scale(zero=False)
+    band = base.mark_area(opacity=0.2, color="#0f766e").encode(place, alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q"))
+    line = base.mark_line(point=True, color="#0f766e").encode(
+        place, alt.Y("value:Q", title=title, scale=scale),
+        tooltip=["judgements", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high"))],
+    )  # fmt: skip
+    return (band + line).properties(height=200)
 
 
 def reliability(bins: Sequence[ReliabilityBin]) -> alt.LayerChart:

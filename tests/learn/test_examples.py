@@ -16,7 +16,7 @@ def tables() -> tuple[pa.Table, pa.Table, pa.Table]:
     })  # fmt: skip
     feedback = pa.table({
         "chat_id": ["c1", "c1", "c1", "c2"], "step_id": ["s1", "s1", "s2", None], "rater": ["ana", "ben", "ana", "ben"],
-        "feedback_score": [5, 2, 1, 4],
+        "feedback_score": [5, 2, 1, 4], "scale": ["stars"] * 4,
     })  # fmt: skip
     return chats, steps, feedback
 
@@ -115,3 +115,36 @@ def test_subsets_are_whole_queries(at_most: int | None, taken: int) -> None:
 def test_mean_and_std_by_hand() -> None:
     assert mean_and_std([1, 5]) == (3.0, 2.0)
     assert mean_and_std([4, 4]) == (4.0, 1.0)
+
+
+def test_thumbs_count_as_much_as_they_are_told_to() -> None:
+    chats, steps, feedback = tables()
+    feedback = feedback.set_column(4, "scale", pa.array(["stars", "thumbs", "thumbs", "stars"]))
+    found = build_examples(chats, steps, feedback)
+    assert [one.thumbs for one in found] == [{"ben"}, {"ana"}, frozenset()]
+    half = learnable(found, leniency=False, thumbs_weight=0.5)
+    # ana's 5 stars and half of ben's thumb of 2: (5 + 1) / 1.5 = 4, with 1.5 / 2 of the weight
+    assert [(one.target, one.weight) for one in half] == [(4.0, 0.75), (1.0, 0.5), (4.0, 1.0)]
+    assert half[0].shares == pytest.approx((0, 1 / 3, 0, 0, 2 / 3))
+    without = learnable(found, leniency=False, thumbs_weight=0)
+    assert [(one.text, one.target) for one in without] == [("one", 5.0), ("x", 4.0)]
+
+
+def test_aspects_are_examples_of_their_own_with_their_own_leniency() -> None:
+    aspects = pa.table({
+        "chat_id": ["c1", "c1", "c2"], "step_id": ["s1", "s1", None], "rater": ["ana", "ben", "ana"],
+        "aspect": ["clear", "clear", "kind"], "score": [1, 4, 5],
+    })  # fmt: skip
+    found = learnable(build_examples(*tables(), aspects=aspects))
+    assert [(one.text, one.aspect, one.score) for one in found] == [
+        ("one", "", 3.5), ("one", "clear", 2.5), ("one two", "", 1.0), ("x", "", 4.0), ("x", "kind", 5.0),
+    ]  # fmt: skip
+    # in what is clear ana is the harsher one, as a whole the milder one: neither takes from the other
+    assert [one.target for one in found] == pytest.approx([3.5, 2.5, 0.75, 4.25, 5.0])
+
+
+def test_what_is_read_of_a_step_ends_with_its_own_words() -> None:
+    first, second, answer = build_examples(*tables())
+    assert (first.reading.answer, first.reading.spans) == ("one", ((0, 3),))
+    assert (second.reading.answer, second.reading.spans, second.whole) == ("one two", ((4, 7),), "one two")
+    assert (answer.reading.answer, answer.reading.spans) == ("x", ((0, 1),))

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from rlhf_core.learn.losses import preference_loss, rating_loss
+from rlhf_core.learn.losses import ordinal_loss, preference_loss, rating_loss
 
 
 def test_rating_loss_by_hand() -> None:
@@ -29,6 +29,21 @@ def test_a_tie_pulls_two_together() -> None:
     assert leads.grad.item() == pytest.approx(1 / (1 + math.exp(-1)) - 0.5)
 
 
+def test_ordinal_loss_by_hand() -> None:
+    # chances of more than 1, 2, 3, 4 stars: 3/4, 1/2, 1/4, 1/10, so of 1 to 5 stars: .25, .25, .25, .15, .1
+    thresholds = -torch.tensor([[math.log(3), 0.0, -math.log(3), -math.log(9)]])
+    output = torch.zeros(1, requires_grad=True)
+    whole = ordinal_loss(output, torch.tensor([[0, 0, 0, 1.0, 0]]), thresholds, torch.tensor([2.0]))
+    assert whole.item() == pytest.approx(-2 * math.log(0.15), rel=1e-5)
+    parted = ordinal_loss(output, torch.tensor([[0.5, 0, 0, 0, 0.5]]), thresholds, torch.tensor([1.0]))
+    assert parted.item() == pytest.approx(-0.5 * math.log(0.25) - 0.5 * math.log(0.1), rel=1e-5)
+    whole.backward()
+    assert output.grad is not None
+    # d/dx log(s(x - t3) - s(x - t4)) at .25 and .1: (.25 * .75 - .1 * .9) / .15
+    assert output.grad.item() == pytest.approx(-2 * (0.1875 - 0.09) / 0.15, rel=1e-4)
+
+
 def test_nothing_to_learn_from_costs_nothing() -> None:
     nothing = torch.empty(0)
+    assert ordinal_loss(nothing, torch.empty(0, 5), torch.empty(0, 4), nothing).item() == 0.0
     assert rating_loss(nothing, nothing, nothing).item() == preference_loss(nothing, nothing, nothing).item() == 0.0

@@ -17,12 +17,13 @@ def votes(*rows: tuple[Any, ...]) -> pa.Table:
 
 
 def test_votes_become_a_chance() -> None:
-    (pair,) = preferred_pairs(CHATS, STEPS, votes(
+    pair, in_one_aspect = preferred_pairs(CHATS, STEPS, votes(
         ("a", "b", None, "", "ana", "chat", 3), ("a", "b", None, "", "ben", "other", 1), ("a", "b", None, "", "cai", "tie", None),
         ("a", "b", None, "", "dan", "both_bad", None), ("a", "b", None, "clear", "ana", "other", 3),
     ))  # fmt: skip
     assert pair.chance == pytest.approx((0.95 + 0.3 + 0.5) / 3)
     assert (pair.first, pair.second, pair.votes, pair.weight) == ("one", "two", 3, pytest.approx(3**0.5))
+    assert (in_one_aspect.aspect, in_one_aspect.chance, in_one_aspect.votes) == ("clear", pytest.approx(0.05), 1)
 
 
 def test_steps_and_decisions() -> None:
@@ -31,6 +32,8 @@ def test_steps_and_decisions() -> None:
                           "kind": ["preference"], "value": ["other 3"]})  # fmt: skip
     found = {one.chat_ids: one for one in preferred_pairs(CHATS, STEPS, some, decisions)}
     assert found["a", "b"].chance == 0.85
+    assert found["a", "b"].own == ("one", "two")
+    assert [one.spans for one in found["a", "b"].readings] == [((0, 3),), ((0, 3),)]
     assert found["a", "c"].chance == pytest.approx(0.05)
 
 

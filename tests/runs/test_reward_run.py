@@ -73,7 +73,7 @@ def test_it_learns_writes_a_checkpoint_and_repeats_itself(
     with pytest.raises(ModelRefused, match=r"PPO refuses .* too few to tell"):
         modelling.gate(workbench, checkpoint.id, "steps", "PPO")
     assert checkpoint.metrics["kept_epoch"] in range(1, 21)
-    assert not (workbench.workspace.run_folder(run.id) / "best.safetensors").exists()
+    assert not (workbench.workspace.run_folder(run.id) / "state.pt").exists()
 
     command(*arguments, root=root)
     again = list_checkpoints(workbench.workspace.checkpoints)[0]
@@ -120,7 +120,7 @@ def start(root: Path, snapshot_id: str, arguments: list[str]) -> subprocess.Pope
 def wait_for_step(workbench: Workbench, process: subprocess.Popen[str]) -> str:
     for _ in range(600):
         runs = training.runs(workbench)
-        if runs and any(line["split"] == "train" for line in training.metrics(workbench, runs[0].id)):
+        if runs and runs[0].unfinished and any(line["split"] == "train" for line in training.metrics(workbench, runs[0].id)):
             return runs[0].id
         assert process.poll() is None, process.communicate()[0]
         time.sleep(0.1)
@@ -145,6 +145,88 @@ def test_stopped_it_saves_what_it_has_learnt(
     checkpoint = open_checkpoint(workbench.workspace.checkpoints, run.checkpoint_id or "", verify=True)
     assert not checkpoint.complete
     assert 0 < checkpoint.metrics["trained_steps"] < (run.total_steps or 0)
+
+
+def losses(workbench: Workbench, run_id: str) -> list[float]:
+    return [line["loss"] for line in training.metrics(workbench, run_id) if line["split"] == "train"]
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGKILL])
+def test_stopped_or_killed_it_goes_on_to_the_same_numbers(
+    workbench: Workbench, root: Path, snapshot_id: str, tiny_encoder: Path, how: signal.Signals
+) -> None:
+    arguments = options(tiny_encoder, epochs=30, batch_size=1, objective="ordinal", freeze_layers=1)
+    command("train", "reward", "--snapshot", snapshot_id, *arguments, root=root)
+    whole = training.runs(workbench)[0]
+    with start(root, snapshot_id, arguments) as process:
+        run_id = wait_for_step(workbench, process)
+        state = workbench.workspace.run_folder(run_id) / "state.pt"
+        while how == signal.SIGKILL and not state.exists():
+            assert process.poll() is None
+            time.sleep(0.02)
+        process.send_signal(how)
+        process.communicate(timeout=60)
+    assert state.exists()
+    refused = command(
+        "train", "reward", "--snapshot", snapshot_id, "--resume-from", run_id, "--epochs", "3", root=root, check=False
+    )
+    assert refused.returncode == 1
+    assert "can only go on as it began" in refused.stderr
+    command("train", "reward", "--resume-from", run_id, root=root)
+    first, resumed = training.run(workbench, run_id), training.runs(workbench)[0]
+    assert first.status == ("cancelled" if how == signal.SIGTERM else "lost")
+    assert (resumed.status, resumed.step) == ("succeeded", whole.step)
+    assert losses(workbench, resumed.id) == losses(workbench, whole.id)
+    weights = [
+        open_checkpoint(workbench.workspace.checkpoints, run.checkpoint_id or "").manifest["files"]["model.safetensors"]["sha256"]
+        for run in (whole, resumed)
+    ]
+    assert weights[0] == weights[1]
+    assert not state.exists()
+    again = command("train", "reward", "--resume-from", run_id, root=root, check=False)
+    assert "no saved state to go on from" in again.stderr
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"method": "head", "objective": "ordinal"},
+        {"method": "lora", "learning_rate": 1e-2, "epochs": 8, "gradient_checkpointing": True},
+        {"step_reading": "one_pass", "freeze_layers": 1, "epochs": 8, "balance": True, "micro_batch_tokens": 64},
+        {"readout": "class", "epochs": 15, "readout_first": False, "learning_curve": False, "select_by": "last"},
+    ],
+    ids=["head", "lora", "one pass", "class"],
+)
+def test_every_way_to_learn_tells_good_steps_from_bad(
+    workbench: Workbench, root: Path, snapshot_id: str, tiny_encoder: Path, more: dict[str, Any]
+) -> None:
+    config = RewardConfig(reward_base_model=str(tiny_encoder), max_length=64, **({"learning_rate": 1e-3} | more))
+    command("train", "reward", "--snapshot", snapshot_id, *config.arguments(), root=root)
+    checkpoint = list_checkpoints(workbench.workspace.checkpoints)[0]
+    assert checkpoint.metrics["test"]["step_auc"] > 0.95
+    card = read_card(checkpoint.folder)
+    assert card is not None
+    assert (card.folds or 1) > 1 if more.get("method") == "head" else card.folds == 0
+    assert (card.curve is None) == (more.get("learning_curve") is False)
+    assert (card.step_readings is None) == (more.get("readout") == "class")
+    reply = json.loads(command("score", "--checkpoint", checkpoint.id, "--query", "how do i start in solar job 3",
+                       "--response", "1. ask for the training voucher\n2. lie about your licence", root=root).stdout)  # fmt: skip
+    assert reply["steps"][0] > reply["steps"][1]
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_a_base_that_gives_no_numbers_is_said_at_once(
+    workbench: Workbench, root: Path, snapshot_id: str, tiny_encoder: Path, tmp_path: Path, fits: bool
+) -> None:
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(tiny_encoder, tmp_path / "damaged")
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: one * float("nan") for name, one in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+    done = command("train", "reward", "--snapshot", snapshot_id,
+                   *options(folder, readout_first=fits, learning_curve=fits), root=root, check=False)  # fmt: skip
+    assert done.returncode == 1
+    assert "gives no numbers" in (training.runs(workbench)[0].message or "")
 
 
 def test_max_steps_ends_a_run_early_but_whole(workbench: Workbench, root: Path, snapshot_id: str, tiny_encoder: Path) -> None:

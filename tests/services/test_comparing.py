@@ -40,16 +40,16 @@ def test_a_candidate_that_fails_does_not_take_the_others_down(workbench: Workben
     chosen = comparing.candidates(workbench)[:2]
     asked = []
 
-    def score(ref: Any, pairs: Any) -> list[float]:
-        asked.append(pairs)
+    def score(ref: Any, pairs: Any, steps: Any) -> list[float]:
+        asked.append((pairs, steps))
         if ref.checkpoint:
             raise CorruptArtifact("broken file")
-        return [1.0] * len(pairs)
+        return [1.0] * (len(pairs) + len(steps))
 
     monkeypatch.setattr(workbench.scoring, "score", score)
     response, places = comparing.places_of_text("Do:\n- a\n- b")
     result = comparing.compare(workbench, chosen, "q", places)
-    assert asked[0] == [("q", "Do:\n- a"), ("q", response), ("q", response)]
+    assert asked[0] == ([("q", response)], ["a", "b"])
     assert result.errors == {chosen[0].label: "broken file"}
     assert result.rewards == {chosen[1].label: [1.0, 1.0, 1.0]}
     for query, some in ((" ", chosen), ("q", [])):

@@ -103,9 +103,9 @@ def test_a_checkpoint_scores_the_chats_ahead(demo: Workbench, ana: Session, monk
     """Rewards are given here; that a real checkpoint scores is tested with the scoring process."""
     asked: list[int] = []
 
-    def score(_ref: object, pairs: list[tuple[str, str]]) -> list[float]:
-        asked.append(len(pairs))
-        return [1.0 + k for k in range(len(pairs))]
+    def score(_ref: object, pairs: list[tuple[str, str]], steps: list[str]) -> list[float]:
+        asked.append(len(steps) + len(pairs))
+        return [1.0 + k for k in range(asked[-1])]
 
     monkeypatch.setattr(demo.scoring, "score", score)
     queue = labeling.save_queue(demo, Queue(new_id(), "Hinted", words="solar", hint_checkpoint="ck"))

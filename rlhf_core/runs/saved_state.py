@@ -1,0 +1,107 @@
+"""Where a run stands, on disk: enough to go on to the same numbers after it was stopped or killed."""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from rlhf_core.ground.errors import CorruptArtifact, NotFound, disk_errors
+from rlhf_core.ground.runs import STATE_FILE
+
+EVERY_S = 600.0
+
+
+class SavedState:
+    """The state file of one run's folder, written whole or not at all.
+
+    Args:
+        folder: The run's folder.
+        modules: What learns; of their parameters those with gradients are kept.
+        optimiser, schedule: Theirs.
+    """
+
+    def __init__(
+        self, folder: Path, modules: Sequence[nn.Module], optimiser: torch.optim.Optimizer,
+        schedule: torch.optim.lr_scheduler.LRScheduler,
+    ) -> None:  # fmt: skip
+        self._path = folder / STATE_FILE
+        self._modules, self._optimiser, self._schedule = modules, optimiser, schedule
+        self._written = time.monotonic()
+
+    def save(self, place: dict[str, Any], *, at_most_every_s: float = 0.0) -> None:
+        """Write where the run stands, unless that was done a short while ago.
+
+        Args:
+            place: Plain numbers and texts: epoch, batches done in it, step, history.
+            at_most_every_s: Seconds since the last writing.
+        """
+        if time.monotonic() - self._written < at_most_every_s:
+            return
+        state = {
+            "place": place, "optimiser": self._optimiser.state_dict(), "schedule": self._schedule.state_dict(),
+            "weights": [learning(module) for module in self._modules], "rng": torch.get_rng_state(),
+            "rng_gpu": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        }  # fmt: skip
+        scratch = self._path.with_suffix(".part")
+        with disk_errors("saving where the run stands", self._path.parent):
+            try:
+                with scratch.open("wb") as file:  # given a path, torch hides what a full disk says
+                    torch.save(state, file)
+                scratch.replace(self._path)
+            finally:
+                scratch.unlink(missing_ok=True)
+        self._written = time.monotonic()
+
+    def load(self, folder: Path) -> dict[str, Any]:
+        """Put back what another run's folder holds. Returns its ``place``.
+
+        Raises:
+            NotFound: it holds nothing.
+            CorruptArtifact: what it holds cannot be read or is of another model.
+        """
+        path = folder / STATE_FILE
+        if not path.is_file():
+            raise NotFound(
+                f"Run {folder.name} has no saved state to go on from: it had not begun to learn, or it came to its end. Start a "
+                "new run."
+            )
+        try:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+            for module, weights in zip(self._modules, state["weights"], strict=True):
+                put_back(module, weights)
+            self._optimiser.load_state_dict(state["optimiser"])
+            self._schedule.load_state_dict(state["schedule"])
+            torch.set_rng_state(state["rng"])
+            if state["rng_gpu"] and torch.cuda.is_available():
+                torch.cuda.set_rng_state_all(state["rng_gpu"])
+        except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, OSError) as error:
+            raise CorruptArtifact(f"The saved state of run {folder.name} cannot be read: {error}. Start a new run.") from error
+        return dict(state["place"])
+
+    def drop(self) -> None:
+        """Nothing is left to go on from."""
+        self._path.unlink(missing_ok=True)
+
+
+def learning(module: nn.Module) -> dict[str, torch.Tensor]:
+    """Copies of the parameters that learn, by name."""
+    return {name: one.detach().cpu().clone() for name, one in module.named_parameters() if one.requires_grad}
+
+
+def put_back(module: nn.Module, weights: dict[str, torch.Tensor]) -> None:
+    """
+    Raises:
+        ValueError: they are of another module.
+    """
+    mine = {name: one for name, one in module.named_parameters() if one.requires_grad}
+    if mine.keys() != weights.keys() or any(mine[name].shape != one.shape for name, one in weights.items()):
+        raise ValueError("its parameters are not those of this model")
+    with torch.no_grad():
+        for name, one in weights.items():
+            mine[name].copy_(one)
