@@ -93,7 +93,7 @@ class RewardConfig(BaseModel):
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the split, the order and the new head")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train; auto takes a GPU if there is one")
     precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU that has it"
+        "auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU or a CPU that computes in it"
     )
 
     @model_validator(mode="after")

@@ -40,9 +40,10 @@ from rlhf_core.learn.networks import (
 from rlhf_core.learn.reading import Encoded, Encoder, Reading, all_steps, step_readings, whole_answer
 from rlhf_core.learn.scales import StarScale
 
-SCORE_BATCH_TOKENS = 2048
+SCORE_BATCH_TOKENS = {"cpu": 512, "cuda": 32_768}  # padded; more at once falls out of a CPU's caches
 SCORE_AT_ONCE = 4096  # texts encoded and sorted by length together; memory is that of so many, however many there are
 StepReading = Literal["prefixes", "one_pass"]
+Precision = Literal["auto", "fp32", "bf16"]
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -56,12 +57,18 @@ def pick_device(wanted: str) -> torch.device:
 
 
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
-    """bf16 autocast where asked for, or where ``auto`` meets a GPU that has it. Measured: on a CPU without bf16
-    instructions autocast makes training several times slower, so ``auto`` never takes it there."""
-    auto = precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported()
-    if precision == "bf16" or auto:
+    """bf16 autocast where asked for, or where ``auto`` meets a GPU or a CPU that computes in it. Measured: on a CPU without
+    such instructions autocast makes training several times slower."""
+    if precision == "bf16" or (precision == "auto" and _computes_in_bf16(device)):
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
+
+
+def _computes_in_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    can = torch.cpu.get_capabilities()
+    return bool(can.get("avx512_bf16") or can.get("amx_bf16"))
 
 
 def library_versions() -> dict[str, str]:
@@ -105,6 +112,7 @@ class RewardModel:
         self.tokenizer, self.device = tokenizer, device
         self.scales = list(scales) or new_scales(())
         self.step_reading: StepReading = "prefixes"
+        self.precision: Precision = "auto"
         self.error_threshold: float | None = None  # stars; a step below it is taken for an error
         self.learned: Aggregate | None = None  # how an answer's reward follows from those of its steps
         self._padding = padding_of(network.config, tokenizer.pad_token_id)
@@ -163,12 +171,13 @@ class RewardModel:
         return model
 
     @classmethod
-    def open(cls, path: str | Path, *, device: str = "auto") -> RewardModel:
+    def open(cls, path: str | Path, *, device: str = "auto", precision: Precision = "auto") -> RewardModel:
         """A checkpoint's model, its files checked against their hashes.
 
         Args:
             path: The checkpoint's folder.
             device: auto, cpu or cuda.
+            precision: fp32, bf16, or auto: bf16 where the device computes in it.
 
         Raises:
             NotFound: there is no checkpoint.
@@ -178,7 +187,7 @@ class RewardModel:
         folder = Path(path).expanduser().resolve()
         checkpoint = open_checkpoint(folder.parent, folder.name, verify=True)
         model = cls.from_checkpoint(checkpoint.folder, checkpoint.manifest["scoring"], device=pick_device(device))
-        model.version = checkpoint.id
+        model.version, model.precision = checkpoint.id, precision
         model.network.eval()
         return model
 
@@ -283,11 +292,11 @@ class RewardModel:
         spans = torch.tensor([(row, *span) for row, one in enumerate(encoded) for span in one.spans])
         return ids.to(self.device), mask.to(self.device), spans.to(self.device)
 
-    def outputs(self, encoded: Sequence[Encoded], precision: str = "auto") -> Floats:
+    def outputs(self, encoded: Sequence[Encoded], precision: str | None = None) -> Floats:
         """``(N, heads)`` outputs of all spans, text after text in the order given; batches are made of like lengths."""
         return self._by_length(encoded, self.forward, precision, len(self.scales))
 
-    def features(self, encoded: Sequence[Encoded], precision: str = "auto") -> Floats:
+    def features(self, encoded: Sequence[Encoded], precision: str | None = None) -> Floats:
         """``(N, F)``: what the readout sees of all spans."""
         network = self.network
         assert isinstance(network, SpanNetwork)
@@ -296,14 +305,14 @@ class RewardModel:
         )  # fmt: skip
 
     @torch.inference_mode()
-    def _by_length(self, encoded: Sequence[Encoded], work: Any, precision: str, width: int) -> Floats:
+    def _by_length(self, encoded: Sequence[Encoded], work: Any, precision: str | None, width: int) -> Floats:
         was_training = self.network.training
         self.network.eval()
         begins = np.cumsum([0, *(len(one.spans) for one in encoded)])
         found = np.empty((begins[-1], width), np.float32)
         order = sorted(range(len(encoded)), key=lambda k: len(encoded[k].ids))
-        for batch in by_tokens(order, [len(one.ids) for one in encoded], SCORE_BATCH_TOKENS):
-            with autocast(self.device, precision):
+        for batch in by_tokens(order, [len(one.ids) for one in encoded], SCORE_BATCH_TOKENS[self.device.type]):
+            with autocast(self.device, precision or self.precision):
                 given = work([encoded[k] for k in batch]).float().cpu().numpy()
             found[np.concatenate([np.arange(begins[k], begins[k + 1]) for k in batch])] = given
         self.network.train(was_training)

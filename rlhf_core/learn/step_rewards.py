@@ -19,7 +19,7 @@ from rlhf_core.learn.readouts import stars_of
 from rlhf_core.learn.reward_model import RewardModel
 
 
-def judged_by(reward_model: RewardModel, lessons: Lessons, precision: str = "auto") -> tuple[Held, HeldPairs]:
+def judged_by(reward_model: RewardModel, lessons: Lessons, precision: str | None = None) -> tuple[Held, HeldPairs]:
     """Rewards of everything in these lessons."""
     outputs = reward_model.outputs(lessons.encoded, precision)
     rows = rows_of(lessons, range(len(lessons.units)))[1]

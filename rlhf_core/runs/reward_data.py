@@ -14,6 +14,8 @@ from rlhf_core.ground.configs import RewardConfig
 from rlhf_core.ground.errors import NotEnoughData
 from rlhf_core.ground.text import query_key
 from rlhf_core.learn.examples import (
+    DISLIKED,
+    LIKED,
     Example,
     Split,
     build_examples,
@@ -122,6 +124,10 @@ def warnings_of(data: Data) -> list[str]:
     scores = Counter(round(one.score) for one in overall)
     if scores and max(scores.values()) > 0.9 * len(overall):
         found.append(f"{max(scores.values()) / len(overall):.0%} of the texts have {max(scores, key=scores.__getitem__)} stars")
+    for none, what in ((min, f"{DISLIKED:g} stars or fewer"), (max, f"{LIKED:g} stars or more")):
+        extreme = none((one.score for one in overall), default=None)
+        if extreme is not None and (extreme > DISLIKED if none is min else extreme < LIKED):
+            found.append(f"no text has {what}, so nothing can be said of telling liked from disliked ones")
     texts: dict[tuple[str, str], list[float]] = {}
     for one in overall:
         texts.setdefault((query_key(one.query), one.text), []).append(one.score)

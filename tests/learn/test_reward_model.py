@@ -121,3 +121,12 @@ def test_rewards_flow_through_whatever_their_number(tiny_encoder: Path, monkeypa
     next(flow)
     assert read == 5
     assert len(list(flow)) == 11
+
+
+def test_half_precision_ranks_alike(tiny_encoder: Path) -> None:
+    one = model(tiny_encoder)
+    pairs = [("solar job", "visit " * (n % 30) + "ask for the training voucher " * (n % 7)) for n in range(60)]
+    exact = one.compute_batch_rewards(pairs)
+    one.precision = "bf16"
+    assert one.compute_batch_rewards(pairs) == pytest.approx(exact, abs=0.02)
+    assert one.compute_batch_rewards(pairs) != exact

@@ -49,7 +49,7 @@ def test_a_candidate_that_fails_does_not_take_the_others_down(workbench: Workben
     monkeypatch.setattr(workbench.scoring, "score", score)
     response, places = comparing.places_of_text("Do:\n- a\n- b")
     result = comparing.compare(workbench, chosen, "q", places)
-    assert asked[0] == ([("q", response)], ["a", "b"])
+    assert asked[0] == ([("q", response)], ["Do:\n- a", "b"])
     assert result.errors == {chosen[0].label: "broken file"}
     assert result.rewards == {chosen[1].label: [1.0, 1.0, 1.0]}
     for query, some in ((" ", chosen), ("q", [])):
