@@ -452,6 +452,8 @@ def _train_reward(arguments: argparse.Namespace) -> int:
     from rlhf_core.services.training import add_reward_run, resume
 
     workbench = _open(arguments)
+    if int(os.environ.get("RANK", "0")):
+        return _train_along(workbench, arguments.snapshot, config)
     if arguments.run_id is None:
         if arguments.snapshot is None:
             run = resume(workbench, config.resume_from or "", here=True)
@@ -478,6 +480,21 @@ def _train_reward(arguments: argparse.Namespace) -> int:
         lambda recorder: train_reward(workbench.workspace, run.id, run.snapshot_id, config, recorder),
         own_log=arguments.run_id is None,
     )
+
+
+def _train_along(workbench: Workbench, snapshot_id: str | None, config: RewardConfig) -> int:
+    """The work of one of several processes that is not the first: it learns its share, and records nothing."""
+    from rlhf_core.runs.recording import Cancelled, Silent
+    from rlhf_core.runs.reward import train_reward
+
+    if snapshot_id is None:
+        old = workbench.ledger.get(config.resume_from or "")
+        snapshot_id, config = old.snapshot_id, RewardConfig.parse(old.config | {"resume_from": old.id})
+    try:
+        train_reward(workbench.workspace, "", snapshot_id, config, Silent())
+    except Cancelled:
+        return 130
+    return 0
 
 
 if __name__ == "__main__":

@@ -94,6 +94,23 @@ class Recorder:
         self._metrics.close()
 
 
+class Silent(Recorder):
+    """Of a process that learns along with the one that records."""
+
+    def __init__(self) -> None:
+        self._stop = threading.Event()
+
+    def phase(self, phase: str, *, step: int | None = None, total: int | None = None) -> None: ...
+
+    def step(self, step: int, **metrics: Any) -> None: ...
+
+    def metrics(self, **values: Any) -> None: ...
+
+    def go_on_from(self, folder: Path, step: int) -> None: ...
+
+    def close(self) -> None: ...
+
+
 class Cancelled(Exception):
     """The run was asked to stop. ``checkpoint_id`` names what was saved, if anything."""
 

@@ -33,6 +33,7 @@ from rlhf_core.ground.settings import Workspace
 from rlhf_core.learn.adapters import add_adapters, merge_adapters
 from rlhf_core.learn.batching import by_tokens, length_grouped
 from rlhf_core.learn.card import Fold, Held, HeldPairs, write_card
+from rlhf_core.learn.crew import Crew
 from rlhf_core.learn.curve import learning_curve
 from rlhf_core.learn.examples import Example, learnable
 from rlhf_core.learn.freezing import Frozen
@@ -93,6 +94,8 @@ def train_reward(
     # 2. The model: a pretrained one with a new readout, seeded.
     recorder.phase("loading the base model")
     device = pick_device(config.device)
+    crew = Crew(device.type)
+    device = crew.device(device)
     base = locate(config.reward_base_model, workspace.checkpoints, verify=True)
     log.info("%s (%s) on %s", base.name, base.place, device)
     reward_model = RewardModel.from_base(
@@ -144,8 +147,10 @@ def train_reward(
         learned.seconds = time.monotonic() - begun
     else:
         learned = _train(
-            workspace, run_id, snapshot, data, lessons, validation, test, reward_model, frozen, fitted, config, recorder
+            workspace, run_id, snapshot, data, lessons, validation, test, reward_model, frozen, fitted, config, recorder, crew
         )  # fmt: skip
+    if not crew.first:
+        return "", ""  # the first process measures and writes
 
     # 6. The final test, on queries that nothing above has seen, and the report card.
     recorder.phase("testing", step=learned.steps)
@@ -221,7 +226,7 @@ def _measure_head(
 
 def _train(
     workspace: Workspace, run_id: str, snapshot: Snapshot, data: Data, lessons: Lessons, validation: Lessons, test: Lessons,
-    reward_model: RewardModel, frozen: Frozen, fitted: Fitted | None, config: RewardConfig, recorder: Recorder,
+    reward_model: RewardModel, frozen: Frozen, fitted: Fitted | None, config: RewardConfig, recorder: Recorder, crew: Crew,
 ) -> Learned:  # fmt: skip
     """Gradient descent on everything that is not frozen, or on adapters."""
     device, network = reward_model.device, reward_model.network
@@ -252,7 +257,7 @@ def _train(
         weight = weight_in(rows_of(lessons, batch)[1], targets)
         loss = 0.0
         sizes = {k: lessons.tokens(k) for k in batch}
-        for part in by_tokens(sorted(batch, key=sizes.__getitem__), sizes, micro):
+        for part in crew.share(list(by_tokens(sorted(batch, key=sizes.__getitem__), sizes, micro))):
             texts, rows = rows_of(lessons, part)
             with autocast(device, config.precision), frozen.recalling(texts, device):
                 outputs = reward_model.forward([lessons.encoded[k] for k in texts])
@@ -262,10 +267,11 @@ def _train(
                 raise RlhfError(f"The loss became {mine.item()} at step {step + 1}. {lower if step else NO_NUMBERS}")
             mine.backward()
             loss += mine.item()
-        return loss
+        crew.sum_gradients(one for module in modules for one in module.parameters())
+        return crew.sum(loss, device)
 
     # Where to begin: at the beginning, or where another run stood.
-    set_seed(config.seed)
+    set_seed(config.seed + crew.rank)
     network.train()
     frozen.settle()
     best = _Best(modules, config.select_by)
@@ -279,6 +285,10 @@ def _train(
         best.put(place["best"])
         recorder.go_on_from(workspace.run_folder(config.resume_from), step)
         log.info("going on from step %d of run %s", step, config.resume_from)
+    for module in modules:
+        crew.alike(module.parameters())
+    if crew.size > 1:
+        log.info("%d processes share each batch", crew.size)
     recorder.phase("training", step=step, total=total)
 
     def stand(epoch: int, batches: int) -> dict[str, Any]:
@@ -291,8 +301,10 @@ def _train(
         begun, seen, before_s = time.monotonic(), 0, trained_s
         batches = length_grouped(lengths, config.batch_size, random.Random(f"{config.seed}:{epoch}"))
         done = skipped
+        stopping = False
         for batch in batches[skipped:]:
-            if recorder.should_stop or step == total:
+            stopping = crew.any(recorder.should_stop, device)
+            if stopping or step == total:
                 break
             loss = learn_from(batch)
             torch.nn.utils.clip_grad_norm_([one for module in modules for one in module.parameters()], 1.0)
@@ -305,9 +317,12 @@ def _train(
             recorder.step(
                 step, epoch=epoch, loss=loss, learning_rate=rate, examples_per_s=round(seen / (time.monotonic() - begun), 3)
             )  # fmt: skip
-            state.save(stand(epoch, done), at_most_every_s=EVERY_S)
+            if crew.first:
+                state.save(stand(epoch, done), at_most_every_s=EVERY_S)
         skipped = 0
-        if recorder.should_stop:
+        if stopping and not crew.first:
+            raise Cancelled("Stopped with the first process.")
+        if stopping:
             recorder.phase("saving", step=step)
             state.save(stand(epoch, done))
             _finish_weights(reward_model, adapted, thresholds, data)
@@ -316,7 +331,7 @@ def _train(
                 f"Stopped after step {step} of {total}; what was learnt so far is saved. Go on with --resume-from {run_id}.",
                 checkpoint.id,
             )
-        if validation.units:
+        if validation.units and crew.first:
             recorder.phase(f"validating after epoch {epoch}", step=step)
             reward_model.scales = _scales(data, thresholds)
             held, pairs = judged_by(reward_model, validation, config.precision)
@@ -327,12 +342,14 @@ def _train(
             log.info("epoch %d: %s", epoch, _in_words(history[-1]))
             best.see(history[-1])
         epoch += 1
-        if epoch <= config.epochs and step < total:
+        if epoch <= config.epochs and step < total and crew.first:
             state.save(stand(epoch, 0))
-        if config.patience is not None and best.epochs_since >= config.patience:
+        if crew.any(config.patience is not None and best.epochs_since >= config.patience, device):
             log.info("no better epoch for %d: stopping early", config.patience)
             break
         recorder.phase("training", step=step)
+    if not crew.first:
+        return Learned(Held([], np.empty(0)), HeldPairs([], np.empty(0), np.empty(0)))
     kept = best.restore()
     if kept is not None:
         log.info("the weights of epoch %d are kept, the best in %s", kept, config.select_by)
