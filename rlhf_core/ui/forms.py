@@ -25,7 +25,7 @@ def option(name: str, field: FieldInfo) -> Any:
     if int in kinds:
         return st.number_input(
             label, value=field.default, min_value=low, max_value=high, step=1, help=field.description, key=key,
-            placeholder="no limit" if field.default is None or type(None) in kinds else None,
+            placeholder="none" if field.default is None or type(None) in kinds else None,
         )  # fmt: skip
     if float in kinds:
         small = isinstance(field.default, float) and 0 < field.default < 0.001

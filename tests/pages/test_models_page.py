@@ -6,10 +6,22 @@ import numpy as np
 import pytest
 
 from rlhf_core.checkpoints.registry import Checkpoint, seal
-from rlhf_core.ground.cards import CARD_FILE, ReportCard
+from rlhf_core.ground.cards import (
+    CARD_FILE,
+    AggregateFigure,
+    Curve,
+    CurvePoint,
+    Group,
+    KindGain,
+    ReportCard,
+    StepReadings,
+    Value,
+)
+from rlhf_core.ground.configs import RewardConfig
 from rlhf_core.ground.errors import CorruptArtifact, ModelRefused, NotFound
 from rlhf_core.ground.files import building, write_json
 from rlhf_core.learn.card import Held, write_card
+from rlhf_core.learn.model_card import model_card
 from rlhf_core.services import modelling
 from rlhf_core.services.workbench import Workbench
 from tests.conftest import command
@@ -87,3 +99,32 @@ def test_nothing_held_out(workbench: Workbench) -> None:
     nothing = Held([], np.array([]))
     one = checkpoint(workbench.workspace.checkpoints, write_card([], nothing, nothing, lambda _: []))
     assert "Nothing was held out" in texts(check(open_page("models.py", model=one.id)))
+
+
+def test_what_more_would_bring_aspects_and_ways_to_read(workbench: Workbench, trusted: ReportCard) -> None:
+    value = Value(value=0.8, low=0.7, high=0.9)
+    gain = Value(value=0.021, low=0.004, high=0.05)
+    points = [CurvePoint(judgements=100, figure=value), CurvePoint(judgements=200, figure=value)]
+    kinds = [KindGain(kind="steps", gain=gain), KindGain(kind="pairs", gain=Value(value=-0.001))]
+    card = trusted.model_copy(update={
+        "folds": 5, "curve": Curve(of="steps", judgements=200, more=200, points=points, gain=gain, kinds=kinds),
+        "aspects": [Group(by="aspect", name="clear", count=31, auc=0.77, spearman=0.4, error=0.9)],
+        "aggregates": [AggregateFigure(how="min", answers=25, auc=0.81, spearman=None)],
+        "step_readings": StepReadings(
+            steps=90, prefixes=value, one_pass=value, prefixes_ahead=gain, rank_correlation=0.95, tokens_ratio=3.25,
+            trained_on="prefixes", better="prefixes",
+        ),
+    })  # fmt: skip
+    checkpoint(workbench.workspace.checkpoints, card)
+    app = check(open_page("models.py"))
+    words = texts(app)
+    assert "measured on every query by 5 readouts" in words
+    assert "200 more judgements like these: about +2.1 points (+0.4 to +5.0) in AUC on steps." in words.replace("\\", "")
+    assert "steps +2.1 points (+0.4 to +5.0); pairs -0.1 points" in words.replace("\\", "")
+    tables = {name: row for table in app.table for name, row in table.value.to_dict("index").items()}
+    assert tables["clear"]["value (95% interval)"] == "0.77"
+    assert tables["min"]["beside it"] == "rank correlation –, 25 answers"
+    assert tables["the first is ahead by"]["beside it"] == "better: each with what stands before it"
+    written = model_card(card, RewardConfig(), "s")
+    for said in ("## Aspects", "## What more would bring", "## From steps to answers", "3.2 times the tokens", "5 readouts"):
+        assert said in written
