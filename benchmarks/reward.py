@@ -7,7 +7,8 @@
    size, learning rate and schedule. ``train_cpu_ratio`` is plain over ours; ``auc_delta`` is ours less plain, of liked against
    disliked held-out texts.
 2. Scoring ``--texts`` texts beside one by one in fp32; ``score_rank_corr`` is Spearman's between the two.
-3. Scoring every step of an answer beside one prefix after another (``steps_ratio``).
+3. Scoring every step of an answer in one pass beside one prefix after another (``steps_ratio``), by a model trained to read so. The
+   demonstration's answers have three steps or so; theirs are joined to seven, the median of ProcessBench's answers.
 4. Memory over ``--many`` short texts streamed through a toy encoder: growth after the first tenth, in MB.
 
 Without ``--data`` the demonstration set is used; a file is imported as chats with ratings. The last line is JSON.
@@ -134,6 +135,14 @@ def one_by_one(model: RewardModel, pairs: list[tuple[str, str]]) -> list[float]:
     return found
 
 
+def of_seven(chats: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
+    """Answers of seven steps, one for each query: its own steps and then those of the next chats."""
+    return [
+        (query, [step for k in range(len(chats)) for step in chats[(at + k) % len(chats)][1]][:7])
+        for at, (query, _) in enumerate(chats)
+    ]  # fmt: skip
+
+
 def timed(work: Any) -> tuple[Any, float]:
     began = time.process_time()
     return work(), time.process_time() - began
@@ -202,6 +211,8 @@ def main() -> None:
         )
         chats = [workbench.store.chat(one.id) for one in workbench.store.search_chats(limit=30)]
         steps = [(chat.query, [step.step_content for step in chat.steps]) for chat in chats if len(chat.steps) > 1]
+        if not arguments.data:
+            steps = of_seven(steps)
         _, steps_s = timed(lambda: [model.score_steps(query, some) for query, some in steps])
         prefixes = [(query, "\n\n".join(some[: k + 1])) for query, some in steps for k in range(len(some))]
         _, prefixes_s = timed(lambda: one_by_one(model, prefixes))
