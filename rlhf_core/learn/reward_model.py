@@ -310,11 +310,16 @@ class RewardModel:
         self.network.eval()
         begins = np.cumsum([0, *(len(one.spans) for one in encoded)])
         found = np.empty((begins[-1], width), np.float32)
-        order = sorted(range(len(encoded)), key=lambda k: len(encoded[k].ids))
+        firsts: dict[tuple[tuple[int, ...], tuple[tuple[int, int], ...]], int] = {}
+        first_of = [firsts.setdefault((tuple(one.ids), tuple(one.spans)), k) for k, one in enumerate(encoded)]
+        order = sorted(firsts.values(), key=lambda k: len(encoded[k].ids))  # each text once, as in pairs of the same answers
         for batch in by_tokens(order, [len(one.ids) for one in encoded], SCORE_BATCH_TOKENS[self.device.type]):
             with autocast(self.device, precision or self.precision):
                 given = work([encoded[k] for k in batch]).float().cpu().numpy()
             found[np.concatenate([np.arange(begins[k], begins[k + 1]) for k in batch])] = given
+        for k, first in enumerate(first_of):
+            if k != first:
+                found[begins[k] : begins[k + 1]] = found[begins[first] : begins[first + 1]]
         self.network.train(was_training)
         return found
 

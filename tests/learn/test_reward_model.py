@@ -33,6 +33,16 @@ def test_rewards_do_not_depend_on_batching_or_order(tiny_encoder: Path) -> None:
     assert one.compute_batch_rewards([]) == []
 
 
+def test_a_text_that_comes_again_is_read_once(tiny_encoder: Path) -> None:
+    one = model(tiny_encoder)
+    read: list[int] = []
+    one.network.register_forward_pre_hook(lambda _, given: read.append(len(given[0])))
+    rewards = one.compute_batch_rewards([("q", "visit"), ("q", "ask " * 9), ("q", "visit"), ("r", "visit"), ("q", "visit")])
+    assert sum(read) == 3
+    assert rewards[0] == rewards[2] == rewards[4]
+    assert len(set(rewards)) == 3
+
+
 def test_rewards_are_in_stars(tiny_encoder: Path) -> None:
     one = model(tiny_encoder)
     raw = one.compute_batch_rewards([("q", "a")])[0]
