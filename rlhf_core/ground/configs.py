@@ -9,10 +9,37 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rlhf_core.ground.errors import InvalidInput
 
 
-class RewardConfig(BaseModel):
-    """Options of a reward-model run."""
+class _Config(BaseModel):
+    """What options of every kind of run have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> Self:
+        """
+        Raises:
+            InvalidInput: names every option that is wrong, its value and its rule.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            reasons = []
+            for one in error.errors():
+                name = ".".join(map(str, one["loc"])) or "options"
+                given = f" (got {one['input']!r})" if one["loc"] else ""
+                reasons.append(f"{name}: {one['msg'].removeprefix('Value error, ')}{given}")
+            raise InvalidInput(f"The run's options are wrong. {'; '.join(reasons)}.") from error
+
+    def arguments(self) -> list[str]:
+        """The command-line form of every option that is not at its default."""
+        argv: list[str] = []
+        for name, value in self.model_dump(exclude_defaults=True).items():
+            argv += [f"--{name.replace('_', '-')}", "none" if value is None else str(value)]
+        return argv
+
+
+class RewardConfig(_Config):
+    """Options of a reward-model run."""
 
     reward_base_model: str = Field(
         "distilroberta-base",
@@ -106,25 +133,118 @@ class RewardConfig(BaseModel):
             raise ValueError("folds needs method head; the other methods would train for hours")
         return self
 
-    @classmethod
-    def parse(cls, values: dict[str, Any]) -> Self:
-        """
-        Raises:
-            InvalidInput: names every option that is wrong, its value and its rule.
-        """
-        try:
-            return cls(**values)
-        except ValidationError as error:
-            reasons = []
-            for one in error.errors():
-                name = ".".join(map(str, one["loc"])) or "options"
-                given = f" (got {one['input']!r})" if one["loc"] else ""
-                reasons.append(f"{name}: {one['msg'].removeprefix('Value error, ')}{given}")
-            raise InvalidInput(f"The run's options are wrong. {'; '.join(reasons)}.") from error
 
-    def arguments(self) -> list[str]:
-        """The command-line form of every option that is not at its default."""
-        argv: list[str] = []
-        for name, value in self.model_dump(exclude_defaults=True).items():
-            argv += [f"--{name.replace('_', '-')}", "none" if value is None else str(value)]
-        return argv
+class PPOConfig(_Config):
+    """Options of a run that improves a policy by its rewards."""
+
+    base_model: str = Field(description="policy to start from: a causal model by hub name, folder or checkpoint")
+    reward: str | None = Field(
+        None,
+        description="what judges answers: reward checkpoints or package.module:function, NAME or NAME=WEIGHT, separated by "
+        "commas; none: the newest reward checkpoint",
+    )
+    judge: str | None = Field(
+        None,
+        description="a second reward checkpoint that the policy does not learn from; where it falls while rewards rise, the "
+        "policy exploits its reward model. The best checkpoint is the best in its eyes",
+    )
+    reward_on: Literal["answer", "steps"] = Field(
+        "answer", description="one reward for the whole answer on its last token, or one for each step on the step's last token"
+    )
+    step_credit: Literal["mean", "gain"] = Field(
+        "mean",
+        description="with reward_on steps: a step's reward shared by their number (they sum to the mean), or how far it is above "
+        "that of the step before it (they sum to the last)",
+    )
+    accept_ungated_reward: bool = Field(
+        False, description="learn from a reward model that its report card refuses; the run and its checkpoints say so for ever"
+    )
+    method: Literal["full", "lora"] = Field("full", description="what learns: the whole policy, or low-rank adapters of it")
+    lora_rank: int = Field(16, ge=1, le=1024, description="rank of the adapters, with method lora")
+    lora_alpha: int = Field(32, ge=1, le=4096, description="their scale is lora_alpha / lora_rank")
+    critic: Literal["shared", "separate"] = Field(
+        "shared", description="the value head reads the policy's own states, or those of a copy (twice the memory and time)"
+    )
+    batch_size: int = Field(4, ge=1, le=4096, description="prompts of one step, one answer each")
+    mini_batch_size: int = Field(2, ge=1, le=4096, description="answers of one optimiser step")
+    ppo_epochs: int = Field(2, ge=1, le=20, description="passes over each step's answers")
+    ppo_steps: int = Field(100, ge=1, le=1_000_000, description="how often answers are sampled and learned from")
+    ppo_learning_rate: float = Field(1e-5, gt=0, le=1, description="AdamW's learning rate of the policy; falls to 0")
+    value_learning_rate: float | None = Field(
+        None, gt=0, le=1, description="that of the value head (and a separate critic); none: three times ppo_learning_rate"
+    )
+    warmup_steps: int = Field(0, ge=0, description="steps in which the learning rates rise")
+    min_response_tokens: int = Field(128, ge=1, le=32_768, description="each step's answers may have so many tokens at least")
+    max_response_tokens: int = Field(384, ge=1, le=32_768, description="and at most; the limit is drawn anew for each step")
+    max_prompt_tokens: int = Field(512, ge=8, le=32_768, description="longer prompts lose their beginning")
+    temperature: float = Field(1.0, gt=0, le=10, description="of sampling; log-probabilities are taken at it too")
+    prompt_days: int = Field(90, ge=1, le=36_500, description="prompts are queries of chats of so many days before the snapshot")
+    normalise_rewards: bool = Field(True, description="take the running mean off rewards and divide by their running deviation")
+    clip_rewards: float | None = Field(None, gt=0, description="normalised rewards count at most so much either way")
+    missing_eos_penalty: float = Field(
+        1.0, ge=0, le=100, description="taken off an answer that did not end by itself, in deviations of the reward"
+    )
+    length_penalty: float = Field(0.0, ge=-100, le=100, description="taken off for each 100 tokens of an answer")
+    repetition_penalty: float = Field(
+        0.0, ge=0, le=100, description="taken off an answer times the share of its runs of four tokens that it had before"
+    )
+    kl_coefficient: float = Field(0.2, ge=0, le=100, description="how much a nat away from the reference costs")
+    kl_in: Literal["reward", "loss"] = Field("reward", description="the penalty stands in the rewards of tokens, or in the loss")
+    kl_estimator: Literal["k1", "k2", "k3"] = Field(
+        "k1", description="k1 or k3 in rewards; k2 (its gradient is the KL's) or k3 in the loss"
+    )
+    kl_goal: float | None = Field(
+        None,
+        gt=0,
+        description="nats of an answer to steer the coefficient towards; none: the coefficient is fixed and bounds nothing",
+    )
+    kl_horizon: int = Field(2_000, ge=1, description="answers over which the coefficient follows")
+    target_kl: float | None = Field(
+        0.1,
+        gt=0,
+        description="stop learning from a step's answers once the policy moved so many nats a token from their sampling",
+    )
+    stop_kl: float | None = Field(None, gt=0, description="end the run once answers are so many nats from the reference")
+    stop_on_alarm: bool = Field(
+        False, description="end the run, saved, when KL, length, repetition, entropy or the judge give an alarm"
+    )
+    gamma: float = Field(1.0, gt=0, le=1, description="discount of each token")
+    lam: float = Field(0.95, ge=0, le=1, description="of generalised advantage estimation: 0 trusts values, 1 rewards")
+    clip: float = Field(0.2, gt=0, le=10, description="how far from 1 a token's ratio of probabilities may count")
+    clip_value: float | None = Field(0.2, gt=0, description="how far a value may count to move in a step")
+    value_coefficient: float = Field(1.0, ge=0, le=100, description="how much the value loss counts")
+    whiten_rewards: bool = Field(False, description="scale tokens' rewards to variance 1 in each step")
+    whiten_advantages: bool = Field(True, description="scale advantages to mean 0 and variance 1 in each step")
+    weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW's weight decay")
+    max_gradient: float = Field(1.0, gt=0, description="gradients are scaled to at most this norm")
+    micro_batch_tokens: int | None = Field(
+        None, ge=64, le=2**22, description="padded tokens read at once; none: 2,048 on a CPU, 16,384 on a GPU"
+    )
+    gradient_checkpointing: bool = Field(False, description="compute layers twice and keep less: for large models on a small GPU")
+    evaluate_every: int = Field(10, ge=1, description="steps between answers to held-out prompts, scored by reward and judge")
+    evaluate_prompts: int = Field(16, ge=1, le=10_000, description="how many held-out prompts")
+    save_every: int | None = Field(
+        None, ge=1, description="steps between checkpoints beside the best and the last; none: no others"
+    )
+    sample_every: int = Field(5, ge=1, description="steps between tables of sampled answers")
+    resume_from: str | None = Field(
+        None, description="a stopped or killed run to go on from, to the numbers that it would have come to; same options"
+    )
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of sampling, the order of prompts and new weights")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train; auto takes a GPU if there is one")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU or a CPU that computes in it"
+    )
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.min_response_tokens > self.max_response_tokens:
+            raise ValueError("min_response_tokens is above max_response_tokens")
+        if self.mini_batch_size > self.batch_size:
+            raise ValueError("mini_batch_size is above batch_size")
+        if self.critic == "separate" and self.method == "lora":
+            raise ValueError("a separate critic would be a whole copy beside the adapters; with method lora choose critic shared")
+        if (self.kl_in, self.kl_estimator) in (("reward", "k2"), ("loss", "k1")):
+            raise ValueError("kl_estimator k2 is a loss and k1 a reward: k1 has no gradient in the loss; choose k1 or k3 in the "
+                             "reward, k2 or k3 in the loss")  # fmt: skip
+        return self

@@ -9,6 +9,11 @@ from collections.abc import Sequence
 _SPACES = re.compile(r"\s+")
 
 
+def before_answer(query: str) -> str:
+    """What stands before an answer wherever a model reads or writes one; a policy writes from its last colon on."""
+    return f"User: {query}\n\nAssistant: "
+
+
 def step_prefixes(response: str, steps: Sequence[str]) -> list[str]:
     """The answer up to and including each step, one text for each step.
 

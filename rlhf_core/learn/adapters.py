@@ -9,26 +9,49 @@ from rlhf_core.ground.errors import ModelUnavailable
 from rlhf_core.learn.networks import Network
 
 
-def add_adapters(network: Network, *, rank: int, alpha: int) -> Any:
-    """Freeze the body and give every linear layer of it an adapter. Returns the wrapped body, for :func:`merge_adapters`.
+def adapted(model: Any, *, rank: int, alpha: int, task: str | None) -> Any:
+    """The model with an adapter on every linear layer, which alone learn.
+
+    Args:
+        model: Of ``transformers``.
+        rank, alpha: Of the adapters; their scale is alpha / rank.
+        task: What ``peft`` calls it, as CAUSAL_LM; None for a body without a head.
 
     Raises:
         ModelUnavailable: the model has no layer that can carry one.
     """
     from peft import LoraConfig, get_peft_model
 
-    named = network.readout_kind == "class"  # a classifier's own head learns whole
-    config = LoraConfig(
-        r=rank, lora_alpha=alpha, target_modules="all-linear", lora_dropout=0.0, task_type="SEQ_CLS" if named else None
-    )
+    config = LoraConfig(r=rank, lora_alpha=alpha, target_modules="all-linear", lora_dropout=0.0, task_type=task)
     try:
         with warnings.catch_warnings():  # of names in transformers that peft still uses, and of GPT-2's turned weights
             warnings.simplefilter("ignore")
-            wrapped = get_peft_model(network.body, config)
+            return get_peft_model(model, config)
     except ValueError as error:
-        raise ModelUnavailable(f"This base cannot carry adapters: {error} Set method to finetune or head.") from error
-    network.body = wrapped
-    return wrapped
+        raise ModelUnavailable(f"This base cannot carry adapters: {error} Choose another method than lora.") from error
+
+
+def add_adapters(network: Network, *, rank: int, alpha: int) -> Any:
+    """Give every linear layer of a reward model's body an adapter. Returns the wrapped body, for :func:`merge_adapters`.
+
+    Raises:
+        ModelUnavailable: the model has no layer that can carry one.
+    """
+    named = network.readout_kind == "class"  # a classifier's own head learns whole
+    network.body = adapted(network.body, rank=rank, alpha=alpha, task="SEQ_CLS" if named else None)
+    return network.body
+
+
+def merged_weights(model: Any) -> dict[str, Any]:
+    """The plain model's weights by name, with what the adapters learned added; the model stays as it is."""
+    found: dict[str, Any] = {}
+    for name, one in model.get_base_model().state_dict().items():
+        if "lora_" not in name:
+            found[name.replace(".base_layer.", ".")] = one
+    for name, module in model.get_base_model().named_modules():
+        if hasattr(module, "get_delta_weight"):
+            found[f"{name}.weight"] = found[f"{name}.weight"] + module.get_delta_weight(module.active_adapters[0])
+    return found
 
 
 def merge_adapters(network: Network, wrapped: Any) -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rlhf_core.ground.errors import ModelUnavailable
-from rlhf_core.ground.text import step_prefixes
+from rlhf_core.ground.text import before_answer, step_prefixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +74,13 @@ class Encoder:
         """Of each reading."""
         if not readings:
             return []
-        texts = [f"{_before_answer(one.query)}{one.answer}" for one in readings]
+        texts = [f"{before_answer(one.query)}{one.answer}" for one in readings]
         tokens = self.tokenizer(texts, add_special_tokens=False, verbose=False)
         return [self._of(one, tokens, k) for k, one in enumerate(readings)]
 
     def _of(self, one: Reading, tokens: Any, k: int) -> Encoded:
         ids = tokens.input_ids[k]
-        starts = len(_before_answer(one.query))
+        starts = len(before_answer(one.query))
         spans = [self._tokens_of(one, tokens, k, starts + begin, starts + end) for begin, end in one.spans]
         room = self.max_length - len(self._before) - len(self._after)
         over = len(ids) - room
@@ -102,7 +102,7 @@ class Encoder:
 
     def _tokens_of(self, one: Reading, tokens: Any, k: int, begin: int, end: int) -> tuple[int, int]:
         """First and last token + 1 of the characters from ``begin`` to ``end``; white space around them does not count."""
-        text = f"{_before_answer(one.query)}{one.answer}"
+        text = f"{before_answer(one.query)}{one.answer}"
         if not tokens.is_fast:  # nothing says where its tokens stand: count those of what stands before
             count = lambda part: len(self.tokenizer(part, add_special_tokens=False, verbose=False).input_ids)  # noqa: E731
             return count(text[:begin].rstrip()), count(text[:end])
@@ -112,10 +112,6 @@ class Encoder:
             at = next((at for c in range(begin - 1, -1, -1) if (at := tokens.char_to_token(k, c)) is not None), 0)
             return at, at + 1
         return first, last + 1
-
-
-def _before_answer(query: str) -> str:
-    return f"User: {query}\n\nAssistant: "
 
 
 def _special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:

@@ -234,16 +234,30 @@ class RewardModel:
         Raises:
             InvalidInput: one pass with a classifier's own readout, which has one output for each text.
         """
-        if not steps:
-            return []
-        if (how or self.step_reading) == "prefixes":
-            return self.score(step_readings(query, steps, response))
-        if not isinstance(self.network, SpanNetwork):
+        return self.score_steps_of([(query, steps, response)], how)[0]
+
+    def score_steps_of(
+        self, answers: Sequence[tuple[str, Sequence[str], str | None]], how: StepReading | None = None
+    ) -> list[list[float]]:
+        """The same of many answers, ``(query, steps, response)`` each, read together."""
+        how = how or self.step_reading
+        if how == "one_pass" and not isinstance(self.network, SpanNetwork):
             raise InvalidInput("This model's readout is a classifier's, one reward for each text. Score its steps by prefixes.")
-        (encoded,) = self.encode([all_steps(query, steps, response)])
-        if encoded.lost:  # too long to read at once: each step with what stands before it
-            return self.score(step_readings(query, steps, response))
-        return self.scales[0].stars(self.outputs([encoded])[:, 0]).tolist()
+        alone = set(range(len(answers)))  # each step with what stands before it: asked for, or too long to read at once
+        found: list[list[float]] = [[] for _ in answers]
+        if how == "one_pass":
+            with_steps = [k for k in range(len(answers)) if answers[k][1]]
+            encoded = self.encode([all_steps(*answers[k]) for k in with_steps])
+            whole = [(k, one) for k, one in zip(with_steps, encoded, strict=True) if not one.lost]
+            alone -= {k for k, _ in whole}
+            rewards = iter(self.scales[0].stars(self.outputs([one for _, one in whole])[:, 0]).tolist())
+            for k, one in whole:
+                found[k] = [next(rewards) for _ in one.spans]
+        readings = {k: step_readings(*answers[k]) for k in sorted(alone)}
+        rewards = iter(self.score([one for some in readings.values() for one in some]))
+        for k, some in readings.items():
+            found[k] = [next(rewards) for _ in some]
+        return found
 
     def score_answer_by_steps(self, query: str, steps: Sequence[str], response: str | None = None, how: How = "min") -> float:
         """One reward in stars of an answer from those of its steps, at least one.

@@ -1,0 +1,137 @@
+"""What judges a policy's answers: reward checkpoints, or a function on text, alone or several weighed together.
+
+Every source reads text, so the policy's tokenizer need not be the reward model's.
+"""
+
+from __future__ import annotations
+
+import importlib
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from rlhf_core.ground.errors import InvalidInput, RlhfError
+from rlhf_core.learn.reward_model import RewardModel
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What is judged. ``steps`` stand in ``text`` in order, word for word; none: the answer is judged whole."""
+
+    query: str
+    text: str
+    steps: tuple[str, ...] = ()
+
+
+class Source(Protocol):
+    """Of each answer: one reward for each of its steps, or a single one where it has none."""
+
+    def __call__(self, answers: Sequence[Answer]) -> list[list[float]]: ...
+
+
+class CheckpointRewards:
+    """Rewards in stars of a reward model."""
+
+    def __init__(self, model: RewardModel) -> None:
+        self.model = model
+
+    def __call__(self, answers: Sequence[Answer]) -> list[list[float]]:
+        """Steps as the model was trained to read them."""
+        whole = iter(self.model.compute_batch_rewards([(one.query, one.text) for one in answers if not one.steps]))
+        stepwise = iter(self.model.score_steps_of([(one.query, one.steps, one.text) for one in answers if one.steps]))
+        return [next(stepwise) if one.steps else [next(whole)] for one in answers]
+
+
+class FunctionRewards:
+    """Rewards of a function of lists of texts, in any unit: ``(prompts, completions)`` gives one for each answer, and for rewards
+    of steps ``(prompts, completions, steps)`` gives a list for each answer, one for each of its steps.
+
+    Args:
+        name: ``package.module:function``, importable from the current folder.
+
+    Raises:
+        InvalidInput: it cannot be imported or called.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        module, colon, attribute = name.partition(":")
+        try:
+            found = getattr(importlib.import_module(module), attribute) if colon and attribute else None
+        except (ImportError, AttributeError) as error:
+            raise InvalidInput(
+                f"The reward function {name!r} cannot be imported: {error}. Give package.module:function."
+            ) from error
+        if not callable(found):
+            raise InvalidInput(f"{name!r} is no function. Give package.module:function.")
+        self._function: Callable[..., Any] = found
+
+    def __call__(self, answers: Sequence[Answer]) -> list[list[float]]:
+        """
+        Raises:
+            RlhfError: it gave another number of rewards than there are answers or steps.
+        """
+        prompts, texts = [one.query for one in answers], [one.text for one in answers]
+        steps = [list(one.steps) for one in answers]
+        given = self._function(prompts, texts, steps) if any(steps) else self._function(prompts, texts)
+        try:
+            found = [[float(value) for value in some] if one.steps else [float(some)]
+                     for one, some in zip(answers, given, strict=True)]  # fmt: skip
+        except (TypeError, ValueError) as error:
+            raise RlhfError(
+                f"The reward function {self.name} did not give one reward for each answer or step: {error}."
+            ) from error
+        for one, some in zip(answers, found, strict=True):
+            if len(some) != max(1, len(one.steps)):
+                raise RlhfError(f"The reward function {self.name} gave {len(some)} rewards for {len(one.steps)} steps.")
+        return found
+
+
+class Weighed:
+    """The weighted sum of several sources.
+
+    Args:
+        sources: Name, weight and source of each.
+    """
+
+    def __init__(self, sources: Sequence[tuple[str, float, Source]]) -> None:
+        self.sources = list(sources)
+
+    def __call__(self, answers: Sequence[Answer]) -> list[list[float]]:
+        """
+        Raises:
+            RlhfError: a source gave a reward that is no number.
+        """
+        total = [[0.0] * max(1, len(one.steps)) for one in answers]
+        for name, weight, source in self.sources:
+            for one, mine, some in zip(answers, total, source(answers), strict=True):
+                for k, reward in enumerate(some):
+                    if not math.isfinite(reward):
+                        raise RlhfError(
+                            f"{name} gave the reward {reward} to the answer {one.text[:80]!r}. A policy cannot learn from it: "
+                            "mend the function, or train the reward model again."
+                        )
+                    mine[k] += weight * reward
+        return total
+
+
+def parse_sources(text: str) -> list[tuple[str, float]]:
+    """Names and weights out of ``NAME[=WEIGHT],NAME[=WEIGHT]``; weights are 1 where none is given.
+
+    Raises:
+        InvalidInput: no name, or a weight that is no number other than 0.
+    """
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, weight = part.partition("=")
+        try:
+            value = float(weight) if equals else 1.0
+        except ValueError:
+            value = math.nan
+        if not name.strip() or not math.isfinite(value) or value == 0:
+            raise InvalidInput(f"{part!r} is no reward with a weight. Give NAME or NAME=WEIGHT, as in reward-0123456789ab=0.7.")
+        found.append((name.strip(), value))
+    if not found:
+        raise InvalidInput("Name what judges the answers: a reward checkpoint, or package.module:function.")
+    return found
