@@ -12,17 +12,21 @@ import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from rlhf_core import __version__
-from rlhf_core.ground.configs import RewardConfig
+from rlhf_core.ground.configs import CONFIGS, PPOConfig, RewardConfig, RunConfig
 from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.judgement import By, Level, What
 from rlhf_core.ground.roles import ROLES
+from rlhf_core.ground.runs import Run, RunKind
 from rlhf_core.ground.settings import PROJECT_ROOT, SECRET_KEY_VARIABLE, WORKSPACE_VARIABLE
 from rlhf_core.ground.tables import EXPORT_FORMATS
 from rlhf_core.intake import formats
 from rlhf_core.services.workbench import Workbench
+
+if TYPE_CHECKING:
+    from rlhf_core.runs.recording import Recorder
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -136,19 +140,31 @@ def _parser() -> argparse.ArgumentParser:
     command("supervise", _supervise, "start queued runs on this machine (the app does so by itself)")
 
     train = commands.add_parser("train", help="train a model").add_subparsers(metavar="MODEL", required=True)
-    one = train.add_parser("reward", parents=[shared], help="reward model", description="Train a reward model on a snapshot.")
-    one.set_defaults(do=_train_reward)
-    one.add_argument("--snapshot", metavar="ID", help="id or its beginning; not needed with --resume-from")
-    one.add_argument("--config", type=Path, metavar="FILE", help="options from a JSON file; options given here win")
-    one.add_argument("--run-id", metavar="ID", help="carry out this queued run")
-    for name, field in RewardConfig.model_fields.items():
-        choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
-        one.add_argument(
-            f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, choices=choices or None,
-            metavar=None if choices else name.rsplit("_", 1)[-1].upper(),
-            help=f"{field.description} (default: {'none' if field.default is None else field.default})",
-        )  # fmt: skip
+    for kind, about, snapshot in _TRAINABLE:
+        one = train.add_parser(kind, parents=[shared], help=about, description=about)
+        one.set_defaults(do=_train, kind=kind)
+        one.add_argument("--snapshot", metavar="ID", help=snapshot)
+        one.add_argument("--config", type=Path, metavar="FILE", help="options from a JSON file; options given here win")
+        one.add_argument("--run-id", metavar="ID", help="carry out this queued run")
+        for name, field in CONFIGS[kind].model_fields.items():
+            choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+            default = "required" if field.is_required() else f"default: {'none' if field.default is None else field.default}"
+            flag = f"--{name.replace('_', '-')}"
+            switch: dict[str, Any] = {"nargs": "?", "const": "true"} if field.annotation is bool else {}
+            one.add_argument(
+                flag, default=argparse.SUPPRESS, choices=choices or None,
+                metavar=None if choices else name.rsplit("_", 1)[-1].upper(), help=f"{field.description} ({default})", **switch,
+            )  # fmt: skip
     return parser
+
+
+_TRAINABLE: tuple[tuple[RunKind, str, str], ...] = (
+    ("reward", "Train a reward model on a snapshot.", "id or its beginning; not needed with --resume-from"),
+    (
+        "ppo", "Improve a policy by rewards (PPO).",
+        "where prompts come from: id or its beginning (default: the newest; without any, five example questions)",
+    ),
+)  # fmt: skip
 
 
 def _open(arguments: argparse.Namespace) -> Workbench:
@@ -380,12 +396,17 @@ def _checkpoints(arguments: argparse.Namespace) -> None:
     from rlhf_core.checkpoints.registry import list_checkpoints
 
     for one in list_checkpoints(_open(arguments).workspace.checkpoints):
-        auc = one.metrics.get("test", {}).get("step_auc")
-        state = one.metrics.get("verdict", {}).get("state", "no card")
-        print(
-            f"{one.id}  {one.created_at[:19]}Z  from {one.parent}  snapshot {one.snapshot_id}  run {one.run_id}  "
-            f"step AUC {'none' if auc is None else f'{auc:.3f}'}  {state}{'' if one.complete else '  stopped early'}"
-        )
+        about = f"from {one.parent}  run {one.run_id}" + (f"  snapshot {one.snapshot_id}" if one.snapshot_id else "")
+        if one.kind == "policy":
+            table = one.metrics.get("held_out") or {}
+            judge = f"  judge {table['judge']:.3f}" if table.get("judge") is not None else ""
+            figures = f"reward {table['reward']:.3f}{judge}" if table else "not measured"
+        else:
+            auc = one.metrics.get("test", {}).get("step_auc")
+            figures = (
+                f"step AUC {'none' if auc is None else f'{auc:.3f}'}  {one.metrics.get('verdict', {}).get('state', 'no card')}"
+            )
+        print(f"{one.id}  {one.created_at[:19]}Z  {about}  {figures}{'' if one.complete else '  stopped early'}")
 
 
 def _card(arguments: argparse.Namespace) -> int:
@@ -432,7 +453,9 @@ def _supervise(arguments: argparse.Namespace) -> None:
         print("Ended.", file=sys.stderr)
 
 
-def _train_reward(arguments: argparse.Namespace) -> int:
+def _train(arguments: argparse.Namespace) -> int:
+    kind: RunKind = arguments.kind
+    options = CONFIGS[kind]
     values: dict[str, Any] = {}
     if arguments.config is not None:
         try:
@@ -443,53 +466,61 @@ def _train_reward(arguments: argparse.Namespace) -> int:
             raise InvalidInput(f"{arguments.config} cannot be read as JSON: {error}.") from error
         if not isinstance(values, dict):
             raise InvalidInput(f"{arguments.config} does not hold a JSON object of options.")
-    given = {name: value for name, value in vars(arguments).items() if name in RewardConfig.model_fields}
-    config = RewardConfig.parse(values | {name: None if value == "none" else value for name, value in given.items()})
-    if arguments.snapshot is None and (config.resume_from is None or [*values, *given] != ["resume_from"]):
-        raise InvalidInput("Say which snapshot to learn from with --snapshot; only --resume-from alone takes that of its run.")
+    given = {name: value for name, value in vars(arguments).items() if name in options.model_fields}
+    values |= {name: None if value == "none" else value for name, value in given.items()}
 
     from rlhf_core.ground.processes import ProcessIdentity
-    from rlhf_core.services.training import add_reward_run, resume
+    from rlhf_core.services import training
 
     workbench = _open(arguments)
+    if [*values] == ["resume_from"] and arguments.snapshot is None and values["resume_from"]:  # all the rest as it was
+        old = training.run(workbench, str(values["resume_from"]))
+        values, arguments.snapshot = old.config | values, old.snapshot_id
+    config = options.parse(values)
+    if arguments.snapshot is None and kind == "reward":
+        raise InvalidInput("Say which snapshot to learn from with --snapshot; only --resume-from alone takes that of its run.")
     if int(os.environ.get("RANK", "0")):
         return _train_along(workbench, arguments.snapshot, config)
     if arguments.run_id is None:
-        if arguments.snapshot is None:
-            run = resume(workbench, config.resume_from or "", here=True)
-            config = RewardConfig.parse(run.config)
-        else:
-            run = add_reward_run(workbench, arguments.snapshot, config, here=True)
+        snapshot_id = arguments.snapshot if arguments.snapshot is not None else training.newest_snapshot(workbench)
+        run = training.add_run(workbench, kind, snapshot_id, config, here=True)
         me = ProcessIdentity.of_this_process()
         workbench.ledger.set_process(run.id, run.host or "", me.pid, me.create_time)
     else:
         run = workbench.ledger.get(arguments.run_id)
-        config = RewardConfig.parse(run.config)  # what was asked for when it was queued, and nothing else
+    config = options.parse(run.config)  # what was asked for when it was queued, and nothing else
     try:
+        body = _body_of(workbench, run, config)
         from rlhf_core.runs.recording import record_run
-        from rlhf_core.runs.reward import train_reward
     except BaseException as error:
         workbench.ledger.finish(run.id, "failed", f"It could not be started: {error!r}.", None)
         raise
 
-    print(f"Run {run.id}, snapshot {run.snapshot_id}", flush=True)
+    print(f"Run {run.id}{f', snapshot {run.snapshot_id}' if run.snapshot_id else ''}", flush=True)
     return record_run(
-        workbench.ledger,
-        run.id,
-        workbench.workspace.run_folder(run.id),
-        lambda recorder: train_reward(workbench.workspace, run.id, run.snapshot_id, config, recorder),
-        own_log=arguments.run_id is None,
-    )
+        workbench.ledger, run.id, workbench.workspace.run_folder(run.id), body, own_log=arguments.run_id is None
+    )  # fmt: skip
 
 
-def _train_along(workbench: Workbench, snapshot_id: str | None, config: RewardConfig) -> int:
+def _body_of(workbench: Workbench, run: Run, config: RunConfig) -> Callable[[Recorder], tuple[str, str]]:
+    """What carries out a run of this kind; the import of torch and all that learns."""
+    if isinstance(config, PPOConfig):
+        from rlhf_core.runs.ppo import train_ppo
+
+        return lambda recorder: train_ppo(workbench.workspace, run.id, run.snapshot_id, config, recorder)
+    assert isinstance(config, RewardConfig)
+    from rlhf_core.runs.reward import train_reward
+
+    return lambda recorder: train_reward(workbench.workspace, run.id, run.snapshot_id, config, recorder)
+
+
+def _train_along(workbench: Workbench, snapshot_id: str | None, config: RunConfig) -> int:
     """The work of one of several processes that is not the first: it learns its share, and records nothing."""
     from rlhf_core.runs.recording import Cancelled, Silent
     from rlhf_core.runs.reward import train_reward
 
-    if snapshot_id is None:
-        old = workbench.ledger.get(config.resume_from or "")
-        snapshot_id, config = old.snapshot_id, RewardConfig.parse(old.config | {"resume_from": old.id})
+    if not isinstance(config, RewardConfig) or snapshot_id is None:
+        raise InvalidInput("Several processes train reward models only; start a policy's run in one process.")
     try:
         train_reward(workbench.workspace, "", snapshot_id, config, Silent())
     except Cancelled:

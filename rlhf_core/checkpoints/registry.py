@@ -19,7 +19,7 @@ _UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One reward checkpoint on disk.
+    """One checkpoint on disk: a reward model or a policy, as ``kind`` says.
 
     ``parent`` is what training began from (a model name or a checkpoint id); ``complete`` is False where the run was stopped
     before its last step.
@@ -34,6 +34,10 @@ class Checkpoint:
     complete: bool
     metrics: dict[str, Any]
     manifest: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        return str(self.manifest["kind"])
 
     def verify(self) -> None:
         """
@@ -67,7 +71,7 @@ def seal(
     Args:
         scratch: A folder from :func:`rlhf_core.ground.files.building`, with the model's files.
         checkpoints: Where checkpoints live.
-        kind: What it scores as ("reward").
+        kind: What it is: "reward" or "policy".
         run_id: The run that made it.
         snapshot_id: The ratings it was trained on.
         parent: The model name or checkpoint it began from.
@@ -126,14 +130,16 @@ def open_checkpoint(checkpoints: Path, checkpoint_id: str, *, verify: bool = Fal
     return checkpoint
 
 
-def list_checkpoints(checkpoints: Path) -> list[Checkpoint]:
-    """All readable checkpoints, newest first."""
+def list_checkpoints(checkpoints: Path, kind: str | None = None) -> list[Checkpoint]:
+    """All readable checkpoints (of a kind), newest first."""
     found = []
     for folder in _folders(checkpoints):
         try:
-            found.append(open_checkpoint(checkpoints, folder.name))
+            one = open_checkpoint(checkpoints, folder.name)
         except (CorruptArtifact, NotFound):
             continue  # a broken one is reported when it is named
+        if kind in (None, one.kind):
+            found.append(one)
     return sorted(found, key=lambda checkpoint: checkpoint.created_at, reverse=True)
 
 

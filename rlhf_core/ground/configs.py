@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from rlhf_core.ground.errors import InvalidInput
+from rlhf_core.ground.runs import RunKind
 
 
-class _Config(BaseModel):
+class RunConfig(BaseModel):
     """What options of every kind of run have in common."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seed: int
+    resume_from: str | None
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
@@ -38,7 +43,7 @@ class _Config(BaseModel):
         return argv
 
 
-class RewardConfig(_Config):
+class RewardConfig(RunConfig):
     """Options of a reward-model run."""
 
     reward_base_model: str = Field(
@@ -134,7 +139,7 @@ class RewardConfig(_Config):
         return self
 
 
-class PPOConfig(_Config):
+class PPOConfig(RunConfig):
     """Options of a run that improves a policy by its rewards."""
 
     base_model: str = Field(description="policy to start from: a causal model by hub name, folder or checkpoint")
@@ -248,3 +253,27 @@ class PPOConfig(_Config):
             raise ValueError("kl_estimator k2 is a loss and k1 a reward: k1 has no gradient in the loss; choose k1 or k3 in the "
                              "reward, k2 or k3 in the loss")  # fmt: skip
         return self
+
+
+CONFIGS: dict[RunKind, type[RunConfig]] = {"reward": RewardConfig, "ppo": PPOConfig}
+
+
+def parse_sources(text: str) -> list[tuple[str, float]]:
+    """Names and weights out of ``NAME[=WEIGHT],NAME[=WEIGHT]``; weights are 1 where none is given.
+
+    Raises:
+        InvalidInput: no name, or a weight that is no number other than 0.
+    """
+    found = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, equals, weight = part.partition("=")
+        try:
+            value = float(weight) if equals else 1.0
+        except ValueError:
+            value = math.nan
+        if not name.strip() or not math.isfinite(value) or value == 0:
+            raise InvalidInput(f"{part!r} is no reward with a weight. Give NAME or NAME=WEIGHT, as in reward-0123456789ab=0.7.")
+        found.append((name.strip(), value))
+    if not found:
+        raise InvalidInput("Name what judges the answers: a reward checkpoint, or package.module:function.")
+    return found

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-RunKind = Literal["reward"]
+RunKind = Literal["reward", "ppo"]
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]
 
 UNFINISHED: frozenset[str] = frozenset({"queued", "running"})
@@ -15,12 +15,14 @@ UNFINISHED: frozenset[str] = frozenset({"queued", "running"})
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "log.txt"
+SAMPLES_FILE = "samples.jsonl"  # answers that a policy gave, a line each
 STATE_FILE = "state.pt"  # where a run that learns stands, to go on from
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training run. Times are UTC text. ``step`` counts optimiser steps done out of ``total_steps``."""
+    """One training run. Times are UTC text. ``step`` counts steps done out of ``total_steps``;
+    ``snapshot_id`` is empty where nothing was learned from one."""
 
     id: str
     kind: RunKind
@@ -52,5 +54,5 @@ def train_command(run: Run, workspace_root: Path) -> list[str]:
     config = workspace_root / "runs" / run.id / CONFIG_FILE
     return [
         sys.executable, "-m", "rlhf_core", "train", run.kind, "--workspace", str(workspace_root),
-        "--snapshot", run.snapshot_id, "--config", str(config), "--run-id", run.id,
+        *(["--snapshot", run.snapshot_id] if run.snapshot_id else []), "--config", str(config), "--run-id", run.id,
     ]  # fmt: skip

@@ -59,12 +59,12 @@ def pick_device(wanted: str) -> torch.device:
 def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
     """bf16 autocast where asked for, or where ``auto`` meets a GPU or a CPU that computes in it. Measured: on a CPU without
     such instructions autocast makes training several times slower."""
-    if precision == "bf16" or (precision == "auto" and _computes_in_bf16(device)):
+    if precision == "bf16" or (precision == "auto" and computes_in_bf16(device)):
         return torch.autocast(device.type, torch.bfloat16)
     return contextlib.nullcontext()
 
 
-def _computes_in_bf16(device: torch.device) -> bool:
+def computes_in_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported()
     can = torch.cpu.get_capabilities()

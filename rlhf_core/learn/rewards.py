@@ -114,24 +114,3 @@ class Weighed:
                         )
                     mine[k] += weight * reward
         return total
-
-
-def parse_sources(text: str) -> list[tuple[str, float]]:
-    """Names and weights out of ``NAME[=WEIGHT],NAME[=WEIGHT]``; weights are 1 where none is given.
-
-    Raises:
-        InvalidInput: no name, or a weight that is no number other than 0.
-    """
-    found = []
-    for part in filter(None, (part.strip() for part in text.split(","))):
-        name, equals, weight = part.partition("=")
-        try:
-            value = float(weight) if equals else 1.0
-        except ValueError:
-            value = math.nan
-        if not name.strip() or not math.isfinite(value) or value == 0:
-            raise InvalidInput(f"{part!r} is no reward with a weight. Give NAME or NAME=WEIGHT, as in reward-0123456789ab=0.7.")
-        found.append((name.strip(), value))
-    if not found:
-        raise InvalidInput("Name what judges the answers: a reward checkpoint, or package.module:function.")
-    return found

@@ -50,7 +50,7 @@ class Comparison:
 def candidates(workbench: Workbench) -> list[Candidate]:
     """All checkpoints, newest first, then the untrained bases that are on this machine (parents of checkpoints first)."""
     workbench.require("compare")
-    checkpoints = list_checkpoints(workbench.workspace.checkpoints)
+    checkpoints = list_checkpoints(workbench.workspace.checkpoints, "reward")
     trained = [
         Candidate(f"{one.id} · {one.parent}{'' if one.complete else ' · stopped early'}", ModelRef(checkpoint=one.id), one)
         for one in checkpoints
@@ -104,4 +104,4 @@ def compare(workbench: Workbench, chosen: Sequence[Candidate], query: str, place
 
 def trained_count(workbench: Workbench) -> int:
     workbench.require("compare")
-    return len(list_checkpoints(workbench.workspace.checkpoints))
+    return len(list_checkpoints(workbench.workspace.checkpoints, "reward"))

@@ -22,7 +22,7 @@ class Model:
 def models(workbench: Workbench) -> list[Model]:
     """All readable reward checkpoints, newest first."""
     workbench.require("compare")
-    return [_with_card(one) for one in list_checkpoints(workbench.workspace.checkpoints) if one.manifest["kind"] == "reward"]
+    return [_with_card(one) for one in list_checkpoints(workbench.workspace.checkpoints, "reward")]
 
 
 def model(workbench: Workbench, checkpoint_id: str) -> Model:

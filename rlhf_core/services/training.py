@@ -8,26 +8,24 @@ import os
 from datetime import UTC, datetime
 from typing import Any
 
-from rlhf_core.analytics.snapshot import open_snapshot
+from rlhf_core.analytics.snapshot import list_snapshots, open_snapshot
 from rlhf_core.checkpoints.base_models import BUNDLED, DEFAULT, locate, offline_names
-from rlhf_core.ground.configs import RewardConfig
+from rlhf_core.checkpoints.registry import list_checkpoints, open_checkpoint
+from rlhf_core.ground.cards import Kind
+from rlhf_core.ground.configs import CONFIGS, PPOConfig, RewardConfig, RunConfig, parse_sources
 from rlhf_core.ground.errors import NotEnoughData, NotFound, RunRefused, disk_errors
 from rlhf_core.ground.files import write_json
 from rlhf_core.ground.processes import ProcessIdentity, this_host
 from rlhf_core.ground.records import new_id, parse_utc
-from rlhf_core.ground.runs import CONFIG_FILE, LOG_FILE, METRICS_FILE, STATE_FILE, Run, train_command
+from rlhf_core.ground.runs import CONFIG_FILE, LOG_FILE, METRICS_FILE, SAMPLES_FILE, STATE_FILE, Run, RunKind, train_command
+from rlhf_core.services.modelling import gate
 from rlhf_core.services.workbench import Workbench
 
 LOG_TAIL_BYTES = 20_000
 
 
 def add_reward_run(
-    workbench: Workbench,
-    snapshot_id: str,
-    config: RewardConfig,
-    *,
-    requested_by: str | None = None,
-    here: bool = False,
+    workbench: Workbench, snapshot_id: str, config: RewardConfig, *, requested_by: str | None = None, here: bool = False
 ) -> Run:
     """Write the config and a row. A supervisor starts it, or this process does (``here``).
 
@@ -38,19 +36,78 @@ def add_reward_run(
         RunRefused: it is to go on from a run that is still at work, or had other options or another snapshot.
     """
     workbench.require("train")
-    if config.resume_from is not None:
-        _check_resumable(workbench, config.resume_from, snapshot_id, config)
+    _check_resumable(workbench, "reward", snapshot_id, config)
     snapshot = open_snapshot(workbench.workspace.snapshots, snapshot_id)
     if snapshot.ratings == 0 and snapshot.rows["preferences"] == 0:
         raise NotEnoughData(f"Snapshot {snapshot.id} has no ratings. Rate some chats and take a new snapshot.")
     locate(config.reward_base_model, workbench.workspace.checkpoints)
+    return _add(workbench, "reward", snapshot.id, config, requested_by, here)
+
+
+def add_ppo_run(
+    workbench: Workbench, snapshot_id: str | None, config: PPOConfig, *, requested_by: str | None = None, here: bool = False
+) -> Run:
+    """The same for a policy. Its prompts are the snapshot's queries; without one, or where it has no recent chats, five examples.
+
+    Raises:
+        NotFound, CorruptArtifact: the snapshot, or a reward checkpoint; there is none at all.
+        ModelRefused: a reward model's report card does not allow it, and ``accept_ungated_reward`` is off.
+        ModelUnavailable: the policy's path has no model.
+        RunRefused: as of :func:`add_reward_run`.
+    """
+    workbench.require("train")
+    if config.reward is None:
+        config = config.model_copy(update={"reward": _newest_reward_model(workbench)})
+    _check_resumable(workbench, "ppo", snapshot_id or "", config)
+    snapshot = open_snapshot(workbench.workspace.snapshots, snapshot_id) if snapshot_id else None
+    locate(config.base_model, workbench.workspace.checkpoints)
+    kind: Kind = "steps" if config.reward_on == "steps" else "answers"
+    for name, _ in parse_sources(config.reward or ""):
+        if ":" not in name and not config.accept_ungated_reward:
+            gate(workbench, name, kind, "PPO")
+    if config.judge is not None:
+        open_checkpoint(workbench.workspace.checkpoints, config.judge)
+    return _add(workbench, "ppo", snapshot.id if snapshot else "", config, requested_by, here)
+
+
+def add_run(
+    workbench: Workbench, kind: RunKind, snapshot_id: str | None, config: RunConfig, *, requested_by: str | None = None,
+    here: bool = False,
+) -> Run:  # fmt: skip
+    """A run of any kind: see :func:`add_reward_run` and :func:`add_ppo_run`."""
+    if kind == "ppo":
+        assert isinstance(config, PPOConfig)
+        return add_ppo_run(workbench, snapshot_id, config, requested_by=requested_by, here=here)
+    assert isinstance(config, RewardConfig)
+    return add_reward_run(workbench, snapshot_id or "", config, requested_by=requested_by, here=here)
+
+
+def _add(
+    workbench: Workbench, kind: RunKind, snapshot_id: str, config: RunConfig, requested_by: str | None, here: bool
+) -> Run:  # fmt: skip
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{new_id()[:6]}"
     folder = workbench.workspace.run_folder(run_id)
     with disk_errors("preparing the run", folder):
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / CONFIG_FILE, config.model_dump())
     host = this_host() if here else None
-    return workbench.ledger.add(run_id, "reward", config.model_dump(), snapshot.id, requested_by, host)
+    return workbench.ledger.add(run_id, kind, config.model_dump(), snapshot_id, requested_by, host)
+
+
+def newest_snapshot(workbench: Workbench) -> str | None:
+    """Its id; None where there is none."""
+    found = list_snapshots(workbench.workspace.snapshots)
+    return found[0].id if found else None
+
+
+def _newest_reward_model(workbench: Workbench) -> str:
+    found = [one for one in list_checkpoints(workbench.workspace.checkpoints, "reward") if one.complete]
+    if not found:
+        raise NotFound(
+            "There is no reward model to learn from. Train one first (`python -m rlhf_core train reward`), or name a function "
+            "with reward package.module:function."
+        )
+    return found[0].id
 
 
 def resume(workbench: Workbench, run_id: str, *, requested_by: str | None = None, here: bool = False) -> Run:
@@ -62,8 +119,8 @@ def resume(workbench: Workbench, run_id: str, *, requested_by: str | None = None
     """
     workbench.require("train")
     old = workbench.ledger.get(run_id)
-    config = RewardConfig.parse(old.config | {"resume_from": old.id})
-    return add_reward_run(workbench, old.snapshot_id, config, requested_by=requested_by, here=here)
+    config = CONFIGS[old.kind].parse(old.config | {"resume_from": old.id})
+    return add_run(workbench, old.kind, old.snapshot_id, config, requested_by=requested_by, here=here)
 
 
 def can_resume(workbench: Workbench, run: Run) -> bool:
@@ -71,19 +128,23 @@ def can_resume(workbench: Workbench, run: Run) -> bool:
     return not run.unfinished and (workbench.workspace.run_folder(run.id) / STATE_FILE).is_file()
 
 
-def _check_resumable(workbench: Workbench, run_id: str, snapshot_id: str, config: RewardConfig) -> None:
-    old = workbench.ledger.get(run_id)
+def _check_resumable(workbench: Workbench, kind: RunKind, snapshot_id: str, config: RunConfig) -> None:
+    if config.resume_from is None:
+        return
+    old = workbench.ledger.get(config.resume_from)
+    if old.kind != kind:
+        raise RunRefused(f"Run {old.id} is a run of {old.kind}; a run of {kind} cannot go on from it.")
     here = old.status == "running" and old.host == this_host() and old.pid is not None
     if here and not ProcessIdentity(old.pid or 0, old.pid_create_time or 0.0).is_alive():
         workbench.ledger.finish(old.id, "lost", "Its process is gone.", None)
-        old = workbench.ledger.get(run_id)
+        old = workbench.ledger.get(old.id)
     if old.unfinished:
         raise RunRefused(f"Run {old.id} is still {old.status}. Cancel it, or wait for its end.")
     if not can_resume(workbench, old):
         raise NotFound(
             f"Run {old.id} has no saved state to go on from: it had not begun to learn, or it came to its end. Start a new run."
         )
-    then, now = (RewardConfig.parse(one).model_dump(exclude={"resume_from"}) for one in (old.config, config.model_dump()))
+    then, now = (CONFIGS[kind].parse(one).model_dump(exclude={"resume_from"}) for one in (old.config, config.model_dump()))
     other = [name for name in now if now[name] != then[name]]
     if other or not old.snapshot_id.startswith(snapshot_id):
         raise RunRefused(
@@ -114,9 +175,18 @@ def cancel(workbench: Workbench, run_id: str) -> Run:
 
 def metrics(workbench: Workbench, run_id: str) -> list[dict[str, Any]]:
     """Every whole line that the run has written to its metrics file so far."""
+    return _lines_of(workbench, run_id, METRICS_FILE)
+
+
+def samples(workbench: Workbench, run_id: str) -> list[dict[str, Any]]:
+    """Answers that a policy's run has written down so far: step, query, answer, its steps and their rewards."""
+    return _lines_of(workbench, run_id, SAMPLES_FILE)
+
+
+def _lines_of(workbench: Workbench, run_id: str, name: str) -> list[dict[str, Any]]:
     workbench.require("train")
     try:
-        text = (workbench.workspace.run_folder(run_id) / METRICS_FILE).read_text(encoding="utf-8")
+        text = (workbench.workspace.run_folder(run_id) / name).read_text(encoding="utf-8")
     except FileNotFoundError:
         return []
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

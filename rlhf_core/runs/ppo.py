@@ -1,0 +1,336 @@
+"""Improve a policy by its rewards: ``python -m rlhf_core train ppo --base-model NAME``.
+
+A step draws prompts, samples an answer to each, has them judged, asks the reference, works out what each token was worth, and
+learns from it in mini-batches. Now and then answers to held-out prompts are judged too, by a second judge where there is one; the
+policy that did best there is kept beside the last.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import set_seed
+from transformers.utils import logging as transformers_logging
+
+from rlhf_core.analytics.snapshot import open_snapshot
+from rlhf_core.checkpoints.base_models import locate
+from rlhf_core.checkpoints.registry import Checkpoint, seal
+from rlhf_core.ground.configs import PPOConfig
+from rlhf_core.ground.errors import RlhfError, disk_errors
+from rlhf_core.ground.files import building, sweep_leftovers
+from rlhf_core.ground.runs import SAMPLES_FILE, STATE_FILE
+from rlhf_core.ground.settings import Workspace
+from rlhf_core.learn.adapters import adapted, merged_weights
+from rlhf_core.learn.alarms import alarms
+from rlhf_core.learn.episodes import repeated_share
+from rlhf_core.learn.policy import Policy
+from rlhf_core.learn.policy_card import policy_card
+from rlhf_core.learn.ppo import Episode, Learner, Measured, answers_of
+from rlhf_core.learn.reward_model import computes_in_bf16, library_versions, pick_device
+from rlhf_core.runs.ppo_data import Judges, PromptOrder, load_judges, load_policy, prompt_encoder, read_prompts
+from rlhf_core.runs.recording import Cancelled, Recorder, log
+from rlhf_core.runs.saved_state import EVERY_S, SavedState, learning, put_back
+
+SAME_REWARD_AFTER = 3  # steps, and at least so many answers, that all got the same reward: nothing can be learned
+SAME_REWARD_ANSWERS = 12
+KEPT_SAMPLES = 8  # answers of a table
+
+
+@dataclass(slots=True)
+class Place:
+    """Where a run stands, beside the learner and the order of prompts: what was measured, and the best policy so far."""
+
+    step: int = 0
+    seconds: float = 0.0
+    steps: list[Measured] = field(default_factory=list)
+    tables: list[dict[str, Any]] = field(default_factory=list)
+    alarmed: list[str] = field(default_factory=list)
+    answers: int = 0
+    lowest: float = float("inf")
+    highest: float = float("-inf")
+    best: dict[str, Any] | None = None  # its table
+    best_weights: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+def train_ppo(
+    workspace: Workspace, run_id: str, snapshot_id: str, config: PPOConfig, recorder: Recorder
+) -> tuple[str, str]:  # fmt: skip
+    """Run the whole of it. Returns (what came of it in words, id of the best checkpoint).
+
+    Raises:
+        ModelUnavailable, ModelRefused, InvalidInput, CorruptArtifact, StorageFull: said in the ledger as they are.
+        Cancelled: a checkpoint was saved if a step had been done.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    set_seed(config.seed)
+    folder = workspace.run_folder(run_id)
+
+    # The prompts, from an immutable snapshot.
+    recorder.phase("reading prompts")
+    snapshot = open_snapshot(workspace.snapshots, snapshot_id, verify=True) if snapshot_id else None
+    prompts = read_prompts(snapshot, config)
+    if prompts.examples:
+        log.warning("mind: there are no recent chats; the policy learns on %d example questions", len(prompts.train))
+    log.info("%d prompts to learn on, %d to look at", len(prompts.train), len(prompts.held_out))
+
+    # What judges, the policy, its reference and its value head.
+    recorder.phase("loading the reward models")
+    device = pick_device(config.device)
+    judges = load_judges(workspace.checkpoints, config, config.device)
+    for why in judges.ungated:
+        log.warning("mind: accepted all the same: %s", why)
+    recorder.phase("loading the policy")
+    base = locate(config.base_model, workspace.checkpoints, verify=True)
+    model, tokenizer = load_policy(base)
+    encode, cut = prompt_encoder(model, tokenizer, config)
+    if config.gradient_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    if config.method == "lora":
+        model = adapted(model, rank=config.lora_rank, alpha=config.lora_alpha, task="CAUSAL_LM")
+    policy = Policy(model, config.critic).to(device)
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_in_bf16(device))
+    learner = Learner(
+        policy, tokenizer, judges.source, config, encode, bf16=bf16, say=lambda text: log.warning("mind: %s", text)
+    )  # fmt: skip
+    learns = sum(one.numel() for one in policy.parameters() if one.requires_grad)
+    log.info("%s (%s) on %s in %s; %.1f million weights learn", base.name, base.place, device, "bf16" if bf16 else "fp32",
+             learns / 1e6)  # fmt: skip
+    order = PromptOrder(prompts.train, learner.generator)
+    state = SavedState(folder, [policy], learner.optimiser, learner.schedule)
+    place = Place()
+    if config.resume_from is not None:
+        place = _load(state, workspace.run_folder(config.resume_from), learner, order)
+        recorder.go_on_from(workspace.run_folder(config.resume_from), place.step)
+        _go_on_with_samples(workspace.run_folder(config.resume_from), folder, place.step)
+        log.info("going on from step %d of run %s", place.step, config.resume_from)
+    save = _Saving(workspace, run_id, snapshot_id, config, policy, tokenizer, judges, place)
+
+    def look(step: int) -> None:
+        """Judge answers to held-out prompts, and keep the policy if it never did better."""
+        recorder.phase("looking at held-out prompts", step=step)
+        table, episodes = evaluate(learner, prompts.held_out, judges, step, config)
+        place.tables.append(table)
+        recorder.metrics(split="validation", step=step, **{name: value for name, value in table.items() if name != "step"})
+        _write_samples(folder, step, "held out", episodes)
+        by = "judge" if judges.judge is not None else "reward"
+        if place.best is None or table[by] > place.best[by]:
+            place.best, place.best_weights = table, learning(policy)
+
+    recorder.phase("learning", step=place.step, total=config.ppo_steps)
+    if not place.tables:
+        look(0)
+    ended_early = ""
+    recorder.phase("learning", step=place.step)
+    while place.step < config.ppo_steps and not ended_early:
+        if recorder.should_stop:
+            raise Cancelled(*_stopped(save, state, learner, order, place, config, run_id))
+        learner.seconds.clear()
+
+        # 1. Rollout: an answer to each of the next prompts, of a length drawn for this step.
+        queries = order.next(config.batch_size)
+        at_most = int(
+            torch.randint(config.min_response_tokens, config.max_response_tokens + 1, (1,), generator=learner.generator)
+        )
+        episodes = learner.sample(queries, at_most)
+        # 2. Score: of the whole answer, or of each step.
+        learner.judge(episodes)
+        _check_rewards(place, episodes)
+        # 3. KL: what the reference would have said.
+        learner.compare(episodes)
+        # 4. Advantage: what each token was worth.
+        measured = learner.assign(episodes)
+        # 5. Update: in mini-batches, some times over.
+        measured |= learner.update(episodes)
+        learner.finish_step(measured["kl"], len(episodes))
+
+        place.step += 1
+        seconds = sum(learner.seconds.values())
+        place.seconds += seconds
+        place.steps.append(measured)
+        recorder.step(
+            place.step, at_most=at_most, tokens_per_s=round(measured["tokens"] * len(episodes) / seconds, 2), **measured,
+            **{f"{name}_s": round(value, 4) for name, value in learner.seconds.items()},
+        )  # fmt: skip
+        if place.step % config.sample_every == 0:
+            _write_samples(folder, place.step, "learned from", episodes)
+        if place.step % config.evaluate_every == 0 or place.step == config.ppo_steps:
+            look(place.step)
+            recorder.phase("learning", step=place.step)
+        ended_early = _watch(place, measured, recorder, config)
+        if config.save_every and place.step % config.save_every == 0 and place.step < config.ppo_steps:
+            log.info("saved as %s", save(complete=False).id)
+        if place.step < config.ppo_steps and not ended_early:
+            state.save(_standing(learner, order, place), at_most_every_s=EVERY_S)
+    if ended_early:
+        log.warning("ended early: %s", ended_early)
+        if place.tables[-1]["step"] != place.step:
+            look(place.step)
+
+    # The last policy, and the best one where that is another.
+    recorder.phase("saving", step=place.step)
+    last = save(complete=True)
+    best = last
+    assert place.best is not None
+    if place.best["step"] != place.step:
+        put_back(policy, place.best_weights)
+        best = save(complete=True, of_step=place.best["step"])
+    state.drop()
+    if config.resume_from is not None:
+        (workspace.run_folder(config.resume_from) / STATE_FILE).unlink(missing_ok=True)
+    if cut:
+        log.warning("mind: %d prompts were too long; their beginning was cut off", len(set(cut)))
+    return _in_words(place, judges, best, last, ended_early), best.id
+
+
+def evaluate(
+    learner: Learner, queries: Sequence[str], judges: Judges, step: int, config: PPOConfig
+) -> tuple[dict[str, Any], list[Episode]]:
+    """Answers to held-out prompts, drawn alike whenever it is asked, and what they measure."""
+    generator = torch.Generator().manual_seed(config.seed)
+    episodes = learner.sample(queries, config.max_response_tokens, generator, "looking")
+    learner.judge(episodes)
+    learner.compare(episodes)
+    count = len(episodes)
+    rewards = torch.tensor([one.reward for one in episodes])
+    table: dict[str, Any] = {
+        "step": step, "reward": float(rewards.mean()), "reward_std": float(rewards.std()) if count > 1 else 0.0,
+        "kl": sum(one.kl for one in episodes) / count, "tokens": sum(len(one.ids) for one in episodes) / count,
+        "ended": sum(one.ended for one in episodes) / count,
+        "repetition": sum(repeated_share(one.ids) for one in episodes) / count, "judge": None, "judge_std": None,
+        "prompts": count,
+    }  # fmt: skip
+    if judges.judge is not None:
+        given = [sum(some) / len(some) for some in judges.judge(answers_of(episodes))]
+        judged = torch.tensor(given)
+        table |= {"judge": float(judged.mean()), "judge_std": float(judged.std()) if count > 1 else 0.0}
+    return table, episodes
+
+
+def _check_rewards(place: Place, episodes: Sequence[Episode]) -> None:
+    rewards = [reward for one in episodes for reward in one.rewards]
+    place.answers += len(episodes)
+    place.lowest, place.highest = min(place.lowest, *rewards, float("inf")), max(place.highest, *rewards, float("-inf"))
+    if place.step + 1 >= SAME_REWARD_AFTER and place.answers >= SAME_REWARD_ANSWERS and place.lowest == place.highest:
+        raise RlhfError(
+            f"All {place.answers} answers so far got the same reward ({place.lowest:g}), so there is nothing to learn. Use a "
+            "reward model that tells answers apart: its report card (page Models) says whether it does."
+        )
+
+
+def _watch(place: Place, measured: Measured, recorder: Recorder, config: PPOConfig) -> str:
+    """Say new alarms. Returns why the run should end, or nothing."""
+    found = alarms(place.steps, place.tables, kl_goal=config.kl_goal)
+    for name, words in found.items():
+        if name not in place.alarmed:
+            place.alarmed.append(name)
+            log.warning("ALARM: %s", words)
+            recorder.metrics(split="alarm", step=place.step, name=name, words=words)
+    if config.stop_kl is not None and measured["kl"] > config.stop_kl:
+        return f"answers are {measured['kl']:.1f} nats from the reference, above stop_kl ({config.stop_kl:g})"
+    return "; ".join(found.values()) if config.stop_on_alarm else ""
+
+
+def _standing(learner: Learner, order: PromptOrder, place: Place) -> dict[str, Any]:
+    names = ("step", "seconds", "steps", "tables", "alarmed", "answers", "lowest", "highest", "best", "best_weights")
+    return {"learner": learner.taken(), "order": order.taken(), "place": {name: getattr(place, name) for name in names}}
+
+
+def _load(state: SavedState, folder: Path, learner: Learner, order: PromptOrder) -> Place:
+    stood = state.load(folder)
+    learner.put(stood["learner"])
+    order.put(stood["order"])
+    return Place(**stood["place"])
+
+
+def _stopped(
+    save: _Saving, state: SavedState, learner: Learner, order: PromptOrder, place: Place, config: PPOConfig, run_id: str
+) -> tuple[str, str | None]:
+    """Save where a cancelled run stands. Returns what to say and the checkpoint."""
+    if place.step == 0:
+        return "Stopped before the first step; there was nothing to save.", None
+    state.save(_standing(learner, order, place))
+    return (
+        f"Stopped after step {place.step} of {config.ppo_steps}; what was learnt so far is saved. Go on with --resume-from "
+        f"{run_id}.",
+        save(complete=False).id,
+    )
+
+
+class _Saving:
+    """Writes the policy as a plain folder of ``transformers``, with its card and manifest."""
+
+    def __init__(
+        self, workspace: Workspace, run_id: str, snapshot_id: str, config: PPOConfig, policy: Policy, tokenizer: Any,
+        judges: Judges, place: Place,
+    ) -> None:  # fmt: skip
+        self._workspace, self._run_id, self._snapshot_id, self._config = workspace, run_id, snapshot_id, config
+        self._policy, self._tokenizer, self._judges, self._place = policy, tokenizer, judges, place
+
+    def __call__(self, *, complete: bool, of_step: int | None = None) -> Checkpoint:
+        place, config = self._place, self._config
+        step = place.step if of_step is None else of_step
+        table = next((one for one in reversed(place.tables) if one["step"] == step), None)
+        metrics = {
+            "trained_steps": step, "held_out": table, "before": place.tables[0] if place.tables else None,
+            "seconds": round(place.seconds, 1), "alarms": list(place.alarmed), "reward_checkpoints": self._judges.checkpoints,
+            "ungated_reward": self._judges.ungated,
+        }  # fmt: skip
+        with disk_errors("saving the checkpoint", self._workspace.checkpoints):
+            sweep_leftovers(self._workspace.checkpoints)
+            with building(self._workspace.checkpoints) as scratch:
+                weights = merged_weights(self._policy.model) if self._policy.adapted else None
+                self._policy.plain.save_pretrained(scratch, **({} if weights is None else {"state_dict": weights}))
+                self._tokenizer.save_pretrained(scratch)
+                card = policy_card(config, self._snapshot_id, metrics)
+                (scratch / "README.md").write_text(card, encoding="utf-8")
+                return seal(
+                    scratch, self._workspace.checkpoints, kind="policy", run_id=self._run_id, snapshot_id=self._snapshot_id,
+                    parent=config.base_model, complete=complete, config=config.model_dump(), metrics=metrics,
+                    scoring={}, libraries=library_versions(),
+                )  # fmt: skip
+
+
+def _write_samples(folder: Path, step: int, of: str, episodes: Sequence[Episode]) -> None:
+    """Append some answers with the rewards of their steps."""
+    with disk_errors("writing samples", folder), (folder / SAMPLES_FILE).open("a", encoding="utf-8") as file:
+        for one in list(episodes)[:KEPT_SAMPLES]:
+            line = {
+                "step": step, "of": of, "query": one.query, "answer": one.text, "steps": list(one.steps),
+                "rewards": one.rewards, "reward": one.reward, "kl": round(one.kl, 4), "tokens": len(one.ids), "ended": one.ended,
+            }  # fmt: skip
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _go_on_with_samples(old: Path, folder: Path, step: int) -> None:
+    try:
+        lines = (old / SAMPLES_FILE).read_text(encoding="utf-8").splitlines(keepends=True)
+    except FileNotFoundError:
+        return
+    with disk_errors("writing samples", folder):
+        (folder / SAMPLES_FILE).write_text(
+            "".join(line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step), encoding="utf-8"
+        )
+
+
+def _in_words(place: Place, judges: Judges, best: Checkpoint, last: Checkpoint, ended_early: str) -> str:
+    assert place.best is not None
+    first, name = place.tables[0], "judge" if judges.judge is not None else "reward"
+    words = f"{best.id}: on held-out prompts the reward went from {first['reward']:.2f} to {place.best['reward']:.2f}"
+    if judges.judge is not None:
+        words += f" and the judge's from {first['judge']:.2f} to {place.best['judge']:.2f}"
+    words += f", {place.best['kl']:.1f} nats from the reference, at step {place.best['step']} (the best in {name})."
+    if last.id != best.id:
+        words += f" The last policy is {last.id}."
+    if ended_early:
+        words += f" Ended early: {ended_early}."
+    if place.alarmed:
+        words += f" Alarms: {', '.join(place.alarmed)}."
+    if judges.ungated:
+        words += " Its reward model was refused by its report card and used all the same."
+    return words

@@ -1,0 +1,202 @@
+"""What a policy run begins with: prompts from a snapshot, a causal model with its tokenizer, and what judges its answers."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+from rlhf_core.analytics.snapshot import Snapshot
+from rlhf_core.checkpoints.base_models import BaseModel, offline_choices
+from rlhf_core.checkpoints.registry import open_checkpoint
+from rlhf_core.ground.cards import Kind, read_card, require_trust
+from rlhf_core.ground.configs import PPOConfig, parse_sources
+from rlhf_core.ground.errors import InvalidInput, ModelRefused, ModelUnavailable
+from rlhf_core.ground.records import parse_utc
+from rlhf_core.ground.text import before_answer, query_key
+from rlhf_core.learn.reward_model import RewardModel
+from rlhf_core.learn.rewards import CheckpointRewards, FunctionRewards, Source, Weighed
+
+EXAMPLES = (
+    "What training programs are available for solar installation in Massachusetts?",
+    "How can I translate my military experience to clean energy?",
+    "Which jobs in offshore wind can I get without a degree?",
+    "How do I become a heat pump installer in Boston?",
+    "What do I need to know to work as an energy auditor?",
+)
+FEWEST_TO_HOLD_OUT = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Prompts:
+    """Queries to learn on and queries to look at; the same ones where there are few. ``examples``: there were none."""
+
+    train: list[str]
+    held_out: list[str]
+    examples: bool = False
+
+
+def read_prompts(snapshot: Snapshot | None, config: PPOConfig) -> Prompts:
+    """Different queries of the snapshot's recent chats, in an order that a seed decides; five examples where there are none."""
+    found: dict[str, str] = {}
+    if snapshot is not None:
+        since = parse_utc(snapshot.created_at) - timedelta(days=config.prompt_days)
+        chats = snapshot.table("chats")
+        for query, at in zip(chats["query"].to_pylist(), chats["created_at"].to_pylist(), strict=True):
+            if query and query.strip() and at >= since:
+                found.setdefault(query_key(query), query)
+    if not found:
+        return Prompts(list(EXAMPLES), list(EXAMPLES), examples=True)
+    mixed = sorted(found, key=lambda key: hashlib.sha256(f"{config.seed}:{key}".encode()).digest())
+    queries = [found[key] for key in mixed]
+    if len(queries) < FEWEST_TO_HOLD_OUT:
+        return Prompts(queries, queries[: config.evaluate_prompts])
+    count = min(config.evaluate_prompts, len(queries) // 5)
+    return Prompts(queries[count:], queries[:count])
+
+
+class PromptOrder:
+    """Queries without replacement: all of them once in a mixed order, then all of them again in another."""
+
+    def __init__(self, queries: Sequence[str], generator: torch.Generator) -> None:
+        self._queries, self._generator = queries, generator
+        self._order: list[int] = []
+        self._at = 0
+
+    def next(self, count: int) -> list[str]:
+        """So many; one comes twice only where there are fewer."""
+        found: list[str] = []
+        while len(found) < count:
+            if self._at == len(self._order):
+                self._order, self._at = torch.randperm(len(self._queries), generator=self._generator).tolist(), 0
+            found.append(self._queries[self._order[self._at]])
+            self._at += 1
+        return found
+
+    def taken(self) -> dict[str, Any]:
+        """For :meth:`put`."""
+        return {"order": self._order, "at": self._at}
+
+    def put(self, taken: dict[str, Any]) -> None:
+        """Go on from there."""
+        self._order, self._at = taken["order"], taken["at"]
+
+
+def load_policy(base: BaseModel) -> tuple[Any, Any]:
+    """A causal model in float32 and its tokenizer.
+
+    Raises:
+        ModelUnavailable: it cannot be loaded, writes no text, or has no end token.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(base.load_from)
+        kind = AutoConfig.from_pretrained(base.load_from)
+        if (
+            kind.is_encoder_decoder
+            or type(kind) not in AutoModelForCausalLM._model_mapping
+            or kind.model_type in ("bert", "roberta")
+        ):
+            raise ModelUnavailable(
+                f"{base.name!r} is a {kind.model_type} model, which writes no text from left to right. Choose a causal model; "
+                "`python -m rlhf_core demo` makes a tiny one."
+            )
+        model = AutoModelForCausalLM.from_pretrained(base.load_from, use_safetensors=True, dtype=torch.float32)
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelUnavailable(
+            f"The policy {base.name!r} could not be loaded: {line} If it is a hub name, the hub does not answer or does not know "
+            f"it. {offline_choices()}"
+        ) from error
+    if tokenizer.eos_token_id is None:
+        raise ModelUnavailable(
+            f"The tokenizer of {base.name!r} has no end token, so its answers would never end; use another one."
+        )
+    return model, tokenizer
+
+
+def prompt_encoder(model: Any, tokenizer: Any, config: PPOConfig) -> tuple[Callable[[str], list[int]], list[str]]:
+    """What makes token ids of a query, and what it has cut so far (a list that grows).
+
+    A tokenizer's chat template is used where it has one; otherwise the answer follows ``User: ... Assistant:`` as reward models
+    read it. A prompt that is too long loses its beginning.
+
+    Raises:
+        InvalidInput: answers alone are longer than the model's context.
+    """
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or 2**30
+    room = min(config.max_prompt_tokens, context - config.max_response_tokens)
+    if room < 8:
+        raise InvalidInput(
+            f"max_response_tokens is {config.max_response_tokens}, and {config.base_model} reads {context} tokens in all: that "
+            f"leaves no room for a prompt. Lower it to {max(1, context - 64)} or less."
+        )
+    cut: list[str] = []
+
+    def encode(query: str) -> list[int]:
+        if tokenizer.chat_template:
+            text = tokenizer.apply_chat_template([{"role": "user", "content": query}], add_generation_prompt=True, tokenize=False)
+            ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
+        else:
+            ids = tokenizer(before_answer(query).rstrip(), verbose=False).input_ids
+            while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
+                ids = ids[:-1]
+        if len(ids) > room:
+            cut.append(query)
+            ids = ids[-room:]
+        return list(ids)
+
+    return encode, cut
+
+
+@dataclass(frozen=True, slots=True)
+class Judges:
+    """``source``: what is learned from; ``judge``: what only looks, None for none; ``ungated``: why reward models should not have
+    been used, where they were all the same; ``checkpoints``: ids of those that are learned from."""
+
+    source: Source
+    judge: Source | None
+    ungated: list[str]
+    checkpoints: list[str]
+
+
+def load_judges(checkpoints: Path, config: PPOConfig, device: str) -> Judges:
+    """
+    Raises:
+        NotFound, CorruptArtifact: a checkpoint.
+        ModelRefused: its report card does not allow it and ``accept_ungated_reward`` is off.
+        InvalidInput: a function cannot be imported.
+    """
+    sources: list[tuple[str, float, Source]] = []
+    ungated: list[str] = []
+    ids: list[str] = []
+    for name, weight in parse_sources(config.reward or ""):
+        if ":" in name:
+            sources.append((name, weight, FunctionRewards(name)))
+            continue
+        try:
+            ask_gate(checkpoints, name, config)
+        except ModelRefused as error:
+            if not config.accept_ungated_reward:
+                raise
+            ungated.append(str(error))
+        ids.append(name)
+        sources.append((name, weight, CheckpointRewards(RewardModel.open(checkpoints / name, device=device))))
+    judge = None if config.judge is None else CheckpointRewards(RewardModel.open(checkpoints / config.judge, device=device))
+    return Judges(Weighed(sources), judge, ungated, ids)
+
+
+def ask_gate(checkpoints: Path, checkpoint_id: str, config: PPOConfig) -> None:
+    """
+    Raises:
+        NotFound, CorruptArtifact: the checkpoint.
+        ModelRefused: what its card says does not allow it.
+    """
+    kind: Kind = "steps" if config.reward_on == "steps" else "answers"
+    checkpoint = open_checkpoint(checkpoints, checkpoint_id)
+    require_trust(checkpoint.id, read_card(checkpoint.folder), kind, "PPO")
