@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rlhf_core import __version__
-from rlhf_core.ground.configs import CONFIGS, PPOConfig, RewardConfig, RunConfig
+from rlhf_core.ground.configs import CONFIGS, PPOConfig, RewardConfig, RunConfig, SFTConfig
 from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.judgement import By, Level, What
 from rlhf_core.ground.roles import ROLES
@@ -77,7 +77,8 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     one.add_argument("file", type=Path, help=f"one of {', '.join(formats.SUFFIXES)}")
     one.add_argument("--format", choices=get_args(formats.Preset), default="auto")
-    command("demo", _demo, "load the demonstration set")
+    one = command("demo", _demo, "load the demonstration set, and teach a tiny policy its answers")
+    one.add_argument("--no-policy", action="store_true", help="load the set only")
     one = command("team", _team, "list a team's people, or give one of them a role")
     one.add_argument("email", nargs="?", help="whose role to set; leave out to list everybody")
     one.add_argument("role", nargs="?", choices=[*ROLES, "none"])
@@ -160,6 +161,7 @@ def _parser() -> argparse.ArgumentParser:
 
 _TRAINABLE: tuple[tuple[RunKind, str, str], ...] = (
     ("reward", "Train a reward model on a snapshot.", "id or its beginning; not needed with --resume-from"),
+    ("sft", "Teach a policy the answers that people rated well.", "whose answers: id or its beginning (default: the newest)"),
     (
         "ppo", "Improve a policy by rewards (PPO).",
         "where prompts come from: id or its beginning (default: the newest; without any, five example questions)",
@@ -189,11 +191,20 @@ def _import(arguments: argparse.Namespace) -> None:
     print(import_file(_open(arguments), arguments.file, preset=arguments.format))
 
 
-def _demo(arguments: argparse.Namespace) -> None:
-    from rlhf_core.services.demo import load_demo
+def _demo(arguments: argparse.Namespace) -> int:
+    from rlhf_core.services import training
+    from rlhf_core.services.demo import TINY_POLICY, load_demo
 
-    for report in load_demo(_open(arguments)):
+    workbench = _open(arguments)
+    for report in load_demo(workbench):
         print(report)
+    if arguments.no_policy or training.policies(workbench):
+        return 0
+    print("Now a tiny policy learns the set's answers, so that PPO has something to improve: about a minute.", flush=True)
+    from rlhf_core.services import snapshots
+
+    snapshot, _ = snapshots.take(workbench)
+    return _carry_out(workbench, training.add_run(workbench, "sft", snapshot.id, TINY_POLICY, here=True), own_log=True)
 
 
 def _team(arguments: argparse.Namespace) -> None:
@@ -469,7 +480,6 @@ def _train(arguments: argparse.Namespace) -> int:
     given = {name: value for name, value in vars(arguments).items() if name in options.model_fields}
     values |= {name: None if value == "none" else value for name, value in given.items()}
 
-    from rlhf_core.ground.processes import ProcessIdentity
     from rlhf_core.services import training
 
     workbench = _open(arguments)
@@ -484,11 +494,19 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.run_id is None:
         snapshot_id = arguments.snapshot if arguments.snapshot is not None else training.newest_snapshot(workbench)
         run = training.add_run(workbench, kind, snapshot_id, config, here=True)
-        me = ProcessIdentity.of_this_process()
-        workbench.ledger.set_process(run.id, run.host or "", me.pid, me.create_time)
     else:
         run = workbench.ledger.get(arguments.run_id)
-    config = options.parse(run.config)  # what was asked for when it was queued, and nothing else
+    return _carry_out(workbench, run, own_log=arguments.run_id is None)
+
+
+def _carry_out(workbench: Workbench, run: Run, *, own_log: bool) -> int:
+    """Do a run's work in this process, by the options in its row and nothing else."""
+    from rlhf_core.ground.processes import ProcessIdentity
+
+    if own_log:
+        me = ProcessIdentity.of_this_process()
+        workbench.ledger.set_process(run.id, run.host or "", me.pid, me.create_time)
+    config = CONFIGS[run.kind].parse(run.config)
     try:
         body = _body_of(workbench, run, config)
         from rlhf_core.runs.recording import record_run
@@ -497,9 +515,7 @@ def _train(arguments: argparse.Namespace) -> int:
         raise
 
     print(f"Run {run.id}{f', snapshot {run.snapshot_id}' if run.snapshot_id else ''}", flush=True)
-    return record_run(
-        workbench.ledger, run.id, workbench.workspace.run_folder(run.id), body, own_log=arguments.run_id is None
-    )  # fmt: skip
+    return record_run(workbench.ledger, run.id, workbench.workspace.run_folder(run.id), body, own_log=own_log)
 
 
 def _body_of(workbench: Workbench, run: Run, config: RunConfig) -> Callable[[Recorder], tuple[str, str]]:
@@ -508,6 +524,10 @@ def _body_of(workbench: Workbench, run: Run, config: RunConfig) -> Callable[[Rec
         from rlhf_core.runs.ppo import train_ppo
 
         return lambda recorder: train_ppo(workbench.workspace, run.id, run.snapshot_id, config, recorder)
+    if isinstance(config, SFTConfig):
+        from rlhf_core.runs.sft import train_sft
+
+        return lambda recorder: train_sft(workbench.workspace, run.id, run.snapshot_id, config, recorder)
     assert isinstance(config, RewardConfig)
     from rlhf_core.runs.reward import train_reward
 

@@ -139,6 +139,33 @@ class RewardConfig(RunConfig):
         return self
 
 
+class SFTConfig(RunConfig):
+    """Options of a run that teaches a policy well-rated answers (supervised fine-tuning)."""
+
+    base_model: str = Field(
+        description="policy to start from: a causal model by hub name, folder or checkpoint; tiny: a new one of half a million "
+        "weights with a vocabulary of the snapshot's own texts, which any machine trains in a minute"
+    )
+    min_score: float = Field(
+        4.0, ge=1, le=5, description="learn answers that people gave so many stars on average; 1 learns all that were rated"
+    )
+    unrated: bool = Field(False, description="learn answers that nobody rated too")
+    method: Literal["full", "lora"] = Field("full", description="what learns: the whole policy, or low-rank adapters of it")
+    lora_rank: int = Field(16, ge=1, le=1024, description="rank of the adapters, with method lora")
+    lora_alpha: int = Field(32, ge=1, le=4096, description="their scale is lora_alpha / lora_rank")
+    batch_size: int = Field(8, ge=1, le=1024, description="answers in one optimiser step")
+    epochs: float = Field(3.0, gt=0, le=1000, description="passes over the answers")
+    learning_rate: float = Field(2e-5, gt=0, le=1, description="peak learning rate of AdamW; falls to 0")
+    max_length: int = Field(1024, ge=16, le=32_768, description="longest prompt and answer in tokens; longer ones are left out")
+    gradient_checkpointing: bool = Field(False, description="compute layers twice and keep less: for large models on a small GPU")
+    resume_from: None = Field(None, description="these runs are short and do not go on from another")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the order and of new weights")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train; auto takes a GPU if there is one")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU or a CPU that computes in it"
+    )
+
+
 class PPOConfig(RunConfig):
     """Options of a run that improves a policy by its rewards."""
 
@@ -255,7 +282,7 @@ class PPOConfig(RunConfig):
         return self
 
 
-CONFIGS: dict[RunKind, type[RunConfig]] = {"reward": RewardConfig, "ppo": PPOConfig}
+CONFIGS: dict[RunKind, type[RunConfig]] = {"reward": RewardConfig, "sft": SFTConfig, "ppo": PPOConfig}
 
 
 def parse_sources(text: str) -> list[tuple[str, float]]:

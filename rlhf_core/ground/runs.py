@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-RunKind = Literal["reward", "ppo"]
+RunKind = Literal["reward", "sft", "ppo"]
 RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]
 
 UNFINISHED: frozenset[str] = frozenset({"queued", "running"})

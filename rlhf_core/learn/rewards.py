@@ -73,11 +73,12 @@ class FunctionRewards:
             RlhfError: it gave another number of rewards than there are answers or steps.
         """
         prompts, texts = [one.query for one in answers], [one.text for one in answers]
-        steps = [list(one.steps) for one in answers]
-        given = self._function(prompts, texts, steps) if any(steps) else self._function(prompts, texts)
+        stepwise = any(one.steps for one in answers)
+        steps = [list(one.steps) or [one.text] for one in answers]  # an answer without any is one
+        given = self._function(prompts, texts, steps) if stepwise else self._function(prompts, texts)
         try:
-            found = [[float(value) for value in some] if one.steps else [float(some)]
-                     for one, some in zip(answers, given, strict=True)]  # fmt: skip
+            found = [[float(value) for value in some] if stepwise else [float(some)]
+                     for _, some in zip(answers, given, strict=True)]  # fmt: skip
         except (TypeError, ValueError) as error:
             raise RlhfError(
                 f"The reward function {self.name} did not give one reward for each answer or step: {error}."

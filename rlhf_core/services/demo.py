@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rlhf_core.ground.configs import SFTConfig
 from rlhf_core.services.importing import ImportReport, import_file
 from rlhf_core.services.workbench import Workbench
 
 DEMO_FILE = Path(__file__).parent / "demo_chats.jsonl"
 PAIRS_FILE = Path(__file__).parent / "demo_pairs.jsonl"
+TINY_POLICY = SFTConfig.parse({"base_model": "tiny", "min_score": 1, "unrated": True, "epochs": 25, "learning_rate": 3e-3})
+"""It learns good and bad answers alike: what is better, PPO has to find out."""
 
 
 def load_demo(workbench: Workbench) -> tuple[ImportReport, ImportReport]:

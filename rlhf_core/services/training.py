@@ -10,9 +10,9 @@ from typing import Any
 
 from rlhf_core.analytics.snapshot import list_snapshots, open_snapshot
 from rlhf_core.checkpoints.base_models import BUNDLED, DEFAULT, locate, offline_names
-from rlhf_core.checkpoints.registry import list_checkpoints, open_checkpoint
+from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint
 from rlhf_core.ground.cards import Kind
-from rlhf_core.ground.configs import CONFIGS, PPOConfig, RewardConfig, RunConfig, parse_sources
+from rlhf_core.ground.configs import CONFIGS, PPOConfig, RewardConfig, RunConfig, SFTConfig, parse_sources
 from rlhf_core.ground.errors import NotEnoughData, NotFound, RunRefused, disk_errors
 from rlhf_core.ground.files import write_json
 from rlhf_core.ground.processes import ProcessIdentity, this_host
@@ -22,6 +22,7 @@ from rlhf_core.services.modelling import gate
 from rlhf_core.services.workbench import Workbench
 
 LOG_TAIL_BYTES = 20_000
+NEW_TINY = "tiny"  # as a policy to begin with: a new one
 
 
 def add_reward_run(
@@ -70,11 +71,35 @@ def add_ppo_run(
     return _add(workbench, "ppo", snapshot.id if snapshot else "", config, requested_by, here)
 
 
+def add_sft_run(
+    workbench: Workbench, snapshot_id: str, config: SFTConfig, *, requested_by: str | None = None, here: bool = False
+) -> Run:
+    """The same for a policy that is taught well-rated answers.
+
+    Raises:
+        NotFound, CorruptArtifact: the snapshot.
+        NotEnoughData: it has no chats.
+        ModelUnavailable: the policy's path has no model.
+    """
+    workbench.require("train")
+    snapshot = open_snapshot(workbench.workspace.snapshots, snapshot_id)
+    if snapshot.rows["chats"] == 0:
+        raise NotEnoughData(f"Snapshot {snapshot.id} has no chats. Import some and take a new snapshot.")
+    if config.base_model != NEW_TINY:
+        locate(config.base_model, workbench.workspace.checkpoints)
+    return _add(workbench, "sft", snapshot.id, config, requested_by, here)
+
+
 def add_run(
     workbench: Workbench, kind: RunKind, snapshot_id: str | None, config: RunConfig, *, requested_by: str | None = None,
     here: bool = False,
 ) -> Run:  # fmt: skip
-    """A run of any kind: see :func:`add_reward_run` and :func:`add_ppo_run`."""
+    """A run of any kind: see :func:`add_reward_run`, :func:`add_sft_run` and :func:`add_ppo_run`."""
+    if kind == "sft":
+        assert isinstance(config, SFTConfig)
+        if snapshot_id is None:
+            raise NotFound("There is no snapshot yet. Take one with `python -m rlhf_core snapshot`.")
+        return add_sft_run(workbench, snapshot_id, config, requested_by=requested_by, here=here)
     if kind == "ppo":
         assert isinstance(config, PPOConfig)
         return add_ppo_run(workbench, snapshot_id, config, requested_by=requested_by, here=here)
@@ -92,6 +117,12 @@ def _add(
         write_json(folder / CONFIG_FILE, config.model_dump())
     host = this_host() if here else None
     return workbench.ledger.add(run_id, kind, config.model_dump(), snapshot_id, requested_by, host)
+
+
+def policies(workbench: Workbench) -> list[Checkpoint]:
+    """All readable policies, newest first."""
+    workbench.require("train")
+    return list_checkpoints(workbench.workspace.checkpoints, "policy")
 
 
 def newest_snapshot(workbench: Workbench) -> str | None:

@@ -104,4 +104,4 @@ def test_the_demo_set(demo: Workbench, ana: Session) -> None:
 
 
 def test_demo_command(root: Path) -> None:
-    assert "added 60 chats" in command("demo", root=root).stdout
+    assert "added 60 chats" in command("demo", "--no-policy", root=root).stdout

@@ -1,0 +1,206 @@
+"""Teach a policy the answers that people rated well: ``python -m rlhf_core train sft --base-model NAME``.
+
+PPO then begins with something to improve. TRL's SFTTrainer does the learning; only answers' tokens count, not prompts'.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from transformers import TrainerCallback, set_seed
+from transformers.utils import logging as transformers_logging
+
+from rlhf_core.analytics.snapshot import Snapshot, open_snapshot
+from rlhf_core.checkpoints.base_models import locate
+from rlhf_core.checkpoints.registry import seal
+from rlhf_core.ground.configs import SFTConfig
+from rlhf_core.ground.errors import NotEnoughData, RlhfError, disk_errors
+from rlhf_core.ground.files import building, sweep_leftovers
+from rlhf_core.ground.settings import Workspace
+from rlhf_core.ground.text import before_answer
+from rlhf_core.learn.adapters import adapted, merged_weights
+from rlhf_core.learn.examples import build_examples
+from rlhf_core.learn.reward_model import computes_in_bf16, library_versions, pick_device
+from rlhf_core.learn.tiny_policy import TINY, tiny_policy
+from rlhf_core.runs.ppo_data import load_policy
+from rlhf_core.runs.recording import Cancelled, Recorder, log
+
+
+def train_sft(
+    workspace: Workspace, run_id: str, snapshot_id: str, config: SFTConfig, recorder: Recorder
+) -> tuple[str, str]:  # fmt: skip
+    """Run the whole of it. Returns (what came of it in words, checkpoint id).
+
+    Raises:
+        NotEnoughData: no answer was rated well enough.
+        ModelUnavailable, CorruptArtifact, StorageFull: said in the ledger as they are.
+        Cancelled: a checkpoint was saved if a step had been done.
+    """
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+
+    # 1. The answers.
+    recorder.phase("reading the snapshot")
+    snapshot = open_snapshot(workspace.snapshots, snapshot_id, verify=True)
+    answers = good_answers(snapshot, config)
+
+    # 2. The policy.
+    recorder.phase("loading the policy")
+    set_seed(config.seed)
+    device = pick_device(config.device)
+    if config.base_model == TINY:
+        model, tokenizer = tiny_policy([f"{before_answer(query)}{answer}" for query, answer in answers], config.seed)
+    else:
+        model, tokenizer = load_policy(locate(config.base_model, workspace.checkpoints, verify=True))
+    context = getattr(model.config.get_text_config(), "max_position_embeddings", None) or config.max_length
+    longest = min(config.max_length, context)
+    rows = [_row(query, answer, tokenizer) for query, answer in answers]
+    fitting = [one for one in rows if len(tokenizer(one["prompt"] + one["completion"]).input_ids) < longest]
+    if len(fitting) < len(rows):
+        log.warning(
+            "mind: %d of %d answers are longer than %d tokens and are left out", len(rows) - len(fitting), len(rows), longest
+        )
+    if not fitting:
+        raise NotEnoughData(
+            f"All {len(rows)} answers are longer than {longest} tokens. Raise max_length, or take another policy."
+        )
+    log.info("%d answers to learn, on %s", len(fitting), device)
+    if config.method == "lora":
+        model = adapted(model, rank=config.lora_rank, alpha=config.lora_alpha, task="CAUSAL_LM")
+
+    # 3. The learning.
+    with tempfile.TemporaryDirectory(dir=workspace.run_folder(run_id)) as scratch:
+        done, losses, seconds = _learn(model, tokenizer, fitting, config, recorder, Path(scratch), device.type, longest)
+    if recorder.should_stop and done == 0:
+        raise Cancelled("Stopped before the first step; there was nothing to save.")
+
+    # 4. The checkpoint: a plain folder of transformers.
+    recorder.phase("saving", step=done)
+    metrics = {
+        "trained_steps": done,
+        "answers": len(fitting),
+        "seconds": round(seconds, 1),
+        "loss": losses[-1] if losses else None,
+    }
+    with disk_errors("saving the checkpoint", workspace.checkpoints):
+        sweep_leftovers(workspace.checkpoints)
+        with building(workspace.checkpoints) as folder:
+            plain = model.get_base_model() if config.method == "lora" else model
+            plain.save_pretrained(folder, **({"state_dict": merged_weights(model)} if config.method == "lora" else {}))
+            tokenizer.save_pretrained(folder)
+            (folder / "README.md").write_text(_card(config, snapshot.id, len(fitting)), encoding="utf-8")
+            checkpoint = seal(
+                folder, workspace.checkpoints, kind="policy", run_id=run_id, snapshot_id=snapshot.id, parent=config.base_model,
+                complete=not recorder.should_stop, config=config.model_dump(), metrics=metrics, scoring={},
+                libraries=library_versions(),
+            )  # fmt: skip
+    if recorder.should_stop:
+        raise Cancelled(f"Stopped after step {done}; what was learnt so far is saved.", checkpoint.id)
+    loss = f", loss {losses[0]:.2f} to {losses[-1]:.2f} nats a token" if losses else ""
+    return f"{checkpoint.id}: {len(fitting)} answers learned in {seconds:.0f} s{loss}.", checkpoint.id
+
+
+def good_answers(snapshot: Snapshot, config: SFTConfig) -> list[tuple[str, str]]:
+    """``(query, answer)`` of chats whose whole answer, or else whose steps, have the mean score that is asked for.
+
+    Raises:
+        NotEnoughData: there are none.
+    """
+    chats, steps = snapshot.table("chats"), snapshot.table("reasoning_steps")
+    examples = build_examples(chats, steps, snapshot.table("chat_feedback"), "both", snapshot.table("decisions"), None)
+    whole = {one.chat_id: one.score for one in examples if not one.is_step}
+    of_steps: dict[str, list[float]] = {}
+    for one in examples:
+        if one.is_step:
+            of_steps.setdefault(one.chat_id, []).append(one.score)
+    found: dict[tuple[str, str], None] = {}
+    for chat_id, query, response in zip(*(chats[name].to_pylist() for name in ("id", "query", "response")), strict=True):
+        scores = of_steps.get(chat_id, [])
+        score = whole.get(chat_id, sum(scores) / len(scores) if scores else None)
+        good = config.unrated if score is None else score >= config.min_score
+        if good and (query or "").strip() and (response or "").strip():
+            found[query, response] = None
+    if not found:
+        raise NotEnoughData(
+            f"Snapshot {snapshot.id} has no answer with {config.min_score:g} stars or more. Lower min_score, rate more answers, "
+            "or set unrated to learn those that nobody rated."
+        )
+    return list(found)
+
+
+def _row(query: str, answer: str, tokenizer: Any) -> dict[str, str]:
+    """Prompt and completion as a policy is asked and answers in PPO."""
+    if tokenizer.chat_template:
+        prompt = tokenizer.apply_chat_template([{"role": "user", "content": query}], add_generation_prompt=True, tokenize=False)
+        return {"prompt": prompt, "completion": answer + tokenizer.eos_token}
+    return {"prompt": before_answer(query).rstrip(), "completion": f" {answer}{tokenizer.eos_token}"}
+
+
+def _learn(
+    model: Any, tokenizer: Any, rows: list[dict[str, str]], config: SFTConfig, recorder: Recorder, scratch: Path, device: str,
+    longest: int,
+) -> tuple[int, list[float], float]:  # fmt: skip
+    """Steps done, the losses that were seen, and seconds."""
+    from datasets import Dataset
+    from datasets.utils.logging import disable_progress_bar
+    from trl.trainer.sft_config import SFTConfig as TrlConfig
+    from trl.trainer.sft_trainer import SFTTrainer
+
+    disable_progress_bar()
+    losses: list[float] = []
+
+    class Watch(TrainerCallback):
+        """Says where the trainer stands, and stops it where that is asked for."""
+
+        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  # as TRL calls it
+            recorder.phase("training", step=0, total=state.max_steps)
+
+        def on_log(self, args: Any, state: Any, control: Any, **named: Any) -> None:  # noqa: ARG002  # as TRL calls it
+            logs = named.get("logs") or {}
+            if "loss" in logs:
+                losses.append(float(logs["loss"]))
+                recorder.step(
+                    state.global_step, epoch=round(float(logs["epoch"]), 3), loss=losses[-1],
+                    learning_rate=float(logs["learning_rate"]), accuracy=logs.get("mean_token_accuracy"),
+                )  # fmt: skip
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  # as TRL calls it
+            control.should_training_stop = control.should_training_stop or recorder.should_stop
+
+    bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_in_bf16(pick_device(config.device)))
+    arguments = TrlConfig(
+        output_dir=str(scratch), per_device_train_batch_size=config.batch_size, num_train_epochs=config.epochs,
+        learning_rate=config.learning_rate, warmup_steps=0.05, lr_scheduler_type="linear", logging_steps=1, report_to="none",
+        save_strategy="no", use_cpu=device == "cpu", bf16=bf16, seed=config.seed, data_seed=config.seed, max_length=longest,
+        completion_only_loss=True, disable_tqdm=True, dataloader_pin_memory=False, packing=False, optim="adamw_torch_fused",
+        activation_checkpointing=config.gradient_checkpointing, train_sampling_strategy="group_by_length",
+        eos_token=tokenizer.eos_token,
+    )  # fmt: skip
+    trainer = SFTTrainer(
+        model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[Watch()]
+    )  # fmt: skip
+    trainer.remove_callback(next(one for one in trainer.callback_handler.callbacks if "Print" in type(one).__name__))
+    begun = time.monotonic()
+    trainer.train()
+    if losses and losses[-1] != losses[-1]:
+        raise RlhfError(f"The loss became {losses[-1]}. Lower learning_rate (now {config.learning_rate:g}).")
+    return trainer.state.global_step, losses, time.monotonic() - begun
+
+
+def _card(config: SFTConfig, snapshot_id: str, answers: int) -> str:
+    base = "a new tiny model" if config.base_model == TINY else f"`{config.base_model}`"
+    lines = ["---", "library_name: transformers", "pipeline_tag: text-generation", "tags: [policy, sft]"]
+    lines += [] if config.base_model == TINY else [f"base_model: {config.base_model}"]
+    lines += [
+        "---",
+        "",
+        "# Policy",
+        "",
+        f"{base[0].upper()}{base[1:]}, taught {answers:,} answers of snapshot `{snapshot_id}` that people",
+    ]
+    lines += [f"gave {config.min_score:g} stars or more on average{' or did not rate' if config.unrated else ''}."]
+    lines += ["", "Answers follow the tokenizer's chat template, or `User: ...` and `Assistant:` where it has none."]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,31 @@
+"""Reward functions for policies' runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+calls = 0
+
+
+def count_e(prompts: list[str], completions: list[str], steps: list[list[str]] | None = None) -> list[float] | list[list[float]]:
+    """More of one letter is better. With STOP_REWARDS_AFTER set, the process is asked to stop at that call."""
+    global calls
+    calls += 1
+    if str(calls) == os.environ.get("STOP_REWARDS_AFTER"):
+        os.kill(os.getpid(), signal.SIGTERM)
+    if steps is None:
+        return [one.count("e") / 4 for one in completions]
+    return [[step.count("e") / 4 for step in some] for some in steps]
+
+
+def always_two(prompts: list[str], completions: list[str]) -> list[float]:
+    return [2.0 for _ in completions]
+
+
+def not_a_number(prompts: list[str], completions: list[str]) -> list[float]:
+    return [float("nan") for _ in completions]
+
+
+def too_few(prompts: list[str], completions: list[str]) -> list[float]:
+    return [1.0]
