@@ -227,12 +227,13 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=3)
     parser.add_argument("--base", default="minilm-l6")
     parser.add_argument("--max-length", type=int, default=512)
+    parser.add_argument("--see-length", action="store_true", help="the readout also sees how long a step is and where it stands")
     parser.add_argument("--step-reading", choices=["prefixes", "one_pass"], default="one_pass")
     arguments = parser.parse_args()
     transformers_logging.set_verbosity_error()
     transformers_logging.disable_progress_bar()
     model = RewardModel.from_base(
-        locate(arguments.base), max_length=arguments.max_length, seed=0, device=torch.device("cpu")
+        locate(arguments.base), max_length=arguments.max_length, seed=0, device=torch.device("cpu"), lengths=arguments.see_length
     )  # fmt: skip
     found = {}
     for name in arguments.sets:

@@ -58,6 +58,11 @@ class RewardConfig(RunConfig):
     readout: Literal["spans", "class"] = Field(
         "spans", description="our own readout (steps in one pass, aspects), or a classifier's as transformers has it"
     )
+    see_length: bool = Field(
+        False,
+        description="the readout also sees how long a step is and where it stands: finds first errors a little better, and gives "
+        "length a reward that a policy can exploit",
+    )
     learn_from: Literal["both", "answers", "steps"] = Field(
         "both", description="whole answers, step prefixes (the answer up to and including the rated step), or both"
     )
@@ -134,6 +139,8 @@ class RewardConfig(RunConfig):
             raise ValueError("test_fraction and validation_fraction together leave less than 5% to train on")
         if self.readout == "class" and (self.method == "head" or self.step_reading == "one_pass"):
             raise ValueError("readout class can neither be fitted alone (method head) nor read steps in one pass; choose spans")
+        if self.readout == "class" and self.see_length:
+            raise ValueError("readout class is a classifier's and sees no length; choose spans")
         if self.folds and self.method != "head":
             raise ValueError("folds needs method head; the other methods would train for hours")
         return self

@@ -35,6 +35,17 @@ def span_means(states: Tensor, spans: Tensor) -> Tensor:
     return torch.cat([upto / ends[:, None], (upto - sums[rows, begins]) / (ends - begins)[:, None]], -1)
 
 
+def span_lengths(spans: Tensor) -> Tensor:
+    """(N, 6) float32: logarithms of a span's tokens, of those up to its end and of those before it (plus one), and their squares.
+
+    Args:
+        spans: ``(N, 3)`` int64: row, first token, last token + 1.
+    """
+    _, begins, ends = spans.unbind(-1)
+    logs = torch.stack([ends - begins, ends, begins + 1], -1).float().log()
+    return torch.cat([logs, logs.square()], -1)
+
+
 class SpanNetwork(nn.Module):
     """A pretrained encoder or causal model, and a linear readout of :func:`span_means`, one output a head.
 
@@ -44,15 +55,17 @@ class SpanNetwork(nn.Module):
         body: Any model of ``transformers`` with one state a token.
         heads: Outputs.
         middle: Number of the middle layer, the first one 1; None reads the last layer alone.
+        lengths: Read :func:`span_lengths` too.
     """
 
     readout_kind: Readout = "spans"
 
-    def __init__(self, body: Any, heads: int, middle: int | None = None) -> None:
+    def __init__(self, body: Any, heads: int, middle: int | None = None, *, lengths: bool = False) -> None:
         super().__init__()
         self.body = body
         self.middle = middle
-        self.readout = nn.Linear((2 if middle is None else 4) * body.config.hidden_size, heads)
+        self.lengths = lengths
+        self.readout = nn.Linear((2 if middle is None else 4) * body.config.hidden_size + (6 if lengths else 0), heads)
         nn.init.normal_(self.readout.weight, std=0.02)
         nn.init.zeros_(self.readout.bias)
         self._between: Tensor | None = None
@@ -67,17 +80,19 @@ class SpanNetwork(nn.Module):
         return self.body.config
 
     def features(self, ids: Tensor, mask: Tensor, spans: Tensor) -> Tensor:
-        """``(N, 2H)``, or ``(N, 4H)`` with a middle layer.
+        """``(N, 2H)``, or ``(N, 4H)`` with a middle layer; 6 more with lengths.
 
         Args:
             ids, mask: ``(B, T)``, padded on the right.
             spans: ``(N, 3)``: row, first token, last token + 1.
         """
-        found = span_means(self.body(input_ids=ids, attention_mask=mask).last_hidden_state, spans)
-        if self._between is None:
-            return found
-        between, self._between = self._between, None
-        return torch.cat([found, span_means(between, spans)], -1)
+        found = [span_means(self.body(input_ids=ids, attention_mask=mask).last_hidden_state, spans)]
+        if self._between is not None:
+            found.append(span_means(self._between, spans))
+            self._between = None
+        if self.lengths:
+            found.append(span_lengths(spans))
+        return torch.cat(found, -1)
 
     def forward(self, ids: Tensor, mask: Tensor, spans: Tensor) -> Tensor:
         """``(N, heads)`` float32."""
@@ -88,7 +103,8 @@ class SpanNetwork(nn.Module):
     def save(self, folder: Path) -> None:
         self.body.save_pretrained(folder)
         state = {name: tensor.contiguous().cpu() for name, tensor in self.readout.state_dict().items()}
-        save_file(state | {"middle": torch.tensor(self.middle or 0)}, folder / READOUT_FILE)
+        state |= {"middle": torch.tensor(self.middle or 0), "lengths": torch.tensor(int(self.lengths))}
+        save_file(state, folder / READOUT_FILE)
 
 
 class ClassNetwork(nn.Module):
@@ -138,7 +154,9 @@ def layers_of(model: nn.Module) -> nn.ModuleList:
     return max(lists, key=len, default=nn.ModuleList())
 
 
-def load_network(place: str, name: str, readout: Readout, heads: int, pad_id: int, frozen: int = 0) -> Network:
+def load_network(
+    place: str, name: str, readout: Readout, heads: int, pad_id: int, frozen: int = 0, *, lengths: bool = False
+) -> Network:
     """A network with its weights; a readout that is not stored beside them is new, drawn from the current seed.
 
     Args:
@@ -148,6 +166,7 @@ def load_network(place: str, name: str, readout: Readout, heads: int, pad_id: in
         heads: Outputs; a stored readout of another number is not taken.
         pad_id: The tokenizer's padding token.
         frozen: Lowest layers that will not learn; the middle layer that is read is none below them.
+        lengths: A new readout sees how long spans are and where they stand; a stored one does if it did.
 
     Raises:
         ModelUnavailable: it cannot be loaded, or is not a model that reads text into one state a token.
@@ -168,7 +187,8 @@ def load_network(place: str, name: str, readout: Readout, heads: int, pad_id: in
         stored = Path(place) / READOUT_FILE
         weights = load_file(stored) if stored.is_file() else {}
         middle = int(weights["middle"]) if weights else min(max(count // 2, frozen), count - 1)
-        network = SpanNetwork(body, heads, middle if middle > 0 else None)
+        lengths = bool(weights.get("lengths", 0)) if weights else lengths
+        network = SpanNetwork(body, heads, middle if middle > 0 else None, lengths=lengths)
         if weights and weights["weight"].shape == network.readout.weight.shape:
             network.readout.load_state_dict({part: weights[part] for part in ("weight", "bias")})
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, AttributeError, safetensors.SafetensorError) as error:

@@ -125,7 +125,7 @@ class RewardModel:
     @classmethod
     def from_base(
         cls, base: BaseModel, *, max_length: int, seed: int, device: torch.device, readout: Readout = "spans",
-        aspects: Sequence[str] = (), frozen: int = 0,
+        aspects: Sequence[str] = (), frozen: int = 0, lengths: bool = False,
     ) -> RewardModel:  # fmt: skip
         """A pretrained model with a new, seeded readout. Rewards of it mean nothing yet.
 
@@ -137,13 +137,16 @@ class RewardModel:
             readout: ``spans``: our own, for steps in one pass and for aspects; ``class``: a classifier of ``transformers``.
             aspects: One more output for each.
             frozen: Lowest layers that will not learn.
+            lengths: The new readout also sees how long a span is and where it stands.
 
         Raises:
             ModelUnavailable: neither found nor downloadable, or not a model that reads text.
         """
         set_seed(seed)
         tokenizer = load_tokenizer(base.load_from, base.name)
-        network = load_network(base.load_from, base.name, readout, 1 + len(aspects), tokenizer.pad_token_id, frozen)
+        network = load_network(
+            base.load_from, base.name, readout, 1 + len(aspects), tokenizer.pad_token_id, frozen, lengths=lengths
+        )  # fmt: skip
         return cls(network, tokenizer, max_length=max_length, device=device, scales=new_scales(aspects))
 
     @classmethod

@@ -100,7 +100,7 @@ def train_reward(
     log.info("%s (%s) on %s", base.name, base.place, device)
     reward_model = RewardModel.from_base(
         base, max_length=config.max_length, seed=config.seed, device=device, readout=config.readout,
-        aspects=[one.aspect for one in data.scales[1:]], frozen=config.freeze_layers,
+        aspects=[one.aspect for one in data.scales[1:]], frozen=config.freeze_layers, lengths=config.see_length,
     )  # fmt: skip
     reward_model.scales, reward_model.step_reading = data.scales, config.step_reading
     _check_stop(recorder)

@@ -1,5 +1,6 @@
 """Bases of other families, with what each does differently: padding tokens, positions, sides, layers, heads."""
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from rlhf_core.checkpoints.base_models import locate
 from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, ModelUnavailable
 from rlhf_core.learn.adapters import add_adapters, merge_adapters
 from rlhf_core.learn.freezing import Frozen
-from rlhf_core.learn.networks import SpanNetwork, layers_of, span_means
+from rlhf_core.learn.networks import SpanNetwork, layers_of, span_lengths, span_means
 from rlhf_core.learn.reading import whole_answer
 from rlhf_core.learn.reward_model import RewardModel
 from rlhf_core.learn.scales import StarScale
@@ -69,6 +70,25 @@ def test_span_means_by_hand() -> None:
     states = torch.tensor([[[1.0], [2.0], [6.0], [99.0]], [[4.0], [8.0], [0.0], [0.0]]])
     spans = torch.tensor([[0, 1, 3], [1, 0, 2], [0, 0, 1]])
     assert span_means(states, spans).tolist() == [[3.0, 4.0], [6.0, 6.0], [1.0, 1.0]]
+
+
+def test_span_lengths_by_hand() -> None:
+    (found,) = span_lengths(torch.tensor([[0, 3, 5]])).tolist()
+    logs = [math.log(2), math.log(5), math.log(4)]
+    assert found == pytest.approx([*logs, *(one**2 for one in logs)])
+
+
+def test_a_readout_that_sees_lengths_is_kept_as_one(base: Callable[..., Path], tmp_path: Path) -> None:
+    one = model(base("bert"), lengths=True)
+    with torch.no_grad():
+        one.network.readout.weight.zero_()
+        one.network.readout.weight[0, -6] = 1.0  # the logarithm of a span's tokens
+    rewards = one.outputs(one.encode(READINGS))[:, 0]
+    assert rewards[0] > rewards[2] > rewards[1]
+    one.save(tmp_path / "saved")
+    again = RewardModel.from_checkpoint(tmp_path / "saved", one.scoring, device=CPU)
+    assert again.outputs(again.encode(READINGS))[:, 0] == pytest.approx(rewards)
+    assert not model(base("bert")).network.lengths
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
