@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rlhf_core.analytics.snapshot import list_snapshots, open_snapshot
@@ -123,6 +124,11 @@ def policies(workbench: Workbench) -> list[Checkpoint]:
     """All readable policies, newest first."""
     workbench.require("train")
     return list_checkpoints(workbench.workspace.checkpoints, "policy")
+
+
+def checkpoint_folder(workbench: Workbench, checkpoint_id: str) -> Path:
+    """Where it is on this machine."""
+    return open_checkpoint(workbench.workspace.checkpoints, checkpoint_id).folder
 
 
 def newest_snapshot(workbench: Workbench) -> str | None:

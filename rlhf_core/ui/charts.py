@@ -9,19 +9,18 @@ import altair as alt
 import pandas as pd
 
 from rlhf_core.ground.cards import Curve, Floor, ReliabilityBin, Value
-from rlhf_core.ground.metrics import REWARD_METRICS
 from rlhf_core.services.agreement import Row
 from rlhf_core.services.comparing import Comparison
 
 PEOPLE = "people's mean"
 
 
-def loss_curve(lines: list[dict[str, Any]]) -> alt.Chart | alt.LayerChart:
+def loss_curve(lines: list[dict[str, Any]], unit: str) -> alt.Chart | alt.LayerChart:
     """Training loss by step, with its running mean."""
     frame = pd.DataFrame([line for line in lines if line.get("split") == "train"])
     frame["smooth"] = frame["loss"].ewm(span=max(5, len(frame) // 20)).mean()
     step = alt.X("step:Q", title="optimiser step", axis=alt.Axis(tickMinStep=1, format="d"))
-    title = f"loss ({REWARD_METRICS['loss'].unit})"
+    title = f"loss ({unit})"
     points = alt.Chart(frame).mark_circle(opacity=0.3, size=14).encode(
         step, alt.Y("loss:Q", title=title), tooltip=["step", "epoch", alt.Tooltip("loss", format=".4f")]
     )  # fmt: skip

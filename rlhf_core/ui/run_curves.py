@@ -1,0 +1,147 @@
+"""What a run's own numbers look like while it goes: curves, held-out tables, sampled answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from rlhf_core.ground.metrics import PPO_METRICS, REWARD_METRICS, Metric
+from rlhf_core.ground.runs import RunKind
+from rlhf_core.ui import charts
+from rlhf_core.ui.texts import markdown_of
+
+Lines = list[dict[str, Any]]
+SMALL = ("kl", "tokens", "entropy", "clip_fraction", "explained_variance", "repetition")
+OF_TABLES = ("reward", "judge", "kl", "tokens", "ended", "repetition")
+
+
+def help_of(metric: Metric) -> str:
+    return f"{metric.definition} Unit: {metric.unit}. Healthy: {metric.healthy}."
+
+
+def draw(kind: RunKind, lines: Lines, *, unfinished: bool) -> None:
+    """The curves of a run of any kind."""
+    steps = [line for line in lines if line.get("split") == "train"]
+    if kind == "ppo":
+        _policy(steps, lines, unfinished=unfinished)
+        return
+    meaning = help_of(REWARD_METRICS["loss"]) if kind == "reward" else "Mean negative log-likelihood of answers' tokens. Falls."
+    st.markdown("**Loss**", help=meaning)
+    if steps:
+        unit = REWARD_METRICS["loss"].unit if kind == "reward" else "nats a token"
+        st.altair_chart(charts.loss_curve(lines, unit))
+    else:
+        st.caption("The curve begins with the first training step." if unfinished else "No training step was done.")
+    if kind == "reward":
+        _measures(lines)
+
+
+def _measures(lines: Lines) -> None:
+    held_out = [
+        {"measured on": "test" if line["split"] == "test" else f"validation, epoch {line['epoch']}"}
+        | {
+            name: line.get(name)
+            for name in ("step_auc", "length_auc", "answer_auc", "accuracy", "rmse", "rmse_of_mean", "spearman", "examples")
+        }
+        for line in lines
+        if line.get("split") in ("validation", "test")
+    ]
+    if held_out:
+        columns = {
+            metric.name: st.column_config.NumberColumn(metric.title, format="%.3f", help=help_of(metric))
+            for metric in REWARD_METRICS.values()
+        }
+        st.dataframe(pd.DataFrame(held_out), hide_index=True, column_config=columns)
+
+
+def _policy(steps: Lines, lines: Lines, *, unfinished: bool) -> None:
+    for alarm in (line for line in lines if line.get("split") == "alarm"):
+        words = f"**{alarm['name'].capitalize()}**, step {alarm['step']}: {markdown_of(alarm['words'])}."
+        st.warning(words, icon=":material/warning:")
+    st.markdown("**Reward**", help=help_of(PPO_METRICS["reward"]) + " " + help_of(PPO_METRICS["judge"]))
+    tables = [line for line in lines if line.get("split") == "validation"]
+    if not steps:
+        st.caption("The curves begin with the first step." if unfinished else "No step was done.")
+        return
+    st.altair_chart(reward_curves(steps, tables))
+    for names in (SMALL[:3], SMALL[3:]):
+        for column, name in zip(st.columns(len(names)), names, strict=True):
+            with column:
+                st.markdown(f"**{PPO_METRICS[name].title}**", help=help_of(PPO_METRICS[name]))
+                st.altair_chart(small_curve(steps, PPO_METRICS[name]))
+    if tables:
+        st.markdown("**Held-out prompts**")
+        frame = pd.DataFrame([{"step": line["step"]} | {name: line.get(name) for name in OF_TABLES} for line in tables])
+        columns = {
+            name: st.column_config.NumberColumn(PPO_METRICS[name].title, format="%.2f", help=help_of(PPO_METRICS[name]))
+            for name in OF_TABLES
+        }
+        st.dataframe(frame.dropna(axis=1, how="all"), hide_index=True, column_config=columns)
+
+
+def reward_curves(steps: Lines, tables: Lines) -> alt.LayerChart:
+    """Reward by step with its running mean; answers to held-out prompts by the reward and by the judge as points on lines."""
+    frame = pd.DataFrame([{"step": line["step"], "reward": line["reward"]} for line in steps])
+    frame["smooth"] = frame["reward"].ewm(span=max(5, len(frame) // 10)).mean()
+    step = alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format="d"))
+    scale = alt.Scale(zero=False)
+    title = f"reward ({PPO_METRICS['reward'].unit.partition(',')[0]})"
+    points = alt.Chart(frame).mark_circle(opacity=0.3, size=14).encode(step, alt.Y("reward:Q", title=title, scale=scale))
+    line = alt.Chart(frame).mark_line(strokeWidth=2.5).encode(step, alt.Y("smooth:Q", title=title, scale=scale))
+    held = pd.DataFrame(
+        [{"step": one["step"], "who": who, "reward": one[name]} for one in tables
+         for name, who in (("reward", "held-out prompts, the same reward"), ("judge", "held-out prompts, the judge"))
+         if one.get(name) is not None], columns=["step", "who", "reward"],
+    )  # fmt: skip
+    others = alt.Chart(held).mark_line(point=alt.OverlayMarkDef(size=60), strokeDash=[5, 3]).encode(
+        step, alt.Y("reward:Q", title=title, scale=scale),
+        alt.Color("who:N", title=None, legend=alt.Legend(orient="top", labelLimit=300),
+                  scale=alt.Scale(domain=["held-out prompts, the same reward", "held-out prompts, the judge"],
+                                  range=["#0f766e", "#d97706"])),
+        tooltip=["step", "who", alt.Tooltip("reward", format=".3f")],
+    )  # fmt: skip
+    return (points + line + others).properties(height=280)
+
+
+def small_curve(steps: Lines, metric: Metric) -> alt.Chart:
+    """One measure by step."""
+    frame = pd.DataFrame([{"step": line["step"], "value": line.get(metric.name)} for line in steps])
+    return (
+        alt.Chart(frame)
+        .mark_line()
+        .encode(
+            alt.X("step:Q", title=None, axis=alt.Axis(tickCount=4, tickMinStep=1, format="d")),
+            alt.Y("value:Q", title=metric.unit, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, titleFontSize=10)),
+            tooltip=["step", alt.Tooltip("value", format=".4g", title=metric.title)],
+        )
+        .properties(height=130)
+    )
+
+
+def draw_samples(samples: Lines) -> None:
+    """Answers to one held-out prompt, first and last, with the rewards of their steps, and the newest answers of all."""
+    held = [one for one in samples if one["of"] == "held out"]
+    if not held:
+        return
+    first, last = min(one["step"] for one in held), max(one["step"] for one in held)
+    queries = list(dict.fromkeys(one["query"] for one in held if one["step"] == last))
+    st.markdown(
+        "**Before and after**", help="Answers to held-out prompts: of the policy that it began from, and of the newest one."
+    )
+    query = st.selectbox("Prompt", queries, key="train:sample_query")
+    for column, step in zip(st.columns(2), (first, last), strict=True):
+        one = next((one for one in held if one["step"] == step and one["query"] == query), None)
+        if one is None:
+            continue
+        with column.container(border=True):
+            st.caption(
+                f"step {step} · reward {one['reward']:.2f} · {one['tokens']} tokens · {one['kl']:.1f} nats from the reference"
+            )
+            if len(one["steps"]) == len(one["rewards"]) and one["steps"]:
+                for text, reward in zip(one["steps"], one["rewards"], strict=True):
+                    st.text(f"{reward:5.2f}  {text}")
+            else:
+                st.text(one["answer"] or "(an empty answer)")
