@@ -10,10 +10,10 @@ from pydantic.fields import FieldInfo
 from rlhf_core.ui import keys
 
 
-def option(name: str, field: FieldInfo) -> Any:
-    """A widget for one option; returns its value."""
+def option(kind: str, name: str, field: FieldInfo) -> Any:
+    """A widget for one option of a kind of run; returns its value."""
     label = name.replace("_", " ").capitalize()
-    key = keys.option(name)
+    key = keys.option(kind, name)
     kinds = get_args(field.annotation) or (field.annotation,)
     choices = [kind for kind in kinds if isinstance(kind, str)]
     if choices:

@@ -66,8 +66,8 @@ def explore_chart(name: str) -> str:
     return f"explore:chart:{name}"
 
 
-def option(name: str) -> str:
-    return f"train:option:{name}"
+def option(kind: str, name: str) -> str:
+    return f"train:option:{kind}:{name}"
 
 
 def role(user_id: str) -> str:

@@ -46,12 +46,12 @@ def run_form(workbench: Workbench, kind: RunKind, taken: Sequence[Snapshot]) -> 
             values |= _judges(workbench)
         for column, name in zip(st.columns(len(FIRST[kind])), FIRST[kind], strict=True):
             with column:
-                values[name] = forms.option(name, fields[name])
+                values[name] = forms.option(kind, name, fields[name])
         if all_options:
             rest = [name for name in fields if name not in (*FIRST[kind], *ELSEWHERE)]
             for name, column in zip(rest, [column for _ in rest[::3] for column in st.columns(3)], strict=False):
                 with column:
-                    values[name] = forms.option(name, fields[name])
+                    values[name] = forms.option(kind, name, fields[name])
         elif kind == "ppo":  # a short limit without opening all options
             values["min_response_tokens"] = min(fields["min_response_tokens"].default, values["max_response_tokens"] or 1)
             values["mini_batch_size"] = min(fields["mini_batch_size"].default, values["batch_size"] or 1)

@@ -10,7 +10,9 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
+from rlhf_core.ground.configs import PPOConfig
 from rlhf_core.ground.errors import StoreUnavailable
+from rlhf_core.ground.metrics import PPO_METRICS
 from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, new_id
 from rlhf_core.ground.settings import PROJECT_ROOT
 from rlhf_core.services import comparing, labeling, snapshots, training
@@ -294,6 +296,54 @@ def test_a_wrong_form_is_refused_with_a_reason(demo: Workbench) -> None:
     next(button for button in app.button if button.label == "Start training").click().run()
     assert "leave less than 5% to train on" in texts(check(app))
     assert training.runs(demo) == []
+
+
+def ppo_run(workbench: Workbench) -> str:
+    """A run of PPO that has written what such runs write."""
+    config = PPOConfig.parse({"base_model": "policy-1", "reward": "reward-1"})
+    run = workbench.ledger.add("p1", "ppo", config.model_dump(), "", None, "elsewhere")
+    folder = workbench.workspace.run_folder(run.id)
+    folder.mkdir(parents=True)
+    step = dict.fromkeys(PPO_METRICS, 0.5)
+    lines: list[dict[str, Any]] = [{"time": k, "split": "train", "step": k, **step, "reward": 2 + k / 10} for k in range(1, 8)]
+    table = {"reward": 2.0, "kl": 0.0, "tokens": 30, "ended": 1.0, "repetition": 0.0, "judge": 3.0, "judge_std": 1.0}
+    lines += [{"time": 9, "split": "validation", "step": at, **table} for at in (0, 5)]
+    lines.append({"time": 9, "split": "alarm", "step": 5, "name": "length", "words": "answers went from 30 to *90* tokens"})
+    write_lines(folder / "metrics.jsonl", lines)
+    sample = {"of": "held out", "query": "how do I start", "kl": 0.1, "tokens": 9, "ended": True}
+    write_lines(folder / "samples.jsonl", [
+        {"step": 0, "answer": "Go.", "steps": ["Go."], "rewards": [1.5], "reward": 1.5} | sample,
+        {"step": 5, "answer": "<b>Call</b> first.", "steps": [], "rewards": [4.25], "reward": 4.25} | sample,
+    ])  # fmt: skip
+    workbench.ledger.finish(run.id, "succeeded", "policy-2: done", None)
+    return run.id
+
+
+def test_a_policys_run_shows_its_curves_alarms_and_answers(demo: Workbench) -> None:
+    app = check(open_page("train.py", run=ppo_run(demo)))
+    shown = texts(app)
+    for words in (
+        "policy by rewards", "five example questions", "Length", "answers went from 30 to", "KL to the reference",
+        "Before and after", "reward 1.50", "reward 4.25",
+    ):  # fmt: skip
+        assert words in shown, words
+    assert {" 1.50  Go.", "<b>Call</b> first."} <= {one.value for one in app.text}  # as they were written
+
+
+def test_policies_are_taught_and_improved_from_forms(demo: Workbench) -> None:
+    snapshot, _ = snapshots.take(demo)
+    app = open_page("train.py")
+    next(button for button in app.button if button.label == "Teach a policy").click().run()
+    next(button for button in app.button if button.label == "Start training").click().run()
+    (run,) = training.runs(demo)
+    assert (run.kind, run.snapshot_id, run.config["base_model"]) == ("sft", snapshot.id, "tiny")
+    assert "policy taught" in texts(check(app))
+
+    app = open_page("train.py")
+    next(button for button in app.button if button.label == "Improve a policy").click().run()
+    next(button for button in app.button if button.label == "Start training").click().run()
+    assert "Choose a policy to begin with" in texts(check(app))
+    assert len(training.runs(demo)) == 1
 
 
 def test_comparing_shows_rewards_and_failures_side_by_side(demo: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
