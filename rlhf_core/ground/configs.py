@@ -150,7 +150,7 @@ class SFTConfig(RunConfig):
     """Options of a run that teaches a policy well-rated answers (supervised fine-tuning)."""
 
     base_model: str = Field(
-        description="policy to start from: a causal model by hub name, folder or checkpoint; tiny: a new one of half a million "
+        description="policy to start from: a causal model by hub name, folder or checkpoint; tiny: a new one of a million "
         "weights with a vocabulary of the snapshot's own texts, which any machine trains in a minute"
     )
     min_score: float = Field(

@@ -142,6 +142,6 @@ def draw_samples(samples: Lines) -> None:
             )
             if len(one["steps"]) == len(one["rewards"]) and one["steps"]:
                 for text, reward in zip(one["steps"], one["rewards"], strict=True):
-                    st.text(f"{reward:5.2f}  {text}")
+                    st.text(f"{reward:.2f}  {text}")
             else:
                 st.text(one["answer"] or "(an empty answer)")

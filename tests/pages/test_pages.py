@@ -327,7 +327,7 @@ def test_a_policys_run_shows_its_curves_alarms_and_answers(demo: Workbench) -> N
         "Before and after", "reward 1.50", "reward 4.25",
     ):  # fmt: skip
         assert words in shown, words
-    assert {" 1.50  Go.", "<b>Call</b> first."} <= {one.value for one in app.text}  # as they were written
+    assert {"1.50  Go.", "<b>Call</b> first."} <= {one.value for one in app.text}  # as they were written
 
 
 def test_policies_are_taught_and_improved_from_forms(demo: Workbench) -> None:
