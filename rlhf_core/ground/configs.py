@@ -187,6 +187,13 @@ class PPOConfig(RunConfig):
         description="a second reward checkpoint that the policy does not learn from; where it falls while rewards rise, the "
         "policy exploits its reward model. The best checkpoint is the best in its eyes",
     )
+    optimiser: Literal["ppo", "rloo", "grpo", "dpo"] = Field(
+        "ppo",
+        description="ppo: our own, rewards of steps where they are due, a value head; rloo, grpo: TRL's, several answers to each "
+        "prompt instead of a value head; dpo: TRL's, from the snapshot's preferred pairs, without sampling",
+    )
+    generations: int = Field(4, ge=2, le=64, description="answers to each prompt, with optimiser rloo and grpo")
+    dpo_beta: float = Field(0.1, gt=0, le=100, description="how near the reference dpo stays; more is nearer")
     reward_on: Literal["answer", "steps"] = Field(
         "answer", description="one reward for the whole answer on its last token, or one for each step on the step's last token"
     )
@@ -283,6 +290,8 @@ class PPOConfig(RunConfig):
             raise ValueError("mini_batch_size is above batch_size")
         if self.critic == "separate" and self.method == "lora":
             raise ValueError("a separate critic would be a whole copy beside the adapters; with method lora choose critic shared")
+        if self.optimiser != "ppo" and self.resume_from is not None:
+            raise ValueError(f"a run of {self.optimiser} does not go on from another; start it anew")
         if (self.kl_in, self.kl_estimator) in (("reward", "k2"), ("loss", "k1")):
             raise ValueError("kl_estimator k2 is a loss and k1 a reward: k1 has no gradient in the loss; choose k1 or k3 in the "
                              "reward, k2 or k3 in the loss")  # fmt: skip

@@ -24,7 +24,7 @@ def _lines(config: PPOConfig, snapshot_id: str, metrics: dict[str, Any]) -> Iter
     yield from (f"base_model: {config.base_model}", "---", "", "# Policy", "")
     source = f"queries of snapshot `{snapshot_id}`" if snapshot_id else "five built-in example questions"
     unit = "each reasoning step" if config.reward_on == "steps" else "whole answers"
-    yield f"{metrics['trained_steps']} steps of PPO from `{config.base_model}`, on {source},"
+    yield f"{metrics['trained_steps']} steps of {config.optimiser.upper()} from `{config.base_model}`, on {source},"
     yield f"by rewards of {unit} from `{config.reward}`."
     for why in metrics["ungated_reward"]:
         yield from ("", f"**Its reward model was refused by its report card and used all the same.** {why}")

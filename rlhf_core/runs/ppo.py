@@ -32,6 +32,7 @@ from rlhf_core.learn.policy import Policy
 from rlhf_core.learn.policy_card import policy_card
 from rlhf_core.learn.ppo import Episode, Learner, Measured, answers_of
 from rlhf_core.learn.reward_model import computes_in_bf16, library_versions, pick_device
+from rlhf_core.runs.others import optimise
 from rlhf_core.runs.ppo_data import Judges, PromptOrder, load_judges, load_policy, prompt_encoder, read_prompts
 from rlhf_core.runs.recording import Cancelled, Recorder, log
 from rlhf_core.runs.saved_state import EVERY_S, SavedState, learning, put_back
@@ -127,6 +128,16 @@ def train_ppo(
         look(0)
     ended_early = ""
     recorder.phase("learning", step=place.step)
+    if config.optimiser != "ppo":
+        place.step = optimise(
+            policy, tokenizer, prompts.train, judges.source, snapshot, config, encode, recorder, folder, bf16=bf16,
+            device=device.type, look=look,
+        )  # fmt: skip
+        if recorder.should_stop and place.step < config.ppo_steps:
+            what = "there was nothing to save" if place.step == 0 else "what was learnt so far is saved"
+            saved = save(complete=False).id if place.step else None
+            raise Cancelled(f"Stopped after step {place.step} of {config.ppo_steps}; {what}.", saved)
+        look(place.step)
     while place.step < config.ppo_steps and not ended_early:
         if recorder.should_stop:
             raise Cancelled(*_stopped(save, state, learner, order, place, config, run_id))

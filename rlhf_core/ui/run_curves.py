@@ -67,8 +67,9 @@ def _policy(steps: Lines, lines: Lines, *, unfinished: bool) -> None:
         st.caption("The curves begin with the first step." if unfinished else "No step was done.")
         return
     st.altair_chart(reward_curves(steps, tables))
-    for names in (SMALL[:3], SMALL[3:]):
-        for column, name in zip(st.columns(len(names)), names, strict=True):
+    measured = [name for name in SMALL if any(line.get(name) is not None for line in steps)]
+    for names in filter(None, (measured[:3], measured[3:])):
+        for column, name in zip(st.columns(3), names, strict=False):
             with column:
                 st.markdown(f"**{PPO_METRICS[name].title}**", help=help_of(PPO_METRICS[name]))
                 st.altair_chart(small_curve(steps, PPO_METRICS[name]))
@@ -84,7 +85,7 @@ def _policy(steps: Lines, lines: Lines, *, unfinished: bool) -> None:
 
 def reward_curves(steps: Lines, tables: Lines) -> alt.LayerChart:
     """Reward by step with its running mean; answers to held-out prompts by the reward and by the judge as points on lines."""
-    frame = pd.DataFrame([{"step": line["step"], "reward": line["reward"]} for line in steps])
+    frame = pd.DataFrame([{"step": line["step"], "reward": line.get("reward")} for line in steps], dtype=float)
     frame["smooth"] = frame["reward"].ewm(span=max(5, len(frame) // 10)).mean()
     step = alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format="d"))
     scale = alt.Scale(zero=False)

@@ -24,7 +24,7 @@ ABOUT: dict[RunKind, str] = {
 FIRST: dict[RunKind, tuple[str, ...]] = {
     "reward": ("method", "epochs", "batch_size", "learning_rate"),
     "sft": ("min_score", "epochs", "batch_size", "learning_rate"),
-    "ppo": ("reward_on", "ppo_steps", "batch_size", "max_response_tokens"),
+    "ppo": ("optimiser", "reward_on", "ppo_steps", "batch_size", "max_response_tokens"),
 }
 ELSEWHERE = ("reward_base_model", "base_model", "reward", "judge", "resume_from", "accept_ungated_reward")
 NO_SNAPSHOT = "five example questions"

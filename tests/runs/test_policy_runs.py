@@ -17,14 +17,14 @@ import torch
 
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints
 from rlhf_core.ground.configs import PPOConfig
-from rlhf_core.ground.errors import InvalidInput, ModelUnavailable, NotFound, RlhfError
+from rlhf_core.ground.errors import InvalidInput, ModelUnavailable, NotEnoughData, NotFound, RlhfError, RunRefused
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE
 from rlhf_core.runs.ppo import train_ppo
 from rlhf_core.runs.recording import Silent
-from rlhf_core.services import snapshots, training
+from rlhf_core.services import importing, snapshots, training
 from rlhf_core.services.workbench import Workbench
-from tests.conftest import command, learnable_chats
-from tests.learn.policies import tiny_llama, tiny_tokenizer
+from tests.conftest import command, learnable_chats, write_lines
+from tests.learn.policies import tiny_gpt2, tiny_llama, tiny_tokenizer
 
 pytestmark = pytest.mark.slow
 FUNCTION = "tests.runs.rewards:count_e"
@@ -253,3 +253,46 @@ def test_a_queued_run_is_the_command_that_is_shown(workbench: Workbench, tiny_ca
     assert shown[2:5] == ["rlhf_core", "train", "ppo"]
     assert "--snapshot" not in shown
     assert json.loads(Path(shown[shown.index("--config") + 1]).read_text("utf-8")) == asked.model_dump()
+
+
+@pytest.mark.parametrize("optimiser", ["rloo", "grpo", "dpo"])
+def test_trls_optimisers_by_the_same_command(
+    optimiser: str, workbench: Workbench, root: Path, tiny_causal: Path, tmp_path: Path
+) -> None:
+    records = [
+        {"query": f"how do I begin in trade {k}", "chosen": f"Ask the center. See the eel, number {k}.", "rejected": f"No, {k}."}
+        for k in range(10)
+    ]
+    importing.import_file(workbench, write_lines(tmp_path / "pairs.jsonl", records))
+    snapshot, _ = snapshots.take(workbench)
+    done = command("train", "ppo", *arguments(
+        tiny_causal, optimiser=optimiser, ppo_steps=4, evaluate_every=2, batch_size=2, mini_batch_size=2, kl_coefficient=0.05,
+        reward_on="steps",
+    ), root=root)  # fmt: skip
+    assert "succeeded" in done.stdout
+    (run,) = training.runs(workbench)
+    assert (run.status, run.step, run.snapshot_id) == ("succeeded", 4, snapshot.id)
+    lines = training.metrics(workbench, run.id)
+    steps = [line for line in lines if line["split"] == "train"]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4]
+    assert all(("accuracy" if optimiser == "dpo" else "reward") in line for line in steps)
+    tables = [line for line in lines if line["split"] == "validation"]
+    assert [line["step"] for line in tables] == [0, 2, 4]
+    assert tables[0]["kl"] == pytest.approx(0, abs=1e-3)
+    assert abs(tables[-1]["kl"]) > 1e-3  # it learned something
+    last = next(one for one in policies(workbench) if one.metrics["trained_steps"] == 4)
+    assert f"steps of {optimiser.upper()}" in (last.folder / "README.md").read_text("utf-8")
+    last.verify()
+
+
+def test_trls_online_optimisers_refuse_policies_that_need_positions(workbench: Workbench, tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tiny_gpt2(tokenizer).save_pretrained(tmp_path / "gpt2")
+    tokenizer.save_pretrained(tmp_path / "gpt2")
+    for optimiser in ("rloo", "grpo"):
+        with pytest.raises(RunRefused, match=f"TRL's {optimiser.upper()} does not tell it where rows padded on the left begin"):
+            train_here(workbench, tmp_path / "gpt2", optimiser=optimiser)
+    with pytest.raises(NotEnoughData, match="learns from preferred pairs; snapshot none has 0"):
+        train_here(workbench, tmp_path / "gpt2", optimiser="dpo")
+    with pytest.raises(InvalidInput, match="a run of grpo does not go on from another"):
+        config("x", optimiser="grpo", resume_from="r")

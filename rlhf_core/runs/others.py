@@ -1,0 +1,188 @@
+"""The other optimisers of a policy, by the trainers that TRL keeps: RLOO and GRPO on the same rewards, DPO on preferred pairs.
+
+Same command, prompts, judges, held-out tables and checkpoints as PPO; :mod:`rlhf_core.runs.ppo` hands over to this.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+from rlhf_core.analytics.snapshot import Snapshot
+from rlhf_core.ground.configs import PPOConfig
+from rlhf_core.ground.errors import NotEnoughData, RunRefused
+from rlhf_core.ground.text import before_answer
+from rlhf_core.intake.splitting import split_answer
+from rlhf_core.learn.pairs import Pair, preferred_pairs
+from rlhf_core.learn.policy import Batch, Policy
+from rlhf_core.learn.rewards import Answer, Source
+from rlhf_core.runs.recording import Recorder
+
+FEWEST_PAIRS = 8
+NAMES = {  # TRL's names and ours
+    "reward": "reward", "reward_std": "reward_std", "kl": "kl", "entropy": "entropy", "completions/mean_length": "tokens",
+    "grad_norm": "gradient", "learning_rate": "learning_rate", "loss": "policy_loss", "rewards/accuracies": "accuracy",
+    "rewards/margins": "margin",
+}  # fmt: skip
+
+
+def needs_positions(policy: Policy, prompt: Sequence[int], pad_id: int) -> bool:
+    """Whether the model reads a row padded on the left otherwise than the row alone, unless it is told positions. TRL's RLOO and
+    GRPO do not tell them."""
+    batch = Batch.of([[pad_id] * 7 + list(prompt[:-1])], [[prompt[-1]]], pad_id, policy.value_head.weight.device)
+    ids, attention = batch.ids, batch.attention.clone()
+    attention[:, :7] = 0
+    with torch.no_grad():
+        padded = policy.model(input_ids=ids, attention_mask=attention).logits[0, -1]
+        alone = policy.model(input_ids=ids[:, 7:]).logits[0, -1]
+    return bool((torch.log_softmax(padded.float(), -1) - torch.log_softmax(alone.float(), -1)).abs().max() > 1e-2)
+
+
+def optimise(
+    policy: Policy, tokenizer: Any, queries: Sequence[str], source: Source, snapshot: Snapshot | None, config: PPOConfig,
+    encode: Callable[[str], list[int]], recorder: Recorder, folder: Path, *, bf16: bool, device: str,
+    look: Callable[[int], None],
+) -> int:  # fmt: skip
+    """Train the policy's model in place. Returns the steps done; fewer than asked for where the run was told to stop.
+
+    Args:
+        policy: Its model learns; its reference and value head are not used.
+        tokenizer: Its own.
+        queries: To answer (RLOO, GRPO).
+        source: Judges answers (RLOO, GRPO).
+        snapshot: Of preferred pairs (DPO).
+        config: Options.
+        encode: A query's prompt, to see whether the model can be trained so.
+        recorder: Is told of each step.
+        folder: Of the run; TRL's own files go into a scratch folder there.
+        bf16: Compute in it.
+        device: cpu or cuda.
+        look: Called after every ``evaluate_every`` steps.
+
+    Raises:
+        RunRefused: RLOO or GRPO on a model that has to be told positions.
+        NotEnoughData: DPO without preferred pairs.
+    """
+    from datasets import Dataset
+    from datasets.utils.logging import disable_progress_bar
+
+    disable_progress_bar()
+    shared: dict[str, Any] = {
+        "learning_rate": config.ppo_learning_rate, "max_steps": config.ppo_steps, "logging_steps": 1, "report_to": "none",
+        "save_strategy": "no", "use_cpu": device == "cpu", "bf16": bf16, "seed": config.seed, "disable_tqdm": True,
+        "dataloader_pin_memory": False, "max_grad_norm": config.max_gradient, "optim": "adamw_torch_fused",
+        "activation_checkpointing": config.gradient_checkpointing, "lr_scheduler_type": "linear",
+    }  # fmt: skip
+    done = [0]
+
+    class Watch(TrainerCallback):
+        """Says where the trainer stands, looks at held-out prompts, and stops it where that is asked for."""
+
+        def on_log(self, args: Any, state: Any, control: Any, **named: Any) -> None:  # noqa: ARG002  # as TRL calls it
+            logs = named.get("logs") or {}
+            if "loss" in logs:
+                measured = {ours: float(logs[theirs]) for theirs, ours in NAMES.items() if theirs in logs}
+                recorder.step(state.global_step, **measured)
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  # as TRL calls it
+            done[0] = state.global_step
+            if done[0] % config.evaluate_every == 0 and done[0] < config.ppo_steps:
+                policy.eval()
+                look(done[0])
+                recorder.phase("learning", step=done[0])
+                policy.model.train()
+            control.should_training_stop = control.should_training_stop or recorder.should_stop
+
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        named = {"processing_class": tokenizer, "callbacks": [Watch()]}
+        if config.optimiser == "dpo":
+            rows = [_pair_row(one, tokenizer) for one in pairs_of(snapshot)]
+            trainer = _dpo(policy.model, Dataset.from_list(rows), config, shared | {"output_dir": scratch}, named)
+        else:
+            if needs_positions(policy, encode(queries[0]), tokenizer.pad_token_id or tokenizer.eos_token_id):
+                raise RunRefused(
+                    f"{config.base_model} learned absolute positions, and TRL's {config.optimiser.upper()} does not tell it "
+                    "where rows padded on the left begin: its log-probabilities would be wrong. Use optimiser ppo or dpo, or a "
+                    "policy with rotary positions."
+                )
+            rows = [{"prompt": _prompt(query, tokenizer), "query": query} for query in queries]
+            trainer = _online(policy.model, Dataset.from_list(rows), config, shared | {"output_dir": scratch}, named, source)
+        for one in [one for one in trainer.callback_handler.callbacks if "Print" in type(one).__name__]:
+            trainer.remove_callback(one)
+        trainer.train()
+    policy.eval()
+    return done[0]
+
+
+def pairs_of(snapshot: Snapshot | None) -> list[Pair]:
+    """Decided pairs of whole answers.
+
+    Raises:
+        NotEnoughData: fewer than eight.
+    """
+    found: list[Pair] = []
+    if snapshot is not None:
+        chats, steps, decisions = (snapshot.table(name) for name in ("chats", "reasoning_steps", "decisions"))
+        found = preferred_pairs(chats, steps, snapshot.table("preferences"), decisions)
+    decided = [one for one in found if one.chance != 0.5 and not one.aspect]
+    if len(decided) < FEWEST_PAIRS:
+        name = snapshot.id if snapshot else "none"
+        raise NotEnoughData(
+            f"optimiser dpo learns from preferred pairs; snapshot {name} has {len(decided)} and it takes {FEWEST_PAIRS}. Choose "
+            "between more answers on the page Prefer, or use optimiser ppo."
+        )
+    return decided
+
+
+def _prompt(query: str, tokenizer: Any) -> str:
+    if tokenizer.chat_template:
+        message = [{"role": "user", "content": query}]
+        return str(tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False))
+    return before_answer(query).rstrip()
+
+
+def _pair_row(one: Pair, tokenizer: Any) -> dict[str, str]:
+    first, second = (one.first, one.second) if one.chance > 0.5 else (one.second, one.first)
+    space = "" if tokenizer.chat_template else " "
+    return {"prompt": _prompt(one.query, tokenizer), "chosen": f"{space}{first}", "rejected": f"{space}{second}"}
+
+
+def _dpo(model: Any, rows: Any, config: PPOConfig, shared: dict[str, Any], named: dict[str, Any]) -> Any:
+    from trl.trainer.dpo_config import DPOConfig
+    from trl.trainer.dpo_trainer import DPOTrainer
+
+    arguments = DPOConfig(
+        **shared, per_device_train_batch_size=config.batch_size, beta=config.dpo_beta,
+        max_length=config.max_prompt_tokens + config.max_response_tokens,
+    )  # fmt: skip
+    return DPOTrainer(model=model, args=arguments, train_dataset=rows, **named)
+
+
+def _online(
+    model: Any, rows: Any, config: PPOConfig, shared: dict[str, Any], named: dict[str, Any], source: Source
+) -> Any:  # fmt: skip
+    from trl.trainer.grpo_config import GRPOConfig
+    from trl.trainer.grpo_trainer import GRPOTrainer
+    from trl.trainer.rloo_config import RLOOConfig
+    from trl.trainer.rloo_trainer import RLOOTrainer
+
+    def reward(completions: list[str], query: list[str], **_: Any) -> list[float | None]:
+        """Of whole answers: their own, or the mean of their steps'."""
+        answers = []
+        for text, asked in zip(completions, query, strict=True):
+            split = split_answer(text.strip()) if config.reward_on == "steps" and text.strip() else (text.strip(), [])
+            answers.append(Answer(asked, split[0], tuple(split[1])))
+        return [sum(some) / len(some) for some in source(answers)]
+
+    options = shared | {
+        "per_device_train_batch_size": config.batch_size * config.generations, "num_generations": config.generations,
+        "max_completion_length": config.max_response_tokens, "temperature": config.temperature, "beta": config.kl_coefficient,
+    }  # fmt: skip
+    if config.optimiser == "grpo":
+        return GRPOTrainer(model=model, reward_funcs=reward, args=GRPOConfig(**options), train_dataset=rows, **named)
+    return RLOOTrainer(model=model, reward_funcs=reward, args=RLOOConfig(**options), train_dataset=rows, **named)
