@@ -6,8 +6,9 @@ Same tiny policy, prompts, answers' length, batch, epochs over it and reward, on
 the variants taking turns. TRL 1.12 is installed without its dependencies into a folder of its own (``--trl`` names one that is
 there already) and gets a text reward through an adapter.
 
-1. Speed: answers of a fixed length, four passes over 32 answers; CPU seconds of a step (the first one left out), with the value head
-   on the policy's states and with a critic of its own, which is what TRL has. ``cpu_ratio_*`` is TRL's over ours.
+1. Speed: four passes over 32 answers of up to 64 tokens that end by themselves, the policy held still; CPU seconds of a step (the
+   first one left out), with the value head on the policy's states and with a critic of its own, which is what TRL has.
+   ``cpu_ratio_*`` is TRL's over ours; ``..._fixed`` the same where every answer has 64 tokens.
 2. Memory: the process's peak over what it held with the model loaded. ``peak_memory_ratio`` is ours (separate critic) over TRL's.
 3. Learning: a reward of 0 to 3 for the word "because"; mean of the last five steps, KL there, over seeds. ``reward_delta`` is ours
    (shared) less TRL's, ``reward_delta_separate`` with a separate critic.
@@ -104,16 +105,17 @@ def peak_mb() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def ours(folder: Path, critic: str, steps: int, seed: int, *, fixed: bool) -> dict[str, Any]:
+def ours(folder: Path, critic: str, steps: int, seed: int, *, mode: str) -> dict[str, Any]:
     from rlhf_core.ground.configs import PPOConfig
     from rlhf_core.ground.text import before_answer
     from rlhf_core.learn.policy import Policy
     from rlhf_core.learn.ppo import Learner
 
     model, tokenizer = load(folder)
+    fixed, rate = mode == "fixed", LEARN["learning_rate"] if mode == "learn" else 1e-9
     config = PPOConfig.parse({
         "base_model": str(folder), "critic": critic, "batch_size": BATCH, "mini_batch_size": BATCH, "ppo_epochs": EPOCHS,
-        "ppo_steps": steps, "ppo_learning_rate": LEARN["learning_rate"], "min_response_tokens": TOKENS,
+        "ppo_steps": steps, "ppo_learning_rate": rate, "min_response_tokens": TOKENS,
         "max_response_tokens": TOKENS, "kl_coefficient": LEARN["kl"], "target_kl": None, "normalise_rewards": False, "seed": seed,
         "missing_eos_penalty": 0.0 if fixed else 1.0, "value_coefficient": 1.0 if critic == "shared" else 0.1,
     })  # fmt: skip
@@ -136,7 +138,7 @@ def ours(folder: Path, critic: str, steps: int, seed: int, *, fixed: bool) -> di
     return {"seconds": seconds, "rewards": rewards, "kls": kls, "mb": peak_mb() - began_mb}
 
 
-def trl(folder: Path, steps: int, seed: int, *, fixed: bool) -> dict[str, Any]:
+def trl(folder: Path, steps: int, seed: int, *, mode: str) -> dict[str, Any]:
     import contextlib
     import copy
     import io
@@ -151,6 +153,7 @@ def trl(folder: Path, steps: int, seed: int, *, fixed: bool) -> dict[str, Any]:
     from rlhf_core.ground.text import before_answer
 
     warnings.simplefilter("ignore")
+    fixed, rate = mode == "fixed", LEARN["learning_rate"] if mode == "learn" else 1e-9
     model, tokenizer = load(folder)
     prompts = [tokenizer(before_answer(query).rstrip()).input_ids for query in prompts_of(512)]
 
@@ -195,7 +198,7 @@ def trl(folder: Path, steps: int, seed: int, *, fixed: bool) -> dict[str, Any]:
             output_dir=out, per_device_train_batch_size=BATCH, gradient_accumulation_steps=1, total_episodes=BATCH * steps,
             response_length=TOKENS, num_ppo_epochs=EPOCHS, num_mini_batches=1, stop_token=None if fixed else "eos",
             missing_eos_penalty=None if fixed else 1.0, report_to="none", use_cpu=True, bf16=False, gradient_checkpointing=False,
-            num_sample_generations=0, save_strategy="no", learning_rate=LEARN["learning_rate"], kl_coef=LEARN["kl"], vf_coef=0.1,
+            num_sample_generations=0, save_strategy="no", learning_rate=rate, kl_coef=LEARN["kl"], vf_coef=0.1,
             temperature=1.0, disable_tqdm=True, seed=seed, logging_steps=1,
         )  # fmt: skip
         trainer = PPOTrainer(
@@ -220,19 +223,19 @@ def child(arguments: argparse.Namespace) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(arguments.seed)
     if arguments.child == "trl":
-        found = trl(arguments.policy, arguments.steps, arguments.seed, fixed=arguments.fixed)
+        found = trl(arguments.policy, arguments.steps, arguments.seed, mode=arguments.mode)
     else:
-        found = ours(arguments.policy, arguments.child, arguments.steps, arguments.seed, fixed=arguments.fixed)
+        found = ours(arguments.policy, arguments.child, arguments.steps, arguments.seed, mode=arguments.mode)
     print(json.dumps(found))
 
 
-def run(variant: str, policy: Path, steps: int, seed: int, trl_folder: Path, *, fixed: bool) -> dict[str, Any]:
+def run(variant: str, policy: Path, steps: int, seed: int, trl_folder: Path, mode: str) -> dict[str, Any]:
     environment = os.environ | {"OMP_NUM_THREADS": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
     if variant == "trl":
         environment["PYTHONPATH"] = str(trl_folder)
     done = subprocess.run(
         [sys.executable, __file__, "--child", variant, "--policy", str(policy), "--steps", str(steps), "--seed", str(seed),
-         *(["--fixed"] if fixed else [])],
+         "--mode", mode],
         env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     if done.returncode:
@@ -250,7 +253,7 @@ def main() -> None:
     parser.add_argument("--child", choices=["shared", "separate", "trl"], help=argparse.SUPPRESS)
     for name, kind in (("policy", Path), ("steps", int), ("seed", int)):
         parser.add_argument(f"--{name}", type=kind, help=argparse.SUPPRESS)
-    parser.add_argument("--fixed", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--mode", choices=["natural", "fixed", "learn"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.child:
         child(arguments)
@@ -265,31 +268,35 @@ def main() -> None:
             )
         policy = Path(scratch) / "policy"
         make_policy(policy, 60)
-        seconds: dict[str, list[float]] = {name: [] for name in variants}
+        seconds: dict[tuple[str, str], list[float]] = {}
         memory: dict[str, list[float]] = {name: [] for name in variants}
         for _ in range(arguments.rounds):
-            for name in variants:
-                found = run(name, policy, 1 + arguments.speed_steps, 0, folder, fixed=True)
-                seconds[name] += found["seconds"][1:]
-                memory[name].append(found["mb"])
-        for name in variants:
+            for mode in ("natural", "fixed"):
+                for name in variants:
+                    found = run(name, policy, 1 + arguments.speed_steps, 0, folder, mode)
+                    seconds.setdefault((mode, name), []).extend(found["seconds"][1:])
+                    if mode == "fixed":
+                        memory[name].append(found["mb"])
+        middle = {key: statistics.median(some) for key, some in seconds.items()}
+        for (mode, name), value in middle.items():
             print(
-                f"{name}: {statistics.median(seconds[name]):.2f} CPU s a step, {statistics.median(memory[name]):.0f} MB",
+                f"{name}, answers of {mode} length: {value:.2f} CPU s a step, {statistics.median(memory[name]):.0f} MB",
                 flush=True,
             )
         rewards: dict[str, list[float]] = {name: [] for name in variants}
         kls: dict[str, list[float]] = {name: [] for name in variants}
         for seed in range(arguments.seeds):
             for name in variants:
-                found = run(name, policy, arguments.learn_steps, seed, folder, fixed=False)
+                found = run(name, policy, arguments.learn_steps, seed, folder, "learn")
                 rewards[name].append(statistics.mean(found["rewards"][-5:]))
                 kls[name].append(statistics.mean(found["kls"][-5:]))
                 print(f"{name}, seed {seed}: reward {statistics.mean(found['rewards'][:5]):.2f} to {rewards[name][-1]:.2f}, "
                       f"KL {kls[name][-1]:.1f}", flush=True)  # fmt: skip
-    middle = {name: statistics.median(some) for name, some in seconds.items()}
     mean = {name: statistics.mean(some) for name, some in rewards.items()}
+    ratio = {key: round(middle[key[0], "trl"] / value, 2) for key, value in middle.items()}
     print(json.dumps({
-        "cpu_ratio_shared": round(middle["trl"] / middle["shared"], 2), "cpu_ratio_separate": round(middle["trl"] / middle["separate"], 2),
+        "cpu_ratio_shared": ratio["natural", "shared"], "cpu_ratio_separate": ratio["natural", "separate"],
+        "cpu_ratio_shared_fixed": ratio["fixed", "shared"], "cpu_ratio_separate_fixed": ratio["fixed", "separate"],
         "reward_delta": round(mean["shared"] - mean["trl"], 3), "reward_delta_separate": round(mean["separate"] - mean["trl"], 3),
         "peak_memory_ratio": round(statistics.median(memory["separate"]) / statistics.median(memory["trl"]), 2),
         "peak_memory_ratio_shared": round(statistics.median(memory["shared"]) / statistics.median(memory["trl"]), 2),
