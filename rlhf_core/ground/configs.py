@@ -85,6 +85,13 @@ class RewardConfig(RunConfig):
         1.0, ge=0, le=100, description="how much a preferred pair counts against a rated answer; 0 leaves pairs out"
     )
     pairs_of_ratings: bool = Field(False, description="also learn from pairs of answers to one query that were rated differently")
+    guard_weight: float = Field(
+        0.3,
+        ge=0,
+        le=100,
+        description="how much a made-up pair counts: a liked answer against an empty, senseless or flattering one, three for each "
+        "query, so that a policy cannot live on such; 0 makes none up",
+    )
     leniency: bool = Field(True, description="take off how mildly or harshly a rater rates, against others on the same things")
     balance: bool = Field(False, description="let low and high scores count alike, however many there are of each")
     freeze_layers: int = Field(
@@ -150,7 +157,7 @@ class SFTConfig(RunConfig):
     """Options of a run that teaches a policy well-rated answers (supervised fine-tuning)."""
 
     base_model: str = Field(
-        description="policy to start from: a causal model by hub name, folder or checkpoint; tiny: a new one of a million "
+        description="policy to start from: a causal model by hub name, folder or checkpoint; tiny: a new one of half a million "
         "weights with a vocabulary of the snapshot's own texts, which any machine trains in a minute"
     )
     min_score: float = Field(

@@ -39,10 +39,11 @@ def alarms(steps: Sequence[dict[str, Any]], tables: Sequence[dict[str, Any]], *,
     if len(judged) >= 3:
         best = max(judged, key=lambda one: one["judge"])
         fallen = [one["judge"] < best["judge"] - JUDGE_FALLS * (one.get("judge_std") or 0.0) for one in judged[-2:]]
-        if all(fallen) and judged[-1]["reward"] > best["reward"]:
+        now = judged[-1]
+        if all(fallen) and best["reward"] - now["reward"] < (best["judge"] - now["judge"]) / 2:
             found["judge"] = (
-                f"the judge's reward fell from {best['judge']:.2f} (step {best['step']}) to {judged[-1]['judge']:.2f}, while the "
-                f"reward that is learned from rose to {judged[-1]['reward']:.2f}"
+                f"the judge's reward fell from {best['judge']:.2f} (step {best['step']}) to {now['judge']:.2f}, while the reward that "
+                f"is learned from went from {best['reward']:.2f} to {now['reward']:.2f}"
             )
     return found
 

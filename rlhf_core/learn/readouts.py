@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rlhf_core.ground.text import query_key
 from rlhf_core.learn.examples import Example
+from rlhf_core.learn.guards import MADE_UP
 from rlhf_core.learn.lessons import Lessons, Rows, Targets, Thresholds, rows_of, total_loss, weight_in
 from rlhf_core.learn.measures import Floats
 from rlhf_core.learn.pairs import Pair
@@ -219,6 +220,10 @@ class Pool:
     def only(self, groups: Sequence[int] | NDArray[np.int64]) -> Pool:
         """What belongs to these queries; features stay whole."""
         return self.keep(np.isin(self.rated_groups, groups), np.isin(self.pair_groups, groups))
+
+    def without_made_up(self) -> Pool:
+        """What people said alone."""
+        return self.keep(np.ones(len(self.examples), bool), np.array([one.source != MADE_UP for one in self.pairs], bool))
 
     def keep(self, rated: NDArray[np.bool_], pairs: NDArray[np.bool_]) -> Pool:
         """These rows alone."""

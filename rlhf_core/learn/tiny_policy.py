@@ -1,4 +1,4 @@
-"""A policy small enough for any machine: a million weights and a vocabulary of the texts at hand. It knows nothing yet."""
+"""A policy small enough for any machine: half a million weights and a vocabulary of the texts at hand. It knows nothing yet."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def tiny_policy(texts: Iterable[str], seed: int) -> tuple[Any, Any]:
     fast.add_special_tokens({"pad_token": "<pad>", "eos_token": "<end>"})
     set_seed(seed)
     config = LlamaConfig(
-        vocab_size=len(fast), hidden_size=192, intermediate_size=512, num_hidden_layers=2, num_attention_heads=4,
+        vocab_size=len(fast), hidden_size=128, intermediate_size=384, num_hidden_layers=2, num_attention_heads=4,
         num_key_value_heads=4, max_position_embeddings=CONTEXT, pad_token_id=fast.pad_token_id, eos_token_id=fast.eos_token_id,
         bos_token_id=None, tie_word_embeddings=True,
     )  # fmt: skip

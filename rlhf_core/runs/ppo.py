@@ -332,10 +332,15 @@ def _go_on_with_samples(old: Path, folder: Path, step: int) -> None:
 def _in_words(place: Place, judges: Judges, best: Checkpoint, last: Checkpoint, ended_early: str) -> str:
     assert place.best is not None
     first, name = place.tables[0], "judge" if judges.judge is not None else "reward"
-    words = f"{best.id}: on held-out prompts the reward went from {first['reward']:.2f} to {place.best['reward']:.2f}"
-    if judges.judge is not None:
-        words += f" and the judge's from {first['judge']:.2f} to {place.best['judge']:.2f}"
-    words += f", {place.best['kl']:.1f} nats from the reference, at step {place.best['step']} (the best in {name})."
+    if place.best["step"] == 0:
+        words = (
+            f"{best.id}: no later policy did better on held-out prompts in {name} ({first[name]:.2f}) than the one it began from."
+        )
+    else:
+        words = f"{best.id}: on held-out prompts the reward went from {first['reward']:.2f} to {place.best['reward']:.2f}"
+        if judges.judge is not None:
+            words += f" and the judge's from {first['judge']:.2f} to {place.best['judge']:.2f}"
+        words += f", {place.best['kl']:.1f} nats from the reference, at step {place.best['step']} (the best in {name})."
     if last.id != best.id:
         words += f" The last policy is {last.id}."
     if ended_early:

@@ -85,7 +85,7 @@ def train_reward(
     split = data.rated
     log.info(
         "%d rated texts and %d pairs to train on, %d and %d to validate, %d and %d to test; scores %.2f +- %.2f",
-        len(split.train), len(data.train_pairs), len(split.validation), len(data.validation_pairs), len(split.test),
+        len(split.train), len(data.preferences), len(split.validation), len(data.validation_pairs), len(split.test),
         len(data.test_pairs), data.scales[0].mean, data.scales[0].std,
     )  # fmt: skip
     for warning in warnings_of(data):
@@ -166,10 +166,10 @@ def train_reward(
     curve = None
     if pool is not None and config.learning_curve:
         recorder.phase("estimating what more judgements would bring", step=learned.steps)
-        curve = learning_curve(pool, ordinal=config.objective == "ordinal", seed=config.seed)
+        curve = learning_curve(pool.without_made_up(), ordinal=config.objective == "ordinal", seed=config.seed)
     recorder.phase("writing the report card", step=learned.steps)
     card = write_card(
-        split.train, before, learned.test, reward_model.compute_batch_rewards, train_pairs=data.train_pairs,
+        split.train, before, learned.test, reward_model.compute_batch_rewards, train_pairs=data.preferences,
         test_pairs=learned.test_pairs, folds=learned.folds, cut=lessons.cut, seed=config.seed, aggregates=aggregates,
         step_readings=readings, curve=curve,
     )  # fmt: skip
@@ -181,7 +181,8 @@ def train_reward(
     recorder.phase("saving", step=learned.steps)
     metrics = {
         "test": measured, "validation": learned.history, "trained_steps": learned.steps, "train_examples": len(split.train),
-        "train_pairs": len(data.train_pairs), "kept_epoch": learned.kept_epoch, "train_seconds": round(learned.seconds, 1),
+        "train_pairs": len(data.preferences), "made_up_pairs": len(data.train_pairs) - len(data.preferences),
+        "kept_epoch": learned.kept_epoch, "train_seconds": round(learned.seconds, 1),
         "verdict": {"state": card.state, "words": card.verdict},
     }  # fmt: skip
     checkpoint = _save(workspace, run_id, snapshot, config, reward_model, True, metrics, card)
@@ -214,7 +215,7 @@ def _measure_head(
         found.append(held.rewards(fit_choosing(rest.facts(), heads, ordinal=ordinal, seed=config.seed, folds=3)))
         learned, _, _ = pool.learn(rest.examples, rest.pairs)
         folds.append(Fold(
-            learned, rest.pairs, range(len(examples), len(examples) + len(held.examples)),
+            learned, rest.without_made_up().pairs, range(len(examples), len(examples) + len(held.examples)),
             range(len(pairs), len(pairs) + len(held.pairs)),
         ))  # fmt: skip
         examples += held.examples

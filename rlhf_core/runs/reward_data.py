@@ -25,6 +25,7 @@ from rlhf_core.learn.examples import (
     split_by_query,
     take_whole_queries,
 )
+from rlhf_core.learn.guards import MADE_UP, guard_pairs
 from rlhf_core.learn.pairs import Pair, preferred_pairs, rated_pairs
 from rlhf_core.learn.raters import spread
 from rlhf_core.learn.scales import StarScale
@@ -46,6 +47,11 @@ class Data:
     validation_pairs: list[Pair]
     test_pairs: list[Pair]
     scales: list[StarScale]
+
+    @property
+    def preferences(self) -> list[Pair]:
+        """Of the training pairs those that were not made up."""
+        return [one for one in self.train_pairs if one.source != MADE_UP]
 
     @property
     def queries(self) -> int:
@@ -95,6 +101,8 @@ def read_data(snapshot: Snapshot, config: RewardConfig) -> Data:
             f"All {len(train)} texts to learn from have the same score ({train[0].score:g} stars), so there is nothing to tell "
             "apart. Rate some that are better or worse."
         )
+    if config.guard_weight:
+        of["train"] += guard_pairs(train, of["train"], weight=config.guard_weight, seed=config.seed)
     most = config.max_eval_examples
     rated = Split(train, take_whole_queries(split.validation, most), take_whole_queries(split.test, most))
     return Data(rated, raw, of["train"], of["validation"][:most], of["test"][:most], scales_of(train, ["", *named]))
@@ -152,7 +160,10 @@ def weights_of(examples: Sequence[Example], config: RewardConfig) -> list[float]
 
 def pair_weights_of(pairs: Sequence[Pair], config: RewardConfig) -> list[float]:
     """How much each pair counts."""
-    return [one.weight * config.preference_weight * (config.aspect_weight if one.aspect else 1.0) for one in pairs]
+    return [
+        one.weight * (1.0 if one.source == MADE_UP else config.preference_weight) * (config.aspect_weight if one.aspect else 1.0)
+        for one in pairs
+    ]
 
 
 def folds_wanted(data: Data, config: RewardConfig) -> int:
