@@ -89,7 +89,7 @@ class RewardConfig(RunConfig):
         0.3,
         ge=0,
         le=100,
-        description="how much a made-up pair counts: a liked answer against an empty, senseless or flattering one, three for each "
+        description="how much a made-up pair counts: a liked answer against an empty, senseless or flattering one, three each "
         "query, so that a policy cannot live on such; 0 makes none up",
     )
     leniency: bool = Field(True, description="take off how mildly or harshly a rater rates, against others on the same things")

@@ -42,8 +42,8 @@ def alarms(steps: Sequence[dict[str, Any]], tables: Sequence[dict[str, Any]], *,
         now = judged[-1]
         if all(fallen) and best["reward"] - now["reward"] < (best["judge"] - now["judge"]) / 2:
             found["judge"] = (
-                f"the judge's reward fell from {best['judge']:.2f} (step {best['step']}) to {now['judge']:.2f}, while the reward that "
-                f"is learned from went from {best['reward']:.2f} to {now['reward']:.2f}"
+                f"the judge's reward fell from {best['judge']:.2f} (step {best['step']}) to {now['judge']:.2f}, while the reward "
+                f"that is learned from went from {best['reward']:.2f} to {now['reward']:.2f}"
             )
     return found
 

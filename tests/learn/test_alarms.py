@@ -32,9 +32,8 @@ def test_each_sign_by_itself() -> None:
 
 def test_a_judge_that_falls_while_the_reward_does_not() -> None:
     found = alarms(steps(), tables((3, 3), (3.5, 3.4), (4, 3.1), (4.2, 2.9)), kl_goal=None)
-    assert found == {
-        "judge": "the judge's reward fell from 3.40 (step 1) to 2.90, while the reward that is learned from went from 3.50 to 4.20"
-    }
+    words = "the judge's reward fell from 3.40 (step 1) to 2.90, while the reward that is learned from went from 3.50 to 4.20"
+    assert found == {"judge": words}
     assert list(alarms(steps(), tables((4, 4), (3.9, 3.7), (3.95, 3.3)), kl_goal=None)) == ["judge"]  # flat is enough
     assert alarms(steps(), tables((4, 4), (3.6, 3.6), (3.3, 3.3)), kl_goal=None) == {}  # both fall: it learned nothing
     assert alarms(steps(), tables((3, 3), (3.5, 3.4), (4, 2.9), (4.2, 3.4)), kl_goal=None) == {}  # once is chance
