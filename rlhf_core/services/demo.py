@@ -10,7 +10,7 @@ from rlhf_core.services.workbench import Workbench
 
 DEMO_FILE = Path(__file__).parent / "demo_chats.jsonl"
 PAIRS_FILE = Path(__file__).parent / "demo_pairs.jsonl"
-TINY_POLICY = SFTConfig.parse({"base_model": "tiny", "min_score": 1, "unrated": True, "epochs": 25, "learning_rate": 2e-3})
+TINY_POLICY = SFTConfig.parse({"base_model": "tiny", "min_score": 1, "unrated": True, "epochs": 25, "learning_rate": 3e-3})
 """It learns good and bad answers alike: what is better, PPO has to find out."""
 
 
