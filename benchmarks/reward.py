@@ -193,7 +193,7 @@ def main() -> None:
             reward_base_model="minilm-l6", epochs=arguments.epochs, max_examples=arguments.examples, max_length=256,
             learning_rate=5e-5, validation_fraction=0.0, test_fraction=0.4, max_eval_examples=400, preference_weight=0.0,
             freeze_layers=arguments.freeze_layers, device="cpu", aspect_weight=0.0, learning_curve=False,
-            step_reading="one_pass",
+            step_reading="one_pass", guard_weight=0.0,
         )  # fmt: skip
         split = read_data(snapshot, config).rated
         our_s, model = ours(workbench.workspace, snapshot.id, config)

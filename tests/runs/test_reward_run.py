@@ -156,7 +156,9 @@ def losses(workbench: Workbench, run_id: str) -> list[float]:
 def test_stopped_or_killed_it_goes_on_to_the_same_numbers(
     workbench: Workbench, root: Path, snapshot_id: str, tiny_encoder: Path, how: signal.Signals
 ) -> None:
-    arguments = options(tiny_encoder, epochs=30, batch_size=1, objective="ordinal", freeze_layers=1)
+    arguments = options(
+        tiny_encoder, epochs=12, batch_size=1, objective="ordinal", freeze_layers=1, learning_curve=False
+    )  # fmt: skip
     command("train", "reward", "--snapshot", snapshot_id, *arguments, root=root)
     whole = training.runs(workbench)[0]
     with start(root, snapshot_id, arguments) as process:
