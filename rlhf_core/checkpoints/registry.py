@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rlhf_core.ground.cards import Kind, read_card, require_trust
 from rlhf_core.ground.errors import CorruptArtifact, NotFound
 from rlhf_core.ground.files import canonical_json, publish, read_json, sha256_of, write_json
 from rlhf_core.ground.records import utc_now
@@ -127,6 +128,18 @@ def open_checkpoint(checkpoints: Path, checkpoint_id: str, *, verify: bool = Fal
         ) from error
     if verify:
         checkpoint.verify()
+    return checkpoint
+
+
+def open_trusted(checkpoints: Path, checkpoint_id: str, kind: Kind, purpose: str) -> Checkpoint:
+    """Open a reward checkpoint to act on its rewards: the gate.
+
+    Raises:
+        NotFound, CorruptArtifact: the checkpoint, or its card.
+        ModelRefused: what its card says does not allow the purpose.
+    """
+    checkpoint = open_checkpoint(checkpoints, checkpoint_id, verify=True)
+    require_trust(checkpoint.id, read_card(checkpoint.folder), kind, purpose)
     return checkpoint
 
 

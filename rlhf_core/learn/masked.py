@@ -34,12 +34,6 @@ def whiten(values: Tensor, mask: Tensor, *, keep_mean: bool) -> Tensor:
     return (white + mean if keep_mean else white) * mask.to(values.dtype)
 
 
-def response_mask(ids: Tensor, eos_id: int) -> Tensor:
-    """``(B, T)`` True up to and including the first end token. It never looks at the padding token, which may be the same."""
-    ends = ids == eos_id
-    return (ends.cumsum(1) - ends.long()) == 0
-
-
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     """1 where values say the returns, 0 where they say no more than the mean does; a scalar."""
     return 1 - masked_variance(returns - values, mask) / masked_variance(returns, mask).clamp_min(1e-8)

@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import TrainerCallback
 
 from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.ground.configs import PPOConfig
 from rlhf_core.ground.errors import NotEnoughData, RunRefused
-from rlhf_core.ground.text import before_answer
 from rlhf_core.intake.splitting import split_answer
 from rlhf_core.learn.pairs import Pair, preferred_pairs
 from rlhf_core.learn.policy import Batch, Policy
 from rlhf_core.learn.rewards import Answer, Source
+from rlhf_core.runs.ppo_data import prompt_of, reply_of
 from rlhf_core.runs.recording import Recorder
+from rlhf_core.runs.trl_trainers import Watch, carry_out, options
 
 FEWEST_PAIRS = 8
 NAMES = {  # TRL's names and ours
@@ -69,40 +69,26 @@ def optimise(
         NotEnoughData: DPO without preferred pairs.
     """
     from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
 
-    disable_progress_bar()
-    shared: dict[str, Any] = {
-        "learning_rate": config.ppo_learning_rate, "max_steps": config.ppo_steps, "logging_steps": 1, "report_to": "none",
-        "save_strategy": "no", "use_cpu": device == "cpu", "bf16": bf16, "seed": config.seed, "disable_tqdm": True,
-        "dataloader_pin_memory": False, "max_grad_norm": config.max_gradient, "optim": "adamw_torch_fused",
-        "activation_checkpointing": config.gradient_checkpointing, "lr_scheduler_type": "linear",
-    }  # fmt: skip
-    done = [0]
+    def after_step(step: int) -> None:
+        if step % config.evaluate_every == 0 and step < config.ppo_steps:
+            policy.eval()
+            look(step)
+            recorder.phase("learning", step=step)
+            policy.model.train()
 
-    class Watch(TrainerCallback):
-        """Says where the trainer stands, looks at held-out prompts, and stops it where that is asked for."""
+    def measured(logs: dict[str, Any]) -> dict[str, Any]:
+        return {ours: float(logs[theirs]) for theirs, ours in NAMES.items() if theirs in logs}
 
-        def on_log(self, args: Any, state: Any, control: Any, **named: Any) -> None:  # noqa: ARG002  # as TRL calls it
-            logs = named.get("logs") or {}
-            if "loss" in logs:
-                measured = {ours: float(logs[theirs]) for theirs, ours in NAMES.items() if theirs in logs}
-                recorder.step(state.global_step, **measured)
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  # as TRL calls it
-            done[0] = state.global_step
-            if done[0] % config.evaluate_every == 0 and done[0] < config.ppo_steps:
-                policy.eval()
-                look(done[0])
-                recorder.phase("learning", step=done[0])
-                policy.model.train()
-            control.should_training_stop = control.should_training_stop or recorder.should_stop
-
+    watch = Watch(recorder, measured, after_step)
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        named = {"processing_class": tokenizer, "callbacks": [Watch()]}
+        shared = options(Path(scratch), config.seed, device, bf16=bf16, checkpointing=config.gradient_checkpointing) | {
+            "learning_rate": config.ppo_learning_rate, "max_steps": config.ppo_steps, "max_grad_norm": config.max_gradient,
+        }  # fmt: skip
+        named = {"processing_class": tokenizer, "callbacks": [watch]}
         if config.optimiser == "dpo":
             rows = [_pair_row(one, tokenizer) for one in pairs_of(snapshot)]
-            trainer = _dpo(policy.model, Dataset.from_list(rows), config, shared | {"output_dir": scratch}, named)
+            trainer = _dpo(policy.model, Dataset.from_list(rows), config, shared, named)
         else:
             if needs_positions(policy, encode(queries[0]), tokenizer.pad_token_id or tokenizer.eos_token_id):
                 raise RunRefused(
@@ -110,13 +96,11 @@ def optimise(
                     "where rows padded on the left begin: its log-probabilities would be wrong. Use optimiser ppo or dpo, or a "
                     "policy with rotary positions."
                 )
-            rows = [{"prompt": _prompt(query, tokenizer), "query": query} for query in queries]
-            trainer = _online(policy.model, Dataset.from_list(rows), config, shared | {"output_dir": scratch}, named, source)
-        for one in [one for one in trainer.callback_handler.callbacks if "Print" in type(one).__name__]:
-            trainer.remove_callback(one)
-        trainer.train()
+            rows = [{"prompt": prompt_of(query, tokenizer), "query": query} for query in queries]
+            trainer = _online(policy.model, Dataset.from_list(rows), config, shared, named, source)
+        done = carry_out(trainer)
     policy.eval()
-    return done[0]
+    return done
 
 
 def pairs_of(snapshot: Snapshot | None) -> list[Pair]:
@@ -139,17 +123,11 @@ def pairs_of(snapshot: Snapshot | None) -> list[Pair]:
     return decided
 
 
-def _prompt(query: str, tokenizer: Any) -> str:
-    if tokenizer.chat_template:
-        message = [{"role": "user", "content": query}]
-        return str(tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False))
-    return before_answer(query).rstrip()
-
-
 def _pair_row(one: Pair, tokenizer: Any) -> dict[str, str]:
     first, second = (one.first, one.second) if one.chance > 0.5 else (one.second, one.first)
-    space = "" if tokenizer.chat_template else " "
-    return {"prompt": _prompt(one.query, tokenizer), "chosen": f"{space}{first}", "rejected": f"{space}{second}"}
+    return {
+        "prompt": prompt_of(one.query, tokenizer), "chosen": reply_of(first, tokenizer), "rejected": reply_of(second, tokenizer)
+    }  # fmt: skip
 
 
 def _dpo(model: Any, rows: Any, config: PPOConfig, shared: dict[str, Any], named: dict[str, Any]) -> Any:

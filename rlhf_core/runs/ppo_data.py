@@ -14,8 +14,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.checkpoints.base_models import BaseModel, offline_choices
-from rlhf_core.checkpoints.registry import open_checkpoint
-from rlhf_core.ground.cards import Kind, read_card, require_trust
+from rlhf_core.checkpoints.registry import open_trusted
+from rlhf_core.ground.cards import Kind
 from rlhf_core.ground.configs import PPOConfig, parse_sources
 from rlhf_core.ground.errors import InvalidInput, ModelRefused, ModelUnavailable
 from rlhf_core.ground.records import parse_utc
@@ -120,11 +120,24 @@ def load_policy(base: BaseModel) -> tuple[Any, Any]:
     return model, tokenizer
 
 
+def prompt_of(query: str, tokenizer: Any) -> str:
+    """What a policy is given: by the tokenizer's chat template where it has one, otherwise ``User: ... Assistant:`` as reward
+    models read it."""
+    if not tokenizer.chat_template:
+        return before_answer(query).rstrip()
+    message = [{"role": "user", "content": query}]
+    return str(tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False))
+
+
+def reply_of(answer: str, tokenizer: Any) -> str:
+    """What follows it, without an end token."""
+    return answer if tokenizer.chat_template else f" {answer}"
+
+
 def prompt_encoder(model: Any, tokenizer: Any, config: PPOConfig) -> tuple[Callable[[str], list[int]], list[str]]:
     """What makes token ids of a query, and what it has cut so far (a list that grows).
 
-    A tokenizer's chat template is used where it has one; otherwise the answer follows ``User: ... Assistant:`` as reward models
-    read it. A prompt that is too long loses its beginning.
+    A prompt that is too long loses its beginning.
 
     Raises:
         InvalidInput: answers alone are longer than the model's context.
@@ -139,13 +152,10 @@ def prompt_encoder(model: Any, tokenizer: Any, config: PPOConfig) -> tuple[Calla
     cut: list[str] = []
 
     def encode(query: str) -> list[int]:
-        if tokenizer.chat_template:
-            text = tokenizer.apply_chat_template([{"role": "user", "content": query}], add_generation_prompt=True, tokenize=False)
-            ids = tokenizer(text, add_special_tokens=False, verbose=False).input_ids
-        else:
-            ids = tokenizer(before_answer(query).rstrip(), verbose=False).input_ids
-            while len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
-                ids = ids[:-1]
+        templated = bool(tokenizer.chat_template)  # which writes special tokens itself
+        ids = tokenizer(prompt_of(query, tokenizer), add_special_tokens=not templated, verbose=False).input_ids
+        while not templated and len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
+            ids = ids[:-1]
         if len(ids) > room:
             cut.append(query)
             ids = ids[-room:]
@@ -175,12 +185,13 @@ def load_judges(checkpoints: Path, config: PPOConfig, device: str) -> Judges:
     sources: list[tuple[str, float, Source]] = []
     ungated: list[str] = []
     ids: list[str] = []
+    kind: Kind = "steps" if config.reward_on == "steps" else "answers"
     for name, weight in parse_sources(config.reward or ""):
         if ":" in name:
             sources.append((name, weight, FunctionRewards(name)))
             continue
         try:
-            ask_gate(checkpoints, name, config)
+            open_trusted(checkpoints, name, kind, "PPO")
         except ModelRefused as error:
             if not config.accept_ungated_reward:
                 raise
@@ -189,14 +200,3 @@ def load_judges(checkpoints: Path, config: PPOConfig, device: str) -> Judges:
         sources.append((name, weight, CheckpointRewards(RewardModel.open(checkpoints / name, device=device))))
     judge = None if config.judge is None else CheckpointRewards(RewardModel.open(checkpoints / config.judge, device=device))
     return Judges(Weighed(sources), judge, ungated, ids)
-
-
-def ask_gate(checkpoints: Path, checkpoint_id: str, config: PPOConfig) -> None:
-    """
-    Raises:
-        NotFound, CorruptArtifact: the checkpoint.
-        ModelRefused: what its card says does not allow it.
-    """
-    kind: Kind = "steps" if config.reward_on == "steps" else "answers"
-    checkpoint = open_checkpoint(checkpoints, checkpoint_id)
-    require_trust(checkpoint.id, read_card(checkpoint.folder), kind, "PPO")

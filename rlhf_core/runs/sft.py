@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from transformers import TrainerCallback, set_seed
+from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
 from rlhf_core.analytics.snapshot import Snapshot, open_snapshot
@@ -25,8 +25,9 @@ from rlhf_core.learn.adapters import adapted, merged_weights
 from rlhf_core.learn.examples import build_examples
 from rlhf_core.learn.reward_model import computes_in_bf16, library_versions, pick_device
 from rlhf_core.learn.tiny_policy import TINY, tiny_policy
-from rlhf_core.runs.ppo_data import load_policy
+from rlhf_core.runs.ppo_data import load_policy, prompt_of, reply_of
 from rlhf_core.runs.recording import Cancelled, Recorder, log
+from rlhf_core.runs.trl_trainers import Watch, carry_out, options
 
 
 def train_sft(
@@ -133,10 +134,7 @@ def good_answers(snapshot: Snapshot, config: SFTConfig) -> list[tuple[str, str]]
 
 def _row(query: str, answer: str, tokenizer: Any) -> dict[str, str]:
     """Prompt and completion as a policy is asked and answers in PPO."""
-    if tokenizer.chat_template:
-        prompt = tokenizer.apply_chat_template([{"role": "user", "content": query}], add_generation_prompt=True, tokenize=False)
-        return {"prompt": prompt, "completion": answer + tokenizer.eos_token}
-    return {"prompt": before_answer(query).rstrip(), "completion": f" {answer}{tokenizer.eos_token}"}
+    return {"prompt": prompt_of(query, tokenizer), "completion": reply_of(answer, tokenizer) + tokenizer.eos_token}
 
 
 def _learn(
@@ -145,49 +143,34 @@ def _learn(
 ) -> tuple[int, list[float], float]:  # fmt: skip
     """Steps done, the losses that were seen, and seconds."""
     from datasets import Dataset
-    from datasets.utils.logging import disable_progress_bar
     from trl.trainer.sft_config import SFTConfig as TrlConfig
     from trl.trainer.sft_trainer import SFTTrainer
 
-    disable_progress_bar()
     losses: list[float] = []
 
-    class Watch(TrainerCallback):
-        """Says where the trainer stands, and stops it where that is asked for."""
-
-        def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  # as TRL calls it
-            recorder.phase("training", step=0, total=state.max_steps)
-
-        def on_log(self, args: Any, state: Any, control: Any, **named: Any) -> None:  # noqa: ARG002  # as TRL calls it
-            logs = named.get("logs") or {}
-            if "loss" in logs:
-                losses.append(float(logs["loss"]))
-                recorder.step(
-                    state.global_step, epoch=round(float(logs["epoch"]), 3), loss=losses[-1],
-                    learning_rate=float(logs["learning_rate"]), accuracy=logs.get("mean_token_accuracy"),
-                )  # fmt: skip
-
-        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:  # noqa: ARG002  # as TRL calls it
-            control.should_training_stop = control.should_training_stop or recorder.should_stop
+    def measured(logs: dict[str, Any]) -> dict[str, Any]:
+        losses.append(float(logs["loss"]))
+        return {
+            "epoch": round(float(logs["epoch"]), 3), "loss": losses[-1], "learning_rate": float(logs["learning_rate"]),
+            "accuracy": logs.get("mean_token_accuracy"),
+        }  # fmt: skip
 
     bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_in_bf16(pick_device(config.device)))
     arguments = TrlConfig(
-        output_dir=str(scratch), per_device_train_batch_size=config.batch_size, num_train_epochs=config.epochs,
-        learning_rate=config.learning_rate, warmup_steps=0.05, lr_scheduler_type="linear", logging_steps=1, report_to="none",
-        save_strategy="no", use_cpu=device == "cpu", bf16=bf16, seed=config.seed, data_seed=config.seed, max_length=longest,
-        completion_only_loss=True, disable_tqdm=True, dataloader_pin_memory=False, packing=False, optim="adamw_torch_fused",
-        activation_checkpointing=config.gradient_checkpointing, train_sampling_strategy="group_by_length",
-        eos_token=tokenizer.eos_token,
+        **options(scratch, config.seed, device, bf16=bf16, checkpointing=config.gradient_checkpointing),
+        per_device_train_batch_size=config.batch_size, num_train_epochs=config.epochs, learning_rate=config.learning_rate,
+        warmup_steps=0.05, data_seed=config.seed, max_length=longest, completion_only_loss=True, packing=False,
+        train_sampling_strategy="group_by_length", eos_token=tokenizer.eos_token,
     )  # fmt: skip
     trainer = SFTTrainer(
-        model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer, callbacks=[Watch()]
+        model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer,
+        callbacks=[Watch(recorder, measured)],
     )  # fmt: skip
-    trainer.remove_callback(next(one for one in trainer.callback_handler.callbacks if "Print" in type(one).__name__))
     begun = time.monotonic()
-    trainer.train()
+    done = carry_out(trainer)
     if losses and losses[-1] != losses[-1]:
         raise RlhfError(f"The loss became {losses[-1]}. Lower learning_rate (now {config.learning_rate:g}).")
-    return trainer.state.global_step, losses, time.monotonic() - begun
+    return done, losses, time.monotonic() - begun
 
 
 def _card(config: SFTConfig, snapshot_id: str, answers: int) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint
-from rlhf_core.ground.cards import Kind, ReportCard, read_card, require_trust
+from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint, open_trusted
+from rlhf_core.ground.cards import Kind, ReportCard, read_card
 from rlhf_core.ground.errors import CorruptArtifact
 from rlhf_core.services.workbench import Workbench
 
@@ -41,8 +41,7 @@ def gate(workbench: Workbench, checkpoint_id: str, kind: Kind, purpose: str) -> 
         NotFound, CorruptArtifact: the checkpoint, or its card.
         ModelRefused: what its card says does not allow it.
     """
-    checkpoint = open_checkpoint(workbench.workspace.checkpoints, checkpoint_id, verify=True)
-    require_trust(checkpoint.id, read_card(checkpoint.folder), kind, purpose)
+    open_trusted(workbench.workspace.checkpoints, checkpoint_id, kind, purpose)
 
 
 def _with_card(checkpoint: Checkpoint) -> Model:

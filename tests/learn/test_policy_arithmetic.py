@@ -9,7 +9,7 @@ from rlhf_core.learn.episodes import Moments, placed, repeated_share, step_ends
 from rlhf_core.learn.gae import advantages_and_returns
 from rlhf_core.learn.kl import Estimator, KLController, kl_estimate
 from rlhf_core.learn.logprobs import selected_logprobs
-from rlhf_core.learn.masked import explained_variance, masked_mean, masked_variance, response_mask, whiten
+from rlhf_core.learn.masked import explained_variance, masked_mean, masked_variance, whiten
 from rlhf_core.learn.policy_losses import policy_loss, value_loss
 
 
@@ -146,11 +146,6 @@ def test_explained_variance_by_hand() -> None:
     assert explained_variance(torch.tensor([[1.0, 3.0, 0]]), returns, mask).item() == 1.0
     assert explained_variance(torch.tensor([[2.0, 2.0, 0]]), returns, mask).item() == 0.0
     assert explained_variance(torch.tensor([[1.0, 2.0, 0]]), returns, mask).item() == pytest.approx(0.75)  # 1 - 0.5 / 2
-
-
-def test_an_answer_ends_with_its_first_end_token_whatever_pads_it() -> None:
-    ids = torch.tensor([[5, 6, 1, 1, 1], [5, 6, 7, 8, 9], [1, 5, 5, 1, 5]])
-    assert response_mask(ids, 1).int().tolist() == [[1, 1, 1, 0, 0], [1, 1, 1, 1, 1], [1, 0, 0, 0, 0]]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
