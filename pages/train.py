@@ -1,6 +1,7 @@
 """Launch runs on this machine and watch them: reward models, and policies that learn from them."""
 
 import shlex
+from typing import Any
 
 import streamlit as st
 
@@ -11,9 +12,12 @@ from rlhf_core.ground.text import shorten
 from rlhf_core.services import snapshots, training
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity, keys, resources, rows, run_curves, run_forms
-from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, markdown_of, show_error
+from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, markdown_of, plural, show_error
 
 WHAT: dict[RunKind, str] = {"reward": "reward model", "sft": "policy taught", "ppo": "policy by rewards"}
+
+PAUSE_HELP = "It saves where it stands and gives the machine back. Go on whenever you like, to the same numbers."
+RESUME_HELP = "A new run with the same options, from the last saved state, to the numbers that this one would have come to."
 
 workbench, session = resources.workbench(), resources.session()
 
@@ -54,27 +58,52 @@ def describe(run: Run) -> str:
     return f":{STATUS_COLOURS[run.status]}[{run.status}] · {WHAT[run.kind]} · {ago(run.created_at)} · {outcome}"
 
 
+def buttons(workbench: Workbench, run: Run) -> None:
+    """What can be done with a run as it stands; each button is one service call."""
+
+    def button(name: str, label: str, icon: str, **more: Any) -> bool:
+        return st.button(label, icon=f":material/{icon}:", key=f"train:{name}:{run.id}", **more)
+
+    stopping = run.cancel_requested is not None
+    if run.unfinished and stopping:
+        button("stopping", "Pausing …" if run.pausing else "Stopping …", "hourglass_empty", disabled=True)
+        if run.pausing and button("cancel", "Cancel", "stop_circle"):
+            training.cancel(workbench, run.id)
+            st.rerun()
+        return
+    if run.status == "queued" and training.waiting_for(workbench, run) and button("first", "Start before others", "first_page"):
+        training.move_first(workbench, run.id)
+        st.rerun()
+    if training.can_pause(run) and button("pause", "Pause", "pause_circle", help=PAUSE_HELP):
+        training.pause(workbench, run.id)
+        st.rerun()
+    if run.status == "paused" and button("go_on", "Go on", "play_circle", type="primary"):
+        training.go_on(workbench, run.id)
+        st.rerun()
+    if (run.unfinished or run.status == "paused") and button("cancel", "Cancel", "stop_circle"):
+        training.cancel(workbench, run.id)
+        st.rerun()
+    if run.unfinished or run.status == "paused":
+        return
+    if training.can_resume(workbench, run) and button("resume", "Go on from here", "resume", help=RESUME_HELP):
+        choose(training.resume(workbench, run.id, requested_by=session.user_id).id)
+        st.rerun()
+    if button("again", "Run again", "replay", help="A new run with the same options on the same snapshot."):
+        choose(training.again(workbench, run.id, requested_by=session.user_id).id)
+        st.rerun()
+    if run.remedy:
+        options = " and ".join(f"{name} {value}" for name, value in run.remedy.items())
+        if button("remedy", "Try again with less memory", "healing", type="primary", help=f"A new run with {options}."):
+            choose(training.again(workbench, run.id, requested_by=session.user_id, **run.remedy).id)
+            st.rerun()
+
+
 def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(run.status, color=STATUS_COLOURS[run.status])
         where = f"on snapshot `{run.snapshot_id}`" if run.snapshot_id else f"on {run_forms.NO_SNAPSHOT}"
         st.markdown(f"**{run.id}** · {WHAT[run.kind]} {where}", width="content")
-        if run.unfinished:
-            stopping = run.cancel_requested is not None
-            if st.button(
-                "Stopping …" if stopping else "Cancel",
-                disabled=stopping,
-                icon=":material/stop_circle:",
-                key=f"train:cancel:{run.id}",
-            ):
-                training.cancel(workbench, run.id)
-                st.rerun()
-        elif training.can_resume(workbench, run) and st.button(
-            "Go on from here", icon=":material/resume:", key=f"train:resume:{run.id}",
-            help="A new run with the same options, from the last saved state, to the numbers that this one would have come to.",
-        ):  # fmt: skip
-            choose(training.resume(workbench, run.id, requested_by=session.user_id).id)
-            st.rerun()
+        buttons(workbench, run)
     elapsed = duration(training.seconds_running(run))
     if run.status == "running":
         left = training.seconds_left(run, lines)
@@ -83,7 +112,11 @@ def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) 
             text += f" · about {duration(left)} of training left"
         st.progress(min(1.0, run.step / run.total_steps) if run.total_steps else 0.0, text)
     elif run.status == "queued":
-        st.progress(0.0, "Waiting for its turn; one run at a time on this machine.")
+        before = training.waiting_for(workbench, run)
+        st.progress(0.0, f"Waiting for {before[0]}" + (f" and {plural(len(before) - 1, 'other')}." if before[1:] else ".")
+                    if before else "Waiting for a supervisor to start it.")  # fmt: skip
+    elif run.status == "paused":
+        st.info(f"Paused at step {run.step} of {run.total_steps or '?'}; what it holds of the machine is free.")
     elif run.message:
         show = st.success if run.status == "succeeded" else st.warning if run.status == "cancelled" else st.error
         show(run.message.replace("$", "\\$"))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rlhf_core import __version__
-from rlhf_core.ground.configs import CONFIGS, PPOConfig, RewardConfig, RunConfig, SFTConfig
+from rlhf_core.ground.configs import CONFIGS, PPOConfig, RewardConfig, RunConfig, SFTConfig, less_memory
 from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.judgement import By, Level, What
 from rlhf_core.ground.roles import ROLES
@@ -129,6 +129,10 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--snapshot", metavar="ID", help="id or its beginning (default: the newest)")
     command("runs", _runs, "list training runs")
     one = command("cancel", _cancel, "ask a run to save and stop")
+    one.add_argument("run_id")
+    one = command("pause", _pause, "ask a run to save where it stands and give the machine back")
+    one.add_argument("run_id")
+    one = command("resume", _resume, "queue a paused run again; of a stopped or killed one, a new run that goes on from it")
     one.add_argument("run_id")
     command("checkpoints", _checkpoints, "list checkpoints")
     one = command("card", _card, "a reward model's report card, as Markdown; exits with 2 where its rewards are refused")
@@ -403,6 +407,24 @@ def _cancel(arguments: argparse.Namespace) -> None:
     print(f"Run {run.id}: {run.message if run.status == 'cancelled' else 'asked to save and stop'}")
 
 
+def _pause(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import training
+
+    run = training.pause(_open(arguments), arguments.run_id)
+    print(f"Run {run.id}: {'paused' if run.status == 'paused' else 'asked to save and pause'}")
+
+
+def _resume(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import training
+
+    workbench = _open(arguments)
+    if training.run(workbench, arguments.run_id).status == "paused":
+        run = training.go_on(workbench, arguments.run_id)
+    else:
+        run = training.resume(workbench, arguments.run_id)
+    print(f"Run {run.id}: queued; the app or `python -m rlhf_core supervise` starts it")
+
+
 def _checkpoints(arguments: argparse.Namespace) -> None:
     from rlhf_core.checkpoints.registry import list_checkpoints
 
@@ -515,7 +537,10 @@ def _carry_out(workbench: Workbench, run: Run, *, own_log: bool) -> int:
         raise
 
     print(f"Run {run.id}{f', snapshot {run.snapshot_id}' if run.snapshot_id else ''}", flush=True)
-    return record_run(workbench.ledger, run.id, workbench.workspace.run_folder(run.id), body, own_log=own_log)
+    return record_run(
+        workbench.ledger, run.id, workbench.workspace.run_folder(run.id), body, own_log=own_log,
+        remedy=less_memory(run.kind, run.config),
+    )  # fmt: skip
 
 
 def _body_of(workbench: Workbench, run: Run, config: RunConfig) -> Callable[[Recorder], tuple[str, str]]:

@@ -251,7 +251,7 @@ class PPOConfig(RunConfig):
         gt=0,
         description="nats of an answer to steer the coefficient towards; none: the coefficient is fixed and bounds nothing",
     )
-    kl_horizon: int = Field(2_000, ge=1, description="answers over which the coefficient follows")
+    kl_horizon: int = Field(200, ge=1, description="answers over which the coefficient follows")
     target_kl: float | None = Field(
         0.1,
         gt=0,
@@ -306,6 +306,22 @@ class PPOConfig(RunConfig):
 
 
 CONFIGS: dict[RunKind, type[RunConfig]] = {"reward": RewardConfig, "sft": SFTConfig, "ppo": PPOConfig}
+
+
+def less_memory(kind: RunKind, config: dict[str, Any]) -> dict[str, Any] | None:
+    """Options that let a run of this config do with less memory and learn the same, or (sft) nearly; None where nothing is left
+    to lower."""
+    options = CONFIGS[kind].model_fields
+    now = {name: field.default for name, field in options.items()} | config
+    if "micro_batch_tokens" in options:
+        at_once = now["micro_batch_tokens"] or (1024 if kind == "reward" else 2048)
+        fewer = {"micro_batch_tokens": max(64, at_once // 4)}
+    else:
+        fewer = {"batch_size": max(1, now["batch_size"] // 2)}
+    lower = {name: value for name, value in fewer.items() if value != now[name]}
+    if not now["gradient_checkpointing"]:
+        lower["gradient_checkpointing"] = True
+    return lower or None
 
 
 def parse_sources(text: str) -> list[tuple[str, float]]:

@@ -82,6 +82,10 @@ class RunRefused(RlhfError):
     """A run cannot be started, claimed or changed in the state it is in."""
 
 
+class OutOfMemory(RlhfError):
+    """The device's memory does not hold what a run asks for."""
+
+
 class WorkerFailed(RlhfError):
     """The scoring process died or did not answer in time."""
 

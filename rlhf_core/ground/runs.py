@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 RunKind = Literal["reward", "sft", "ppo"]
-RunStatus = Literal["queued", "running", "succeeded", "failed", "cancelled", "lost"]
+RunStatus = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled", "lost"]
 
 UNFINISHED: frozenset[str] = frozenset({"queued", "running"})
 
@@ -21,8 +21,9 @@ STATE_FILE = "state.pt"  # where a run that learns stands, to go on from
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One training run. Times are UTC text. ``step`` counts steps done out of ``total_steps``;
-    ``snapshot_id`` is empty where nothing was learned from one."""
+    """One training run. Times are UTC text. ``step`` counts steps done out of ``total_steps``; ``snapshot_id`` is empty where
+    nothing was learned from one. ``pausing``: the stop that was asked for is a pause. ``memory_mb``: what it was thought to need,
+    MiB; ``device``: what a supervisor gave it; ``remedy``: options with which another try may succeed."""
 
     id: str
     kind: RunKind
@@ -43,6 +44,11 @@ class Run:
     cancel_requested: str | None
     message: str | None
     checkpoint_id: str | None
+    priority: int
+    pausing: bool
+    memory_mb: int | None
+    device: str | None
+    remedy: dict[str, Any] | None
 
     @property
     def unfinished(self) -> bool:

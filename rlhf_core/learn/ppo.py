@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rlhf_core.ground.configs import PPOConfig
-from rlhf_core.ground.errors import RlhfError
+from rlhf_core.ground.errors import OutOfMemory, RlhfError
 from rlhf_core.intake.splitting import split_answer
 from rlhf_core.learn.episodes import Moments, placed, repeated_share, step_ends, tokens_at
 from rlhf_core.learn.gae import advantages_and_returns
@@ -362,7 +362,7 @@ class Learner:
                 return work(parts)
             except torch.OutOfMemoryError as error:
                 if self.micro_tokens <= FEWEST_TOKENS or all(len(part) == 1 for part in parts):
-                    raise RlhfError(
+                    raise OutOfMemory(
                         "Memory ran out with one answer at a time. Lower max_response_tokens or max_prompt_tokens, set method to "
                         "lora or gradient_checkpointing to true, or take a smaller policy."
                     ) from error
@@ -373,7 +373,7 @@ class Learner:
 
     def _fewer_rows(self, error: BaseException) -> None:
         if self.rows_at_once == 1:
-            raise RlhfError(
+            raise OutOfMemory(
                 "Memory ran out while sampling one answer at a time. Lower max_response_tokens, or take a smaller policy."
             ) from error
         self.rows_at_once = -(-self.rows_at_once // 2)

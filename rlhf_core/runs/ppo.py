@@ -35,7 +35,7 @@ from rlhf_core.learn.reward_model import computes_in_bf16, library_versions, pic
 from rlhf_core.runs.others import optimise
 from rlhf_core.runs.ppo_data import Judges, PromptOrder, load_judges, load_policy, prompt_encoder, read_prompts
 from rlhf_core.runs.recording import Cancelled, Recorder, log
-from rlhf_core.runs.saved_state import EVERY_S, SavedState, learning, put_back
+from rlhf_core.runs.saved_state import EVERY_S, SavedState, learning, put_back, stands_in
 
 SAME_REWARD_AFTER = 3  # steps, and at least so many answers, that all got the same reward: nothing can be learned
 SAME_REWARD_ANSWERS = 12
@@ -105,11 +105,12 @@ def train_ppo(
     order = PromptOrder(prompts.train, learner.generator)
     state = SavedState(folder, [policy], learner.optimiser, learner.schedule)
     place = Place()
-    if config.resume_from is not None:
-        place = _load(state, workspace.run_folder(config.resume_from), learner, order)
-        recorder.go_on_from(workspace.run_folder(config.resume_from), place.step)
-        _go_on_with_samples(workspace.run_folder(config.resume_from), folder, place.step)
-        log.info("going on from step %d of run %s", place.step, config.resume_from)
+    stood = stands_in(workspace, run_id, config.resume_from)
+    if stood is not None:
+        place = _load(state, stood, learner, order)
+        recorder.go_on_from(stood, place.step)
+        _go_on_with_samples(stood, folder, place.step)
+        log.info("going on from step %d of run %s", place.step, stood.name)
     save = _Saving(workspace, run_id, snapshot_id, config, policy, tokenizer, judges, place)
 
     def look(step: int) -> None:

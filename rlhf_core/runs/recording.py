@@ -15,9 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from rlhf_core.ground.errors import RlhfError, RunRefused, disk_errors
+from rlhf_core.ground.errors import OutOfMemory, RlhfError, RunRefused, disk_errors
 from rlhf_core.ground.processes import ProcessIdentity, this_host
-from rlhf_core.ground.runs import LOG_FILE, METRICS_FILE, RunStatus
+from rlhf_core.ground.runs import LOG_FILE, METRICS_FILE, Run, RunStatus
 from rlhf_core.store.base import RunLedger
 
 HEARTBEAT_S = 2.0
@@ -29,7 +29,7 @@ class Recorder:
     """A running run's voice. Thread-safe: a thread of its own beats and listens for a cancel."""
 
     def __init__(self, ledger: RunLedger, run_id: str, folder: Path) -> None:
-        self._ledger, self._run_id = ledger, run_id
+        self._ledger, self._run_id, self._folder = ledger, run_id, folder
         self._metrics = (folder / METRICS_FILE).open("a", encoding="utf-8")
         self._phase, self._step = "starting", 0
         self._total: int | None = None
@@ -49,7 +49,7 @@ class Recorder:
             log.warning("heartbeat was not recorded: %s", error)
             return
         if run is None or run.cancel_requested:
-            self.ask_to_stop("cancel requested" if run else "the run is no longer listed as running")
+            self.ask_to_stop(_why(run))
 
     def ask_to_stop(self, why: str) -> None:
         if not self._stop.is_set():
@@ -79,19 +79,28 @@ class Recorder:
         self._metrics.flush()
 
     def go_on_from(self, folder: Path, step: int) -> None:
-        """Take over the metrics of the run in ``folder`` up to a step, with the times at which they were measured."""
+        """Take over the metrics of the run in ``folder`` up to a step, with the times at which they were measured. Of its own
+        folder: forget what came after that step."""
         try:
             lines = (folder / METRICS_FILE).read_text(encoding="utf-8").splitlines(keepends=True)
         except FileNotFoundError:
             return
+        if folder == self._folder:
+            self._metrics.truncate(0)
         for line in lines:
-            if line.endswith("\n") and (values := json.loads(line))["step"] <= step:
+            if line.endswith("\n") and (values := json.loads(line)).get("step", 0) <= step:
                 self.metrics(**values)
 
     def close(self) -> None:
         self._ended.set()
         self._thread.join()
         self._metrics.close()
+
+
+def _why(run: Run | None) -> str:
+    if run is None:
+        return "the run is no longer listed as running"
+    return "pause requested" if run.pausing else "cancel requested"
 
 
 class Silent(Recorder):
@@ -120,8 +129,9 @@ class Cancelled(Exception):
 
 
 def record_run(
-    ledger: RunLedger, run_id: str, folder: Path, body: Callable[[Recorder], tuple[str, str]], *, own_log: bool
-) -> int:
+    ledger: RunLedger, run_id: str, folder: Path, body: Callable[[Recorder], tuple[str, str]], *, own_log: bool,
+    remedy: dict[str, Any] | None = None,
+) -> int:  # fmt: skip
     """Claim a queued row if nobody has, run ``body`` and record how it ended. Returns the process's exit code.
 
     Args:
@@ -130,6 +140,7 @@ def record_run(
         folder: The run's folder; exists.
         body: Does the work; returns (message, checkpoint id). Only its return is recorded as success.
         own_log: Also write the log to the run's folder (a supervisor does that by itself).
+        remedy: Options with which it would need less memory, for the row of one that ran out of it.
 
     Raises:
         RunRefused: the row is not queued, or another process has it.
@@ -151,17 +162,32 @@ def record_run(
                 return 130
             except RlhfError as error:
                 log.error("failed: %s", error)
-                _finish(ledger, run_id, "failed", str(error), None)
+                _finish(ledger, run_id, "failed", str(error), None, remedy if isinstance(error, OutOfMemory) else None)
                 return 1
             except Exception as error:
                 log.error("failed:\n%s", traceback.format_exc())
-                _finish(ledger, run_id, "failed", f"{type(error).__name__}: {error}. The log has the details.", None)
+                if _is_out_of_memory(error):
+                    words = f"Memory ran out: {str(error).splitlines()[0]} {_with(remedy)}"
+                    _finish(ledger, run_id, "failed", words, None, remedy)
+                else:
+                    _finish(ledger, run_id, "failed", f"{type(error).__name__}: {error}. The log has the details.", None)
                 return 1
             finally:
                 recorder.close()
         log.info("succeeded: %s", message)
         _finish(ledger, run_id, "succeeded", message, checkpoint_id)
         return 0
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whatever said it: torch on a GPU, torch's allocator on a CPU, or Python."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError" or "can't allocate memory" in str(error)
+
+
+def _with(remedy: dict[str, Any] | None) -> str:
+    if not remedy:
+        return "Take a smaller model or shorter texts."
+    return f"Try again with {' and '.join(f'{name} {value}' for name, value in remedy.items())}, or take a smaller model."
 
 
 def _take(ledger: RunLedger, run_id: str) -> None:
@@ -177,16 +203,19 @@ def _take(ledger: RunLedger, run_id: str) -> None:
     ledger.set_process(run_id, this_host(), me.pid, me.create_time)
 
 
-def _finish(ledger: RunLedger, run_id: str, status: RunStatus, message: str, checkpoint_id: str | None) -> None:
+def _finish(
+    ledger: RunLedger, run_id: str, status: RunStatus, message: str, checkpoint_id: str | None,
+    remedy: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
     """Record the end, patiently: a store that is busy with somebody's import is asked again."""
     for wait_s in FINISH_WAITS_S:
         try:
-            ledger.finish(run_id, status, message, checkpoint_id)
+            ledger.finish(run_id, status, message, checkpoint_id, remedy)
             return
         except RlhfError as error:
             log.warning("the end of the run was not recorded yet: %s", error)
             time.sleep(wait_s)
-    ledger.finish(run_id, status, message, checkpoint_id)
+    ledger.finish(run_id, status, message, checkpoint_id, remedy)
 
 
 @contextmanager

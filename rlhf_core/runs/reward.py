@@ -47,7 +47,7 @@ from rlhf_core.learn.reward_model import RewardModel, autocast, library_versions
 from rlhf_core.learn.step_rewards import compare_step_readings, judged_by, learn_from_steps
 from rlhf_core.runs.recording import Cancelled, Recorder, log
 from rlhf_core.runs.reward_data import Data, folds_wanted, pair_weights_of, read_data, warnings_of, weights_of
-from rlhf_core.runs.saved_state import EVERY_S, SavedState, learning, put_back
+from rlhf_core.runs.saved_state import EVERY_S, SavedState, learning, put_back, stands_in
 
 NO_NUMBERS = "The base model gives no numbers for these texts: its weights are damaged, or precision is too low. Use another one."
 MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}
@@ -279,13 +279,14 @@ def _train(
     state = SavedState(workspace.run_folder(run_id), modules, optimiser, schedule)
     epoch, skipped, step, trained_s = 1, 0, 0, 0.0
     history: list[dict[str, Any]] = []
-    if config.resume_from is not None:
-        place = state.load(workspace.run_folder(config.resume_from))
+    stood = stands_in(workspace, run_id, config.resume_from)
+    if stood is not None:
+        place = state.load(stood)
         epoch, skipped, step, trained_s = (place[name] for name in ("epoch", "batches", "step", "seconds"))
         history = place["history"]
         best.put(place["best"])
-        recorder.go_on_from(workspace.run_folder(config.resume_from), step)
-        log.info("going on from step %d of run %s", step, config.resume_from)
+        recorder.go_on_from(stood, step)
+        log.info("going on from step %d of run %s", step, stood.name)
     for module in modules:
         crew.alike(module.parameters())
     if crew.size > 1:

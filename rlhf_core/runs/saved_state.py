@@ -13,6 +13,7 @@ from torch import nn
 
 from rlhf_core.ground.errors import CorruptArtifact, NotFound, disk_errors
 from rlhf_core.ground.runs import STATE_FILE
+from rlhf_core.ground.settings import Workspace
 
 EVERY_S = 600.0
 
@@ -59,7 +60,7 @@ class SavedState:
         self._written = time.monotonic()
 
     def load(self, folder: Path) -> dict[str, Any]:
-        """Put back what another run's folder holds. Returns its ``place``.
+        """Put back what a run's folder holds. Returns its ``place``.
 
         Raises:
             NotFound: it holds nothing.
@@ -87,6 +88,18 @@ class SavedState:
     def drop(self) -> None:
         """Nothing is left to go on from."""
         self._path.unlink(missing_ok=True)
+
+
+def stands_in(workspace: Workspace, run_id: str, resume_from: str | None) -> Path | None:
+    """Whose folder says where to go on: the run's own, where it was paused; that of the run it goes on from; None for a new one.
+
+    Raises:
+        NotFound: that run has no saved state.
+    """
+    mine = workspace.run_folder(run_id)
+    if run_id and (mine / STATE_FILE).is_file():
+        return mine
+    return None if resume_from is None else workspace.run_folder(resume_from)
 
 
 def learning(module: nn.Module) -> dict[str, torch.Tensor]:

@@ -82,7 +82,7 @@ def remove(workbench: Workbench, snapshot_id: str, *, even_if_used: bool = False
             not be traced any more.
     """
     snapshot = find(workbench, snapshot_id)
-    busy = [run.id for run in workbench.ledger.unfinished() if run.snapshot_id == snapshot.id]
+    busy = [run.id for run in workbench.ledger.not_over() if run.snapshot_id == snapshot.id]
     if busy:
         raise RunRefused(f"Snapshot {snapshot.id} is in use by run {busy[0]}. Wait for its end, or cancel it.")
     runs, checkpoints = used_by(workbench, snapshot.id)

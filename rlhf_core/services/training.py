@@ -210,6 +210,67 @@ def cancel(workbench: Workbench, run_id: str) -> Run:
     return workbench.ledger.request_cancel(run_id)
 
 
+def pause(workbench: Workbench, run_id: str) -> Run:
+    """Ask a run to save where it stands and give the machine back, until :func:`go_on`.
+
+    Raises:
+        NotFound: there is no such run.
+        RunRefused: it has ended, or is of a kind that cannot go on.
+    """
+    workbench.require("train")
+    run = workbench.ledger.get(run_id)
+    if not can_pause(run):
+        raise RunRefused(f"Run {run.id} cannot go on from its middle ({_what(run)}). Let it end, or cancel it.")
+    return workbench.ledger.request_pause(run_id)
+
+
+def can_pause(run: Run) -> bool:
+    """Whether a run of this kind saves where it stands. One that only waits can always be held back."""
+    return run.status == "queued" or (run.status == "running" and not _starts_over(run))
+
+
+def _starts_over(run: Run) -> bool:
+    return run.kind == "sft" or run.config.get("method") == "head" or run.config.get("optimiser", "ppo") != "ppo"
+
+
+def _what(run: Run) -> str:
+    return "teaching a policy" if run.kind == "sft" else str(run.config.get("optimiser") or f"method {run.config.get('method')}")
+
+
+def go_on(workbench: Workbench, run_id: str) -> Run:
+    """Queue a paused run again; it goes on to the numbers that it would have come to without the pause. See
+    :meth:`RunLedger.go_on` for errors."""
+    workbench.require("train")
+    return workbench.ledger.go_on(run_id)
+
+
+def again(workbench: Workbench, run_id: str, *, requested_by: str | None = None, **other: Any) -> Run:
+    """A new run with the options and the snapshot of one that has ended, but for ``other`` ones.
+
+    Raises:
+        NotFound, NotEnoughData, ModelUnavailable, ModelRefused, InvalidInput: as of :func:`add_run`.
+    """
+    workbench.require("train")
+    old = workbench.ledger.get(run_id)
+    config = CONFIGS[old.kind].parse(old.config | {"resume_from": None} | other)
+    return add_run(workbench, old.kind, old.snapshot_id or None, config, requested_by=requested_by)
+
+
+def move_first(workbench: Workbench, run_id: str) -> Run:
+    """Let a run that waits start before all others that do. See :meth:`RunLedger.set_priority` for errors."""
+    workbench.require("train")
+    highest = max((one.priority for one in workbench.ledger.unfinished() if one.status == "queued"), default=0)
+    return workbench.ledger.set_priority(run_id, highest + 1)
+
+
+def waiting_for(workbench: Workbench, run: Run) -> list[str]:
+    """Ids of the runs that a queued one waits for: those at work on this machine, then those that start before it."""
+    unfinished = workbench.ledger.unfinished()
+    working = [one.id for one in unfinished if one.status == "running" and one.host == this_host()]
+    queued = [one.id for one in unfinished if one.status == "queued"]
+    return working + (queued[: queued.index(run.id)] if run.id in queued else [])
+
+
 def metrics(workbench: Workbench, run_id: str) -> list[dict[str, Any]]:
     """Every whole line that the run has written to its metrics file so far."""
     return _lines_of(workbench, run_id, METRICS_FILE)

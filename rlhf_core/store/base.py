@@ -309,8 +309,15 @@ class RunLedger(Protocol):
         snapshot_id: str,
         requested_by: str | None,
         host: str | None = None,
+        memory_mb: int | None = None,
     ) -> Run:
-        """Queue a run; with ``host`` it is running there from the start. An id that is known is left as it is."""
+        """Queue a run; with ``host`` it is running there from the start. An id that is known is left as it is.
+
+        Args:
+            run_id, kind, config, snapshot_id, requested_by: Of the run.
+            host: Where it is carried out from now on; None queues it.
+            memory_mb: What it is thought to need, MiB.
+        """
 
     def get(self, run_id: str) -> Run:
         """
@@ -321,13 +328,14 @@ class RunLedger(Protocol):
     def recent(self, limit: int = 200) -> list[Run]:
         """Newest first."""
 
-    def unfinished(self) -> list[Run]: ...
+    def unfinished(self) -> list[Run]:
+        """Queued and running ones, in the order in which they start: by priority, then age."""
 
-    def claim_next(self, host: str) -> Run | None:
-        """Take the oldest queued run if nothing runs on this host; exactly one caller gets it."""
+    def not_over(self) -> list[Run]:
+        """Those, and paused ones: what may still learn."""
 
-    def claim(self, run_id: str, host: str) -> Run:
-        """Take this queued run.
+    def claim(self, run_id: str, host: str, device: str | None = None) -> Run:
+        """Take this queued run; exactly one caller gets it.
 
         Raises:
             NotFound: no such run.
@@ -339,13 +347,41 @@ class RunLedger(Protocol):
     def beat(self, run_id: str, phase: str, step: int, total_steps: int | None) -> Run | None:
         """Record life and progress; the returned row says whether a cancel was asked for. None if it is not running."""
 
-    def finish(self, run_id: str, status: RunStatus, message: str | None, checkpoint_id: str | None) -> bool:
-        """Record the end of a running run. False if it had ended already."""
+    def finish(
+        self, run_id: str, status: RunStatus, message: str | None, checkpoint_id: str | None,
+        remedy: dict[str, Any] | None = None,
+    ) -> bool:  # fmt: skip
+        """Record the end of a running run. False if it had ended already. One that was asked to pause and ends ``cancelled`` is
+        ``paused``. ``remedy``: options with which another try may succeed."""
 
     def request_cancel(self, run_id: str) -> Run:
-        """Ask a running run to stop; a queued one is cancelled at once.
+        """Ask a running run to stop; a queued or paused one is cancelled at once.
 
         Raises:
             NotFound: no such run.
             RunRefused: it has ended.
+        """
+
+    def request_pause(self, run_id: str) -> Run:
+        """Ask a running run to save where it stands and stop until :meth:`go_on`; a queued one waits from now on.
+
+        Raises:
+            NotFound: no such run.
+            RunRefused: it has ended.
+        """
+
+    def go_on(self, run_id: str) -> Run:
+        """Queue a paused run again.
+
+        Raises:
+            NotFound: no such run.
+            RunRefused: it is not paused.
+        """
+
+    def set_priority(self, run_id: str, priority: int) -> Run:
+        """Of a run that waits: higher ones start first.
+
+        Raises:
+            NotFound: no such run.
+            RunRefused: it does not wait.
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from typing import Any
 
 from rlhf_core.ground.errors import NotFound, RunRefused
@@ -25,8 +26,9 @@ class SqliteRunLedger:
 
     @staticmethod
     def _run(row: tuple[Any, ...]) -> Run:
-        run_id, kind, status, config, *rest = row
-        return Run(run_id, kind, status, json.loads(config), *rest)
+        values: dict[str, Any] = dict(zip((field.name for field in fields(Run)), row, strict=True))
+        read = {"config": json.loads(values["config"]), "remedy": json.loads(values["remedy"] or "null")}
+        return Run(**values | read | {"pausing": bool(values["pausing"])})
 
     def _write(self, name: str, **values: Any) -> Run | None:
         with self._database.transaction() as connection:
@@ -39,11 +41,11 @@ class SqliteRunLedger:
 
     def add(
         self, run_id: str, kind: RunKind, config: dict[str, Any], snapshot_id: str, requested_by: str | None,
-        host: str | None = None,
+        host: str | None = None, memory_mb: int | None = None,
     ) -> Run:  # fmt: skip
         self._write(
             "add_run", id=run_id, kind=kind, config=canonical_json(config), snapshot_id=snapshot_id,
-            requested_by=requested_by, host=host,
+            requested_by=requested_by, host=host, memory_mb=memory_mb,
         )  # fmt: skip
         return self.get(run_id)
 
@@ -59,11 +61,11 @@ class SqliteRunLedger:
     def unfinished(self) -> list[Run]:
         return self._read("unfinished_runs")
 
-    def claim_next(self, host: str) -> Run | None:
-        return self._write("claim_next", host=host)
+    def not_over(self) -> list[Run]:
+        return self._read("runs_not_over")
 
-    def claim(self, run_id: str, host: str) -> Run:
-        run = self._write("claim", id=run_id, host=host)
+    def claim(self, run_id: str, host: str, device: str | None = None) -> Run:
+        run = self._write("claim", id=run_id, host=host, device=device)
         if run is None:
             raise RunRefused(f"Run {run_id} is {self.get(run_id).status}, not queued, so it cannot be started.")
         return run
@@ -74,12 +76,36 @@ class SqliteRunLedger:
     def beat(self, run_id: str, phase: str, step: int, total_steps: int | None) -> Run | None:
         return self._write("beat", id=run_id, phase=phase, step=step, total_steps=total_steps)
 
-    def finish(self, run_id: str, status: RunStatus, message: str | None, checkpoint_id: str | None) -> bool:
-        row = self._write("finish", id=run_id, status=status, message=message, checkpoint_id=checkpoint_id)
+    def finish(
+        self, run_id: str, status: RunStatus, message: str | None, checkpoint_id: str | None,
+        remedy: dict[str, Any] | None = None,
+    ) -> bool:  # fmt: skip
+        row = self._write(
+            "finish", id=run_id, status=status, message=message, checkpoint_id=checkpoint_id,
+            remedy=None if remedy is None else canonical_json(remedy),
+        )  # fmt: skip
         return row is not None
 
     def request_cancel(self, run_id: str) -> Run:
-        run = self._write("request_cancel", id=run_id)
+        return self._change("request_cancel", run_id)
+
+    def request_pause(self, run_id: str) -> Run:
+        return self._change("request_pause", run_id)
+
+    def go_on(self, run_id: str) -> Run:
+        run = self._write("go_on", id=run_id)
+        if run is None:
+            raise RunRefused(f"Run {run_id} is {self.get(run_id).status}, not paused.")
+        return run
+
+    def set_priority(self, run_id: str, priority: int) -> Run:
+        run = self._write("set_priority", id=run_id, priority=priority)
+        if run is None:
+            raise RunRefused(f"Run {run_id} is {self.get(run_id).status}; only one that waits can be moved.")
+        return run
+
+    def _change(self, name: str, run_id: str) -> Run:
+        run = self._write(name, id=run_id)
         if run is None:
             raise RunRefused(f"Run {run_id} has ended already ({self.get(run_id).status}).")
         return run

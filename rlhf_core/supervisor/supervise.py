@@ -13,11 +13,15 @@ import signal
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 
 import filelock
 import psutil
 
-from rlhf_core.ground.errors import RlhfError
+from rlhf_core.ground import machine
+from rlhf_core.ground.configs import less_memory
+from rlhf_core.ground.errors import RlhfError, RunRefused
+from rlhf_core.ground.machine import Device
 from rlhf_core.ground.processes import ProcessIdentity, this_host
 from rlhf_core.ground.records import parse_utc, utc_now
 from rlhf_core.ground.runs import LOG_FILE, Run, RunStatus, train_command
@@ -28,6 +32,8 @@ POLL_S = 0.5
 CANCEL_GRACE_S = 60.0
 TERMINATE_GRACE_S = 15.0
 STALE_HEARTBEAT_S = 120.0
+SPARE = 1.2  # estimates are no promises
+CORES_EACH = 4
 START_GRACE_S = 120.0  # torch is slow to import on a cold disk
 ELSEWHERE_GONE_S = 3600.0  # a renamed machine or a copied workspace
 log = logging.getLogger("rlhf_core.supervisor")
@@ -83,14 +89,34 @@ class Supervisor:
         for run_id in self._children.keys() - {run.id for run in unfinished}:
             if self._children[run_id].poll() is not None:  # it said how it ended and has gone: leave no zombie
                 self._forget(run_id)
-        claimed = self._ledger.claim_next(self._host)
-        if claimed is not None:
-            self._start(claimed)
+        self._start_next([run for run in unfinished if run.status == "queued"])
 
-    def _start(self, run: Run) -> None:
+    def _start_next(self, waiting: Sequence[Run]) -> None:
+        """Start the first that waits where the machine has room for it. Those behind it do not overtake, so a large one gets its
+        turn; but what waits for a GPU does not keep others from the CPU."""
+        working = [run for run in self._ledger.unfinished() if run.status == "running" and run.host == self._host]
+        full: set[str] = set()
+        for run in waiting:
+            kind = "cpu" if run.config.get("device") == "cpu" or not machine.gpus() else "gpu"
+            if kind in full:
+                continue
+            device = room_for(run, working, machine.cpu(), machine.gpus(), machine.cores())
+            if device is None:
+                full.add(kind)
+                continue
+            with contextlib.suppress(RunRefused):  # somebody took it or took it back meanwhile
+                claimed = self._ledger.claim(run.id, self._host, device)
+                self._start(claimed, beside=sum(one.device in (None, "cpu") for one in working))
+                working.append(self._ledger.get(run.id))
+
+    def _start(self, run: Run, beside: int) -> None:
         folder = self._workspace.run_folder(run.id)
         argv = train_command(run, self._workspace.root)
         environment = os.environ | {"PYTHONUNBUFFERED": "1", WORKSPACE_VARIABLE: str(self._workspace.root)}
+        if machine.gpus():
+            environment["CUDA_VISIBLE_DEVICES"] = (run.device or "cpu").partition(":")[2]  # none for the CPU
+        if run.device == "cpu" and beside:
+            environment.setdefault("OMP_NUM_THREADS", str(max(1, machine.cores() // (beside + 1))))
         try:
             folder.mkdir(parents=True, exist_ok=True)
             with (folder / LOG_FILE).open("ab") as output:  # a file, never a pipe: an unread pipe stalls training
@@ -151,7 +177,8 @@ class Supervisor:
         last = _last_line(self._workspace, run.id)
         message = f"{what} Last line of its log: {last}" if last else what
         status: RunStatus = "cancelled" if run.cancel_requested else "lost"
-        self._ledger.finish(run.id, status, message, None)
+        remedy = less_memory(run.kind, run.config) if exit_code == -signal.SIGKILL and status == "lost" else None
+        self._ledger.finish(run.id, status, message, None, remedy)
         self._forget(run.id)
 
     def _forget(self, run_id: str) -> None:
@@ -160,6 +187,28 @@ class Supervisor:
         self._heard.pop(run_id, None)
         self._cancel_seen.pop(run_id, None)
         self._terminated.discard(run_id)
+
+
+def room_for(run: Run, working: Sequence[Run], cpu: Device, gpus: Sequence[Device], cores: int) -> str | None:
+    """Which device a run gets now; None where it has to wait.
+
+    One run has a device to itself, unless it is known what everybody on it needs and that fits; on the CPU, beside, every run
+    keeps :data:`CORES_EACH` processors.
+    """
+
+    def fits(device: Device) -> bool:
+        others = [one for one in working if (one.device or "cpu") == device.name]
+        if not others:
+            return True
+        needs = [one.memory_mb for one in (*others, run)]
+        if any(need is None for need in needs):
+            return False
+        kept = sum(need or 0 for need in needs) * SPARE
+        enough = (run.memory_mb or 0) * SPARE <= device.free_mb and kept <= device.total_mb
+        return enough and (device.name != "cpu" or cores >= CORES_EACH * len(needs))
+
+    places = [cpu] if run.config.get("device") == "cpu" or not gpus else sorted(gpus, key=lambda one: -one.free_mb)
+    return next((one.name for one in places if fits(one)), None)
 
 
 def _seconds_since(moment: str) -> float:

@@ -16,7 +16,8 @@ _INLINE_MATH = re.compile(r"\\\((.+?)\\\)", re.DOTALL)
 _BLOCK_MATH = re.compile(r"\\\[(.+?)\\\]", re.DOTALL)
 _MATH = re.compile(r"(\$\$.+?\$\$|\$(?![\s\d])[^$\n]*?[\\^_{}=][^$\n]*?(?<!\s)\$)", re.DOTALL)
 STATUS_COLOURS: dict[RunStatus, Literal["gray", "blue", "green", "red", "orange"]] = {
-    "queued": "gray", "running": "blue", "succeeded": "green", "failed": "red", "cancelled": "orange", "lost": "red",
+    "queued": "gray", "running": "blue", "paused": "orange", "succeeded": "green", "failed": "red",
+    "cancelled": "orange", "lost": "red",
 }  # fmt: skip
 
 

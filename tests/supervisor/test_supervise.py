@@ -7,14 +7,16 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from rlhf_core.ground import machine
 from rlhf_core.ground.configs import RewardConfig
+from rlhf_core.ground.machine import Device
 from rlhf_core.ground.processes import ProcessIdentity
 from rlhf_core.ground.runs import Run
 from rlhf_core.services import snapshots, training
@@ -202,6 +204,76 @@ def test_waiting_runs_start_one_after_another(
     ended(workbench, supervisor, "r2")
     first, second = workbench.ledger.get("r1"), workbench.ledger.get("r2")
     assert (first.finished_at or "") <= (second.started_at or "")
+
+
+def test_the_first_that_waits_is_the_one_that_was_moved_up(
+    workbench: Workbench, supervisor: Supervisor, stand_in: Callable[[str], None]
+) -> None:
+    stand_in("import time; time.sleep(60)")
+    for name in ("r1", "r2", "r3"):
+        queued(workbench, name)
+    training.move_first(workbench, "r3")
+    assert training.waiting_for(workbench, workbench.ledger.get("r2")) == ["r3", "r1"]
+    supervisor.look_around()
+    assert [workbench.ledger.get(name).status for name in ("r1", "r2", "r3")] == ["queued", "queued", "running"]
+    assert workbench.ledger.get("r3").device == "cpu"
+    assert training.waiting_for(workbench, workbench.ledger.get("r2")) == ["r3", "r1"]
+
+
+def waits(config: dict[str, Any], memory_mb: int | None, device: str | None = None) -> Run:
+    return Run(
+        "r", "reward", "queued", config, "s", None, "", None, None, None, None, None, None, None, 0, None, None, None, None, 0,
+        False, memory_mb, device, None,
+    )  # fmt: skip
+
+
+def test_room_on_a_machine() -> None:
+    cpu = Device("cpu", "16 processors", 64_000, 60_000)
+    first, second = Device("cuda:0", "A", 80_000, 79_000), Device("cuda:1", "A", 80_000, 70_000)
+
+    def room(run: Run, *working: Run, gpus: Sequence[Device] = (), cores: int = 16) -> str | None:
+        return supervise.room_for(run, working, cpu, gpus, cores)
+
+    # alone, a run gets its device whatever it needs: an estimate must not keep it from trying
+    assert room(waits({}, None)) == "cpu"
+    assert room(waits({}, 10**9)) == "cpu"
+    # beside another, where both are known to fit and four processors are left to each
+    assert room(waits({}, 4_000), waits({}, 4_000, "cpu")) == "cpu"
+    assert room(waits({}, 4_000), waits({}, 4_000, "cpu"), cores=7) is None
+    assert room(waits({}, 4_000), waits({}, None, "cpu")) is None
+    assert room(waits({}, None), waits({}, 4_000, "cpu")) is None
+    assert room(waits({}, 40_000), waits({}, 30_000, "cpu")) is None
+    # a free GPU first, the emptier one before; then beside another where memory allows; the CPU only where it was asked for
+    assert room(waits({}, 9_000), gpus=(second, first)) == "cuda:0"
+    assert room(waits({}, 90_000), waits({}, 9_000, "cuda:0"), gpus=(first, second)) == "cuda:1"
+    busy = (waits({}, 60_000, "cuda:0"), waits({}, 60_000, "cuda:1"))
+    assert room(waits({}, 5_000), *busy, gpus=(first, second)) == "cuda:0"
+    assert room(waits({}, 20_000), *busy, gpus=(first, second)) is None
+    assert room(waits({"device": "cpu"}, 20_000), *busy, gpus=(first, second)) == "cpu"
+
+
+def test_what_waits_for_a_gpu_does_not_keep_others_from_the_cpu(
+    workbench: Workbench, supervisor: Supervisor, stand_in: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(machine, "gpus", lambda: [Device("cuda:0", "A", 80_000, 79_000)])
+    stand_in("import os, time; print('sees', repr(os.environ.get('CUDA_VISIBLE_DEVICES')), flush=True); time.sleep(60)")
+    for name, config in (("r1", {}), ("r2", {}), ("r3", {"device": "cpu"}), ("r4", {})):
+        workbench.ledger.add(name, "reward", config, "snap", None)
+    supervisor.look_around()
+    supervisor.look_around()
+    runs = [workbench.ledger.get(name) for name in ("r1", "r2", "r3", "r4")]
+    assert [run.status for run in runs] == ["running", "queued", "running", "queued"]
+    assert [run.device for run in runs] == ["cuda:0", None, "cpu", None]
+    for name, seen in (("r1", "'0'"), ("r3", "''")):
+        assert until(lambda name=name: training.log_tail(workbench, name)).strip() == f"sees {seen}"
+
+
+def test_killed_for_memory_it_says_with_what_to_try_again(
+    workbench: Workbench, supervisor: Supervisor, stand_in: Callable[[str], None]
+) -> None:
+    stand_in("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    queued(workbench)
+    assert ended(workbench, supervisor).remedy == {"micro_batch_tokens": 256, "gradient_checkpointing": True}
 
 
 @pytest.mark.slow

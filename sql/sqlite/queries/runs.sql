@@ -2,9 +2,9 @@
 
 -- name: add_run
 -- With a host, the row is born running there: no supervisor can take it from the terminal that is about to carry it out.
-INSERT INTO runs (id, kind, status, config, snapshot_id, requested_by, created_at, started_at, heartbeat_at, host)
+INSERT INTO runs (id, kind, status, config, snapshot_id, requested_by, created_at, started_at, heartbeat_at, host, memory_mb)
 VALUES ($id, $kind, iif($host IS NULL, 'queued', 'running'), $config, $snapshot_id, $requested_by, $now,
-        iif($host IS NULL, NULL, $now), iif($host IS NULL, NULL, $now), $host)
+        iif($host IS NULL, NULL, $now), iif($host IS NULL, NULL, $now), $host, $memory_mb)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: run
@@ -14,16 +14,15 @@ SELECT * FROM runs WHERE id = $id;
 SELECT * FROM runs ORDER BY created_at DESC, id LIMIT $limit;
 
 -- name: unfinished_runs
-SELECT * FROM runs WHERE status IN ('queued', 'running') ORDER BY created_at, id;
+-- In the order in which they start.
+SELECT * FROM runs WHERE status IN ('queued', 'running') ORDER BY priority DESC, created_at, id;
 
--- name: claim_next
-UPDATE runs SET status = 'running', started_at = $now, heartbeat_at = $now, host = $host, phase = 'starting'
-WHERE id = (SELECT id FROM runs WHERE status = 'queued' ORDER BY created_at, id LIMIT 1)
-  AND NOT EXISTS (SELECT 1 FROM runs WHERE status = 'running' AND host = $host)
-RETURNING *;
+-- name: runs_not_over
+SELECT * FROM runs WHERE status IN ('queued', 'running', 'paused') ORDER BY created_at, id;
 
 -- name: claim
-UPDATE runs SET status = 'running', started_at = $now, heartbeat_at = $now, host = $host, phase = 'starting'
+UPDATE runs SET status = 'running', started_at = ifnull(started_at, $now), heartbeat_at = $now, host = $host, device = $device,
+                phase = 'starting'
 WHERE id = $id AND status = 'queued'
 RETURNING *;
 
@@ -38,14 +37,36 @@ WHERE id = $id AND status = 'running'
 RETURNING *;
 
 -- name: finish
-UPDATE runs SET status = $status, finished_at = $now, message = $message, checkpoint_id = $checkpoint_id
+-- One that was asked to pause and stopped so can go on; whatever else happened to it, happened.
+UPDATE runs SET status = iif(pausing = 1 AND $status = 'cancelled', 'paused', $status), finished_at = $now, message = $message,
+                checkpoint_id = $checkpoint_id, remedy = $remedy
 WHERE id = $id AND status = 'running'
 RETURNING *;
 
 -- name: request_cancel
 UPDATE runs SET cancel_requested = ifnull(cancel_requested, $now),
-                status = iif(status = 'queued', 'cancelled', status),
-                finished_at = iif(status = 'queued', $now, finished_at),
-                message = iif(status = 'queued', 'Cancelled before it started.', message)
+                pausing = 0,
+                status = iif(status IN ('queued', 'paused'), 'cancelled', status),
+                finished_at = iif(status = 'running', finished_at, $now),
+                message = CASE status WHEN 'queued' THEN 'Cancelled before it started.'
+                                      WHEN 'paused' THEN 'Cancelled while it was paused.' ELSE message END
+WHERE id = $id AND status IN ('queued', 'running', 'paused')
+RETURNING *;
+
+-- name: request_pause
+UPDATE runs SET cancel_requested = iif(status = 'running', ifnull(cancel_requested, $now), NULL),
+                pausing = iif(cancel_requested IS NULL, 1, pausing), -- a cancel that was asked for stays one
+                status = iif(status = 'queued', 'paused', status),
+                message = iif(status = 'queued', 'Paused before it started.', message)
 WHERE id = $id AND status IN ('queued', 'running')
+RETURNING *;
+
+-- name: go_on
+UPDATE runs SET status = 'queued', cancel_requested = NULL, pausing = 0, finished_at = NULL, message = NULL, host = NULL,
+                pid = NULL, pid_create_time = NULL, device = NULL, phase = NULL
+WHERE id = $id AND status = 'paused'
+RETURNING *;
+
+-- name: set_priority
+UPDATE runs SET priority = $priority WHERE id = $id AND status IN ('queued', 'paused')
 RETURNING *;
