@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 
 calls = 0
 
@@ -17,6 +18,12 @@ def count_e(prompts: list[str], completions: list[str], steps: list[list[str]] |
     if steps is None:
         return [one.count("e") / 4 for one in completions]
     return [[step.count("e") / 4 for step in some] for some in steps]
+
+
+def count_e_slowly(prompts: list[str], completions: list[str]) -> list[float]:
+    """The same, so slowly that somebody can step in."""
+    time.sleep(0.7)
+    return [one.count("e") / 4 for one in completions]
 
 
 def always_two(prompts: list[str], completions: list[str]) -> list[float]:

@@ -18,13 +18,16 @@ import torch
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints
 from rlhf_core.ground.configs import PPOConfig
 from rlhf_core.ground.errors import InvalidInput, ModelUnavailable, NotEnoughData, NotFound, RlhfError, RunRefused
+from rlhf_core.ground.runs import Run
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE
 from rlhf_core.runs.ppo import train_ppo
 from rlhf_core.runs.recording import Silent
 from rlhf_core.services import importing, snapshots, training
 from rlhf_core.services.workbench import Workbench
+from rlhf_core.supervisor.supervise import Supervisor
 from tests.conftest import command, learnable_chats, write_lines
 from tests.learn.policies import tiny_gpt2, tiny_llama, tiny_tokenizer
+from tests.supervisor.test_supervise import until
 
 pytestmark = pytest.mark.slow
 FUNCTION = "tests.runs.rewards:count_e"
@@ -155,6 +158,35 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(workbench: Workbench, root: P
     hashes = [one.manifest["files"]["model.safetensors"]["sha256"] for one in ends]
     assert hashes[0] == hashes[1]
     assert not training.can_resume(workbench, training.run(workbench, stopped.id))
+
+
+def test_a_paused_run_goes_on_as_itself_to_the_same_numbers(workbench: Workbench, root: Path, tiny_causal: Path) -> None:
+    """Paused twice by a person while the supervisor's child is at work; what came after the saved state is forgotten."""
+    slow = config(tiny_causal, kl_goal=1.0, reward="tests.runs.rewards:count_e_slowly")
+    command("train", "ppo", *config(tiny_causal, kl_goal=1.0).arguments(), root=root)
+    (whole,) = training.runs(workbench)
+    run = training.add_ppo_run(workbench, None, slow)
+    supervisor = Supervisor(workbench.workspace, workbench.ledger)
+
+    def reaches(status: str, step: int = 0) -> Run:
+        def there() -> Run | None:
+            now = training.run(workbench, run.id)
+            assert now.status in ("queued", "running", status), now.message
+            return now if now.status == status and now.step >= step else None
+
+        return until(there, supervisor.look_around, timeout_s=120)
+
+    for at_least in (1, 3):
+        reaches("running", at_least)
+        training.pause(workbench, run.id)
+        paused = reaches("paused")
+        assert at_least <= paused.step < 6
+        assert training.go_on(workbench, run.id).status == "queued"
+    done = reaches("succeeded")
+    assert done.step == 6
+    assert without_times(training.metrics(workbench, run.id)) == without_times(training.metrics(workbench, whole.id))
+    assert len(training.samples(workbench, run.id)) == len(training.samples(workbench, whole.id))
+    assert not training.can_resume(workbench, done)
 
 
 def test_killed_while_saving_it_leaves_no_half_policy(workbench: Workbench, root: Path, tiny_causal: Path) -> None:
