@@ -9,7 +9,7 @@ from rlhf_core.ground.configs import CONFIGS
 from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError, SignInRequired
 from rlhf_core.ground.runs import Run, RunKind
 from rlhf_core.ground.text import shorten
-from rlhf_core.services import snapshots, training
+from rlhf_core.services import preflight, snapshots, training
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity, keys, resources, rows, run_curves, run_forms
 from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, markdown_of, plural, show_error
@@ -28,15 +28,27 @@ def launch_form(kind: RunKind) -> None:
         st.page_link("snapshots.py", label="Snapshots", icon=":material/photo_camera:")
         return
     sent = run_forms.run_form(workbench, kind, taken)
-    if sent is None:
+    waiting: dict[str, Any] | None = st.session_state.get(keys.TRAIN_CHECKED)
+    anyway = False
+    if sent is None and waiting is not None and waiting["kind"] == kind:
+        sent, found = waiting["sent"], waiting["found"]
+        run_forms.draw_preflight(found)
+        anyway = sent.start and st.button("Start all the same", icon=":material/play_arrow:", key="train:anyway")
+        if not anyway:
+            return
+    elif sent is None:
         return
-    snapshot_id, values = sent
     try:
-        if not (values.get("base_model") or values.get("reward_base_model")):
+        if not (sent.values.get("base_model") or sent.values.get("reward_base_model")):
             raise InvalidInput("Choose a policy to begin with, or type a hub name or a folder. Teach a policy makes a tiny one.")
-        config = CONFIGS[kind].parse(values)
-        run = training.add_run(workbench, kind, snapshot_id, config, requested_by=session.user_id)
+        config = CONFIGS[kind].parse(sent.values)
+        found = preflight.check(workbench, kind, sent.snapshot_id, config)
+        if not anyway and (not sent.start or found.stops):
+            st.session_state[keys.TRAIN_CHECKED] = {"kind": kind, "sent": sent, "found": found}
+            st.rerun()
+        run = training.add_run(workbench, kind, sent.snapshot_id, config, requested_by=session.user_id)
     except RlhfError as error:
+        st.session_state.pop(keys.TRAIN_CHECKED, None)
         show_error(error)
     else:
         choose(run.id)
@@ -45,11 +57,13 @@ def launch_form(kind: RunKind) -> None:
 
 def show_form(kind: RunKind) -> None:
     st.session_state[keys.TRAIN_FORM] = kind
+    st.session_state.pop(keys.TRAIN_CHECKED, None)
     st.query_params.pop(keys.URL_RUN, None)
 
 
 def choose(run_id: str) -> None:
-    st.session_state.pop(keys.TRAIN_FORM, None)
+    for key in (keys.TRAIN_FORM, keys.TRAIN_CHECKED):
+        st.session_state.pop(key, None)
     st.query_params.from_dict({keys.URL_RUN: run_id})
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rlhf_core import __version__
-from rlhf_core.ground.configs import CONFIGS, PPOConfig, RewardConfig, RunConfig, SFTConfig, less_memory
+from rlhf_core.ground.configs import CONFIGS, PRESETS, PPOConfig, RewardConfig, RunConfig, SFTConfig, less_memory
 from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.judgement import By, Level, What
 from rlhf_core.ground.roles import ROLES
@@ -150,7 +150,9 @@ def _parser() -> argparse.ArgumentParser:
         one.set_defaults(do=_train, kind=kind)
         one.add_argument("--snapshot", metavar="ID", help=snapshot)
         one.add_argument("--config", type=Path, metavar="FILE", help="options from a JSON file; options given here win")
+        one.add_argument("--preset", choices=[*PRESETS[kind]], help="options to begin with; options given here win")
         one.add_argument("--run-id", metavar="ID", help="carry out this queued run")
+        one.add_argument("--check", action="store_true", help="only say what the run will need, and what is odd about its data")
         for name, field in CONFIGS[kind].model_fields.items():
             choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
             default = "required" if field.is_required() else f"default: {'none' if field.default is None else field.default}"
@@ -499,6 +501,8 @@ def _train(arguments: argparse.Namespace) -> int:
             raise InvalidInput(f"{arguments.config} cannot be read as JSON: {error}.") from error
         if not isinstance(values, dict):
             raise InvalidInput(f"{arguments.config} does not hold a JSON object of options.")
+    if arguments.preset is not None:
+        values = PRESETS[kind][arguments.preset] | values
     given = {name: value for name, value in vars(arguments).items() if name in options.model_fields}
     values |= {name: None if value == "none" else value for name, value in given.items()}
 
@@ -513,12 +517,24 @@ def _train(arguments: argparse.Namespace) -> int:
         raise InvalidInput("Say which snapshot to learn from with --snapshot; only --resume-from alone takes that of its run.")
     if int(os.environ.get("RANK", "0")):
         return _train_along(workbench, arguments.snapshot, config)
+    if arguments.check:
+        return _check(workbench, kind, arguments.snapshot, config)
     if arguments.run_id is None:
         snapshot_id = arguments.snapshot if arguments.snapshot is not None else training.newest_snapshot(workbench)
         run = training.add_run(workbench, kind, snapshot_id, config, here=True)
     else:
         run = workbench.ledger.get(arguments.run_id)
     return _carry_out(workbench, run, own_log=arguments.run_id is None)
+
+
+def _check(workbench: Workbench, kind: RunKind, snapshot_id: str | None, config: RunConfig) -> int:
+    from rlhf_core.services import preflight, training
+
+    found = preflight.check(workbench, kind, snapshot_id or training.newest_snapshot(workbench), config)
+    for one in found.findings:
+        print(f"{one.level:<5} {one.words}")
+    print(preflight.time_in_words(found))
+    return 2 if found.stops else 0
 
 
 def _carry_out(workbench: Workbench, run: Run, *, own_log: bool) -> int:

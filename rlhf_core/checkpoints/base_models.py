@@ -77,8 +77,14 @@ def _hub_cache() -> Path:
 
 
 def _cached(name: str) -> bool:
+    return cached_folder(name) is not None
+
+
+def cached_folder(name: str) -> Path | None:
+    """Where this machine's hub cache holds a model's config and weights."""
     snapshots = _hub_cache() / f"models--{name.replace('/', '--')}" / "snapshots"
-    return any(snapshots.glob("*/config.json")) and any(snapshots.glob("*/*.safetensors"))
+    whole = [one.parent for one in snapshots.glob("*/config.json") if any(one.parent.glob("*.safetensors"))]
+    return whole[0] if whole else None
 
 
 def offline_names(checkpoints: Path | None = None) -> list[str]:

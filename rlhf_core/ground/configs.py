@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.runs import RunKind
 
+MICRO_BATCH_TOKENS = {"reward": {"cpu": 1024, "cuda": 16_384}, "ppo": {"cpu": 2048, "cuda": 16_384}}  # where none are given
+
 
 class RunConfig(BaseModel):
     """What options of every kind of run have in common."""
@@ -18,6 +20,13 @@ class RunConfig(BaseModel):
 
     seed: int
     resume_from: str | None
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "fp32", "bf16"]
+
+    @property
+    def begins_from(self) -> str:
+        """The model that training starts from: a hub name, a folder, a checkpoint, or (sft) tiny."""
+        return str(getattr(self, "reward_base_model", None) or getattr(self, "base_model", ""))
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
@@ -308,13 +317,40 @@ class PPOConfig(RunConfig):
 CONFIGS: dict[RunKind, type[RunConfig]] = {"reward": RewardConfig, "sft": SFTConfig, "ppo": PPOConfig}
 
 
+Preset = Literal["cpu", "small-gpu", "full"]
+PRESET_TITLES: dict[Preset, str] = {"cpu": "Quick look on a CPU", "small-gpu": "Small GPU", "full": "Full"}
+PRESETS: dict[RunKind, dict[Preset, dict[str, Any]]] = {
+    "reward": {
+        "cpu": {"method": "head"},
+        "small-gpu": {"method": "lora", "gradient_checkpointing": True, "micro_batch_tokens": 4096, "learning_rate": 2e-4},
+        "full": {"epochs": 5, "patience": 2},
+    },
+    "sft": {
+        "cpu": {"epochs": 1.0, "max_length": 512},
+        "small-gpu": {"method": "lora", "gradient_checkpointing": True, "batch_size": 4, "learning_rate": 2e-4},
+        "full": {"batch_size": 16},
+    },
+    "ppo": {
+        "cpu": {
+            "ppo_steps": 20, "batch_size": 8, "mini_batch_size": 4, "min_response_tokens": 48, "max_response_tokens": 96,
+            "evaluate_every": 5, "evaluate_prompts": 8, "kl_goal": 6.0,
+        },
+        "small-gpu": {
+            "method": "lora", "gradient_checkpointing": True, "batch_size": 16, "mini_batch_size": 4, "micro_batch_tokens": 4096,
+            "ppo_learning_rate": 1e-4, "kl_goal": 6.0,
+        },
+        "full": {"batch_size": 64, "mini_batch_size": 16, "ppo_steps": 500, "evaluate_prompts": 64, "kl_goal": 8.0},
+    },
+}  # fmt: skip
+
+
 def less_memory(kind: RunKind, config: dict[str, Any]) -> dict[str, Any] | None:
     """Options that let a run of this config do with less memory and learn the same, or (sft) nearly; None where nothing is left
     to lower."""
     options = CONFIGS[kind].model_fields
     now = {name: field.default for name, field in options.items()} | config
     if "micro_batch_tokens" in options:
-        at_once = now["micro_batch_tokens"] or (1024 if kind == "reward" else 2048)
+        at_once = now["micro_batch_tokens"] or MICRO_BATCH_TOKENS[kind]["cpu"]
         fewer = {"micro_batch_tokens": max(64, at_once // 4)}
     else:
         fewer = {"batch_size": max(1, now["batch_size"] // 2)}

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from rlhf_core.ground.configs import PPOConfig
+from rlhf_core.ground.configs import MICRO_BATCH_TOKENS, PPOConfig
 from rlhf_core.ground.errors import OutOfMemory, RlhfError
 from rlhf_core.intake.splitting import split_answer
 from rlhf_core.learn.episodes import Moments, placed, repeated_share, step_ends, tokens_at
@@ -29,7 +29,6 @@ from rlhf_core.learn.rewards import Answer, Source
 from rlhf_core.learn.rollout import sample
 
 T = TypeVar("T")
-MICRO_BATCH_TOKENS = {"cpu": 2048, "cuda": 16_384}
 FEWEST_TOKENS = 64
 Measured = dict[str, float]
 
@@ -89,7 +88,7 @@ class Learner:
         self.generator = torch.Generator().manual_seed(config.seed)
         self.controller = KLController(config.kl_coefficient, config.kl_goal, config.kl_horizon)
         self.moments = Moments()
-        self.micro_tokens = config.micro_batch_tokens or MICRO_BATCH_TOKENS[self.device.type]
+        self.micro_tokens = config.micro_batch_tokens or MICRO_BATCH_TOKENS["ppo"][self.device.type]
         self.rows_at_once = config.batch_size
         self.seconds: dict[str, float] = {}
         critic = [*policy.value_head.parameters(), *(policy.critic_body.parameters() if policy.critic_body is not None else ())]

@@ -25,7 +25,7 @@ from rlhf_core.analytics.snapshot import Snapshot, open_snapshot
 from rlhf_core.checkpoints.base_models import locate
 from rlhf_core.checkpoints.registry import Checkpoint, seal
 from rlhf_core.ground.cards import CARD_FILE, ReportCard
-from rlhf_core.ground.configs import RewardConfig
+from rlhf_core.ground.configs import MICRO_BATCH_TOKENS, RewardConfig
 from rlhf_core.ground.errors import ModelUnavailable, RlhfError, disk_errors
 from rlhf_core.ground.files import building, sweep_leftovers, write_json
 from rlhf_core.ground.runs import STATE_FILE
@@ -50,7 +50,6 @@ from rlhf_core.runs.reward_data import Data, folds_wanted, pair_weights_of, read
 from rlhf_core.runs.saved_state import EVERY_S, SavedState, learning, put_back, stands_in
 
 NO_NUMBERS = "The base model gives no numbers for these texts: its weights are damaged, or precision is too low. Use another one."
-MICRO_BATCH_TOKENS = {"cpu": 1024, "cuda": 16_384}
 
 
 @dataclass(slots=True)
@@ -241,7 +240,7 @@ def _train(
     targets = Targets.of(
         lessons, data.scales, weights_of(lessons.examples, config), pair_weights_of(lessons.pairs, config), device
     )  # fmt: skip
-    micro = config.micro_batch_tokens or MICRO_BATCH_TOKENS[device.type]
+    micro = config.micro_batch_tokens or MICRO_BATCH_TOKENS["reward"][device.type]
     lengths = lessons.lengths
 
     # The optimiser and its schedule.

@@ -12,6 +12,7 @@ from typing import Any
 from rlhf_core.analytics.snapshot import list_snapshots, open_snapshot
 from rlhf_core.checkpoints.base_models import BUNDLED, DEFAULT, locate, offline_names
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint
+from rlhf_core.ground import footprint, machine
 from rlhf_core.ground.cards import Kind
 from rlhf_core.ground.configs import CONFIGS, PPOConfig, RewardConfig, RunConfig, SFTConfig, parse_sources
 from rlhf_core.ground.errors import NotEnoughData, NotFound, RunRefused, disk_errors
@@ -20,6 +21,7 @@ from rlhf_core.ground.processes import ProcessIdentity, this_host
 from rlhf_core.ground.records import new_id, parse_utc
 from rlhf_core.ground.runs import CONFIG_FILE, LOG_FILE, METRICS_FILE, SAMPLES_FILE, STATE_FILE, Run, RunKind, train_command
 from rlhf_core.services.modelling import gate
+from rlhf_core.services.preflight import memory_of
 from rlhf_core.services.workbench import Workbench
 
 LOG_TAIL_BYTES = 20_000
@@ -117,7 +119,10 @@ def _add(
         folder.mkdir(parents=True, exist_ok=True)
         write_json(folder / CONFIG_FILE, config.model_dump())
     host = this_host() if here else None
-    return workbench.ledger.add(run_id, kind, config.model_dump(), snapshot_id, requested_by, host)
+    device = "cpu" if config.device == "cpu" or not machine.gpus() else "gpu"
+    parts = memory_of(workbench, config, device)
+    need = None if parts is None else footprint.total(parts, device)
+    return workbench.ledger.add(run_id, kind, config.model_dump(), snapshot_id, requested_by, host, need)
 
 
 def policies(workbench: Workbench) -> list[Checkpoint]:

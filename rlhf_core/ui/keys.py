@@ -39,6 +39,7 @@ IMPORT_RESULT = "import:result"
 COMPARE_CHAT = "compare:chat"
 COMPARE_RESULT = "compare:result"
 TRAIN_FORM = "train:form_open"
+TRAIN_CHECKED = "train:checked"
 
 URL_CHAT = "chat"
 URL_OTHER = "other"

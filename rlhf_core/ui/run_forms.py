@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
-from rlhf_core.ground.configs import CONFIGS
+from rlhf_core.ground.configs import CONFIGS, PRESET_TITLES, PRESETS, Preset
 from rlhf_core.ground.runs import RunKind
 from rlhf_core.services import modelling, training
+from rlhf_core.services.preflight import Preflight, time_in_words
 from rlhf_core.services.snapshots import Snapshot
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import forms, keys
-from rlhf_core.ui.texts import ago, plural
+from rlhf_core.ui.texts import ago, markdown_of, plural
 
 TITLES: dict[RunKind, str] = {"reward": "New reward model", "sft": "Teach a policy", "ppo": "Improve a policy"}
 ABOUT: dict[RunKind, str] = {
@@ -27,15 +29,36 @@ FIRST: dict[RunKind, tuple[str, ...]] = {
     "ppo": ("optimiser", "reward_on", "ppo_steps", "batch_size", "max_response_tokens"),
 }
 ELSEWHERE = ("reward_base_model", "base_model", "reward", "judge", "resume_from", "accept_ungated_reward")
+CHECK_HELP = "Memory, time, disk, and what is odd about the data; nothing is started."
+MARKS = {"stop": ("block", "red"), "mind": ("warning", "orange"), "fine": ("check_circle", "green")}
 NO_SNAPSHOT = "five example questions"
 
 
-def run_form(workbench: Workbench, kind: RunKind, taken: Sequence[Snapshot]) -> tuple[str | None, dict[str, Any]] | None:
-    """Draw it. Returns the snapshot and the options once it was sent off."""
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What a form was sent off with: ``start`` it, or only look first."""
+
+    start: bool
+    snapshot_id: str | None
+    values: dict[str, Any]
+
+
+def run_form(workbench: Workbench, kind: RunKind, taken: Sequence[Snapshot]) -> Sent | None:
+    """Draw it. Returns what was chosen once it was sent off."""
     fields = CONFIGS[kind].model_fields
     st.caption(ABOUT[kind])
-    all_options = st.toggle("All options", key=f"train:all:{kind}")
-    values: dict[str, Any] = {}
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        preset: Preset | None = st.segmented_control(
+            "Preset", [*PRESET_TITLES], format_func=PRESET_TITLES.__getitem__, key=f"train:preset:{kind}",
+            help="Options to begin with; none of them: the defaults. Each can be changed below.",
+        )  # fmt: skip
+        all_options = st.toggle("All options", key=f"train:all:{kind}")
+    values: dict[str, Any] = dict(PRESETS[kind][preset]) if preset else {}
+
+    def draw(name: str) -> None:
+        begins = {"value": values[name]} if name in values else {}
+        values[name] = forms.option(kind, name, fields[name], preset or "", **begins)
+
     with st.form(f"train:form:{kind}", border=True):
         left, right = st.columns(2)
         with left:
@@ -46,18 +69,31 @@ def run_form(workbench: Workbench, kind: RunKind, taken: Sequence[Snapshot]) -> 
             values |= _judges(workbench)
         for column, name in zip(st.columns(len(FIRST[kind])), FIRST[kind], strict=True):
             with column:
-                values[name] = forms.option(kind, name, fields[name])
+                draw(name)
         if all_options:
             rest = [name for name in fields if name not in (*FIRST[kind], *ELSEWHERE)]
             for name, column in zip(rest, [column for _ in rest[::3] for column in st.columns(3)], strict=False):
                 with column:
-                    values[name] = forms.option(kind, name, fields[name])
+                    draw(name)
         elif kind == "ppo":  # a short limit without opening all options
-            values["min_response_tokens"] = min(fields["min_response_tokens"].default, values["max_response_tokens"] or 1)
-            values["mini_batch_size"] = min(fields["mini_batch_size"].default, values["batch_size"] or 1)
-        if st.form_submit_button("Start training", type="primary", icon=":material/play_arrow:"):
-            return snapshot_id, values
-    return None
+            for lower, upper in (("min_response_tokens", "max_response_tokens"), ("mini_batch_size", "batch_size")):
+                values[lower] = min(values.get(lower, fields[lower].default), values[upper] or 1)
+        with st.container(horizontal=True):
+            start = st.form_submit_button("Start training", type="primary", icon=":material/play_arrow:")
+            look = st.form_submit_button("Check first", icon=":material/fact_check:", help=CHECK_HELP)
+    return Sent(start, snapshot_id, values) if start or look else None
+
+
+def draw_preflight(found: Preflight) -> None:
+    """What a run will need, how long it takes, and what is odd about its data."""
+    for one in found.findings:
+        icon, colour = MARKS[one.level]
+        st.markdown(f":{colour}[:material/{icon}:] {markdown_of(one.words)}")
+    st.markdown(f":gray[:material/schedule:] {time_in_words(found)}")
+    if found.parts:
+        with st.expander("What takes how much memory"):
+            rows = [{"what": part.what, "MiB": round(part.mb)} for part in found.parts]
+            st.dataframe(rows, hide_index=True)
 
 
 def _snapshot(taken: Sequence[Snapshot], *, optional: bool) -> str | None:

@@ -3,8 +3,9 @@ import argparse
 import pytest
 
 from rlhf_core.__main__ import _parser
-from rlhf_core.ground.configs import RewardConfig
+from rlhf_core.ground.configs import CONFIGS, PRESETS, Preset, RewardConfig, less_memory
 from rlhf_core.ground.errors import InvalidInput
+from rlhf_core.ground.runs import RunKind
 
 
 def test_the_missions_defaults() -> None:
@@ -43,3 +44,24 @@ def test_help_prints() -> None:
 def _subparser_help(name: str) -> str:
     actions = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
     return actions[0].choices[name].format_help()
+
+
+@pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind in PRESETS for name in PRESETS[kind]])
+def test_every_preset_is_a_config(kind: RunKind, name: Preset) -> None:
+    begin = {} if kind == "reward" else {"base_model": "policy-1"}
+    preset = PRESETS[kind][name]
+    config = CONFIGS[kind].parse(begin | preset)
+    assert {one: getattr(config, one) for one in preset} == preset
+    default = CONFIGS[kind].parse(begin)
+    assert all(value != getattr(default, one) for one, value in preset.items()), "what is the default needs no saying"
+
+
+def test_what_needs_less_memory() -> None:
+    first = less_memory("reward", {})
+    assert first == {"micro_batch_tokens": 256, "gradient_checkpointing": True}
+    assert less_memory("reward", first) == {"micro_batch_tokens": 64}
+    assert less_memory("reward", {"micro_batch_tokens": 64, "gradient_checkpointing": True}) is None
+    assert less_memory("sft", {"batch_size": 8}) == {"batch_size": 4, "gradient_checkpointing": True}
+    assert less_memory("ppo", {"micro_batch_tokens": 4096}) == {"micro_batch_tokens": 1024, "gradient_checkpointing": True}
+    for kind, config in (("sft", {"base_model": "p"}), ("ppo", {"base_model": "p"})):
+        CONFIGS[kind].parse(config | (less_memory(kind, config) or {}))

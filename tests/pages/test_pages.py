@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from rlhf_core.ground.configs import PPOConfig, RewardConfig
+from rlhf_core.ground import machine
+from rlhf_core.ground.configs import PRESETS, PPOConfig, RewardConfig
 from rlhf_core.ground.errors import RunRefused, StoreUnavailable
 from rlhf_core.ground.metrics import PPO_METRICS
 from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, new_id
@@ -290,6 +291,39 @@ def test_launching_a_run_queues_it_with_its_config(demo: Workbench) -> None:
 
 def labels(app: AppTest) -> set[str]:
     return {button.label for button in app.button}
+
+
+def test_a_look_before_the_start(demo: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    snapshots.take(demo)
+    app = open_form()
+    press(app, "Check first")
+    shown = texts(app)
+    for words in ("It needs about", "It will write about", "raters have not said", "It takes"):
+        assert words in shown, words
+    assert "activations of 1,024 tokens" in str([one.value for one in app.dataframe])
+    assert training.runs(demo) == []
+    assert "Start all the same" not in labels(app)
+
+    # what will not work is not started by chance
+    monkeypatch.setattr(machine, "cpu", lambda: machine.Device("cpu", "2 processors", 200, 100))
+    press(app, "Start training")
+    assert "There are 200 MiB in all" in texts(app)
+    assert training.runs(demo) == []
+    press(app, "Start all the same")
+    (run,) = training.runs(demo)
+    assert (run.status, run.memory_mb and run.memory_mb > 500) == ("queued", True)
+
+
+def test_presets_fill_the_form(demo: Workbench) -> None:
+    snapshots.take(demo)
+    app = open_page("train.py")
+    press(app, "New reward model")
+    app.segmented_control[0].set_value("small-gpu").run()
+    assert next(one for one in app.selectbox if one.label == "Method").value == "lora"
+    press(app, "Start training")
+    (run,) = training.runs(demo)
+    preset = PRESETS["reward"]["small-gpu"]
+    assert {name: run.config[name] for name in preset} == preset  # also those that the short form does not show
 
 
 def test_a_run_is_held_back_moved_up_and_run_again(demo: Workbench) -> None:
