@@ -27,6 +27,7 @@ PAGES: list[tuple[str, str, str, str | None, Action | None, str]] = [  # file, t
     ("agreement.py", "Agreement", ":material/handshake:", None, "explore", "Explore"),
     ("disputes.py", "Disputes", ":material/gavel:", None, "adjudicate", "Explore"),
     ("train.py", "Train", ":material/model_training:", None, "train", "Models"),
+    ("runs.py", "Runs", ":material/monitoring:", None, "train", "Models"),
     ("models.py", "Models", ":material/verified:", None, "compare", "Models"),
     ("compare.py", "Compare", ":material/compare_arrows:", None, "compare", "Models"),
 ]

@@ -16,6 +16,7 @@ from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, markdown_of, plura
 
 WHAT: dict[RunKind, str] = {"reward": "reward model", "sft": "policy taught", "ppo": "policy by rewards"}
 
+NEWEST = 12  # in the list here; the page Runs has all
 PAUSE_HELP = "It saves where it stands and gives the machine back. Go on whenever you like, to the same numbers."
 RESUME_HELP = "A new run with the same options, from the last saved state, to the numbers that this one would have come to."
 
@@ -166,9 +167,13 @@ def watch(run_id: str) -> None:
         with curve:
             run_curves.draw(now.kind, lines, unfinished=now.unfinished)
         with log:
-            st.markdown("**Log**")
+            run_curves.draw_machine(training.machine_use(workbench, run_id))
+            text = training.log_tail(workbench, run_id)
+            words = st.text_input("Log", placeholder="lines that hold ...", key=f"train:log:{run_id}")
+            if words:
+                text = "\n".join(line for line in text.splitlines() if words.casefold() in line.casefold())
             with st.container(height=380):
-                st.text(training.log_tail(workbench, run_id) or "Nothing yet.")
+                st.text(text or ("No line holds that." if words else "Nothing yet."))
         if now.kind == "ppo":
             run_curves.draw_samples(training.samples(workbench, run_id))
         if now.status != run.status:
@@ -176,13 +181,16 @@ def watch(run_id: str) -> None:
 
     with st.container(border=True):
         live()
+        if st.toggle("All measures", key=f"train:measures:{run_id}", help="As of now; press again for newer ones."):
+            steps = [line for line in training.metrics(workbench, run_id) if line.get("split") == "train"]
+            run_curves.draw_all(steps, {"reward", "loss", *run_curves.SMALL})
         with st.expander("Command and options"):
             st.code(shlex.join(training.command_of(workbench, run)), language="bash", wrap_lines=True)
             st.json(run.config)
 
 
 st.title("Train")
-runs, taken = training.runs(workbench), snapshots.listing(workbench)
+runs, taken = training.runs(workbench, NEWEST), snapshots.listing(workbench)
 chosen = st.query_params.get(keys.URL_RUN) or next((run.id for run in runs if run.unfinished), None)
 if chosen:
     try:
@@ -209,6 +217,7 @@ if asked is not None:
 
 if runs:
     st.subheader("Runs")
-    rows.pick("train", [rows.Row(run.id, describe(run)) for run in runs], chosen, choose)
+    rows.pick("train", [rows.Row(run.id, describe(run)) for run in runs[:NEWEST]], chosen, choose)
+    st.page_link("runs.py", label="All runs: find, compare, trace, clean up", icon=":material/monitoring:")
 elif not chosen:
     st.text("A run learns on this machine, in a process of its own. No run yet.")

@@ -9,11 +9,12 @@ from typing import Any
 
 from rlhf_core.ground.cards import Kind, read_card, require_trust
 from rlhf_core.ground.errors import CorruptArtifact, NotFound
-from rlhf_core.ground.files import canonical_json, publish, read_json, sha256_of, write_json
+from rlhf_core.ground.files import building, canonical_json, publish, read_json, sha256_of, write_json
 from rlhf_core.ground.records import utc_now
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+REMOVED = ".removed"  # manifests of checkpoints that were removed
 _OBJECTS = ("files", "scoring", "metrics", "config")
 _UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
 
@@ -141,6 +142,15 @@ def open_trusted(checkpoints: Path, checkpoint_id: str, kind: Kind, purpose: str
     checkpoint = open_checkpoint(checkpoints, checkpoint_id, verify=True)
     require_trust(checkpoint.id, read_card(checkpoint.folder), kind, purpose)
     return checkpoint
+
+
+def retire(checkpoint: Checkpoint) -> None:
+    """Remove a checkpoint's files; its manifest stays in a folder of notes, so that what it was can still be told."""
+    folder = checkpoint.folder.parent
+    (folder / REMOVED).mkdir(exist_ok=True)
+    write_json(folder / REMOVED / f"{checkpoint.id}.json", checkpoint.manifest | {"removed_at": utc_now()})
+    with building(folder) as going:  # gone at once for whoever lists; what a killed removal leaves is swept later
+        checkpoint.folder.rename(going / checkpoint.id)
 
 
 def list_checkpoints(checkpoints: Path, kind: str | None = None) -> list[Checkpoint]:

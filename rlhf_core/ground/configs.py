@@ -270,6 +270,9 @@ class PPOConfig(RunConfig):
     stop_on_alarm: bool = Field(
         False, description="end the run, saved, when KL, length, repetition, entropy or the judge give an alarm"
     )
+    pause_on_alarm: bool = Field(
+        False, description="pause the run at such an alarm: look at it, then let it go on or cancel it; each alarm pauses once"
+    )
     gamma: float = Field(1.0, gt=0, le=1, description="discount of each token")
     lam: float = Field(0.95, ge=0, le=1, description="of generalised advantage estimation: 0 trusts values, 1 rewards")
     clip: float = Field(0.2, gt=0, le=10, description="how far from 1 a token's ratio of probabilities may count")
@@ -306,6 +309,8 @@ class PPOConfig(RunConfig):
             raise ValueError("mini_batch_size is above batch_size")
         if self.critic == "separate" and self.method == "lora":
             raise ValueError("a separate critic would be a whole copy beside the adapters; with method lora choose critic shared")
+        if self.stop_on_alarm and self.pause_on_alarm:
+            raise ValueError("stop_on_alarm and pause_on_alarm cannot both be true")
         if self.optimiser != "ppo" and self.resume_from is not None:
             raise ValueError(f"a run of {self.optimiser} does not go on from another; start it anew")
         if (self.kl_in, self.kl_estimator) in (("reward", "k2"), ("loss", "k1")):

@@ -95,3 +95,6 @@ PPO_METRICS: dict[str, Metric] = {
         Metric("tokens_per_s", "Speed", "tokens per second", "Answers' tokens of a step by the seconds of all of it.", "steady"),
     )
 }  # fmt: skip
+
+
+METRICS: dict[str, Metric] = PPO_METRICS | REWARD_METRICS

@@ -15,6 +15,7 @@ UNFINISHED: frozenset[str] = frozenset({"queued", "running"})
 CONFIG_FILE = "config.json"
 METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "log.txt"
+MACHINE_FILE = "machine.jsonl"  # memory, processors and GPU of the run's process, a line each few seconds
 SAMPLES_FILE = "samples.jsonl"  # answers that a policy gave, a line each
 STATE_FILE = "state.pt"  # where a run that learns stands, to go on from
 

@@ -243,6 +243,8 @@ def _watch(place: Place, measured: Measured, recorder: Recorder, config: PPOConf
             place.alarmed.append(name)
             log.warning("ALARM: %s", words)
             recorder.metrics(split="alarm", step=place.step, name=name, words=words)
+            if config.pause_on_alarm:
+                recorder.ask_to_pause(words)
     if config.stop_kl is not None and measured["kl"] > config.stop_kl:
         return f"answers are {measured['kl']:.1f} nats from the reference, above stop_kl ({config.stop_kl:g})"
     return "; ".join(found.values()) if config.stop_on_alarm else ""

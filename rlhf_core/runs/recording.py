@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import sys
 import threading
@@ -15,12 +16,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import psutil
+
+from rlhf_core.ground import machine
 from rlhf_core.ground.errors import OutOfMemory, RlhfError, RunRefused, disk_errors
 from rlhf_core.ground.processes import ProcessIdentity, this_host
-from rlhf_core.ground.runs import LOG_FILE, METRICS_FILE, Run, RunStatus
+from rlhf_core.ground.runs import LOG_FILE, MACHINE_FILE, METRICS_FILE, Run, RunStatus
 from rlhf_core.store.base import RunLedger
 
 HEARTBEAT_S = 2.0
+MEASURED_EACH = 2  # heartbeats
 FINISH_WAITS_S = (1.0, 5.0, 30.0)
 log = logging.getLogger("rlhf_core.run")
 
@@ -34,12 +39,39 @@ class Recorder:
         self._phase, self._step = "starting", 0
         self._total: int | None = None
         self._stop, self._ended = threading.Event(), threading.Event()
+        self._process = psutil.Process()
+        self._process.cpu_percent(None)
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()
 
     def _beat(self) -> None:
+        beats = 0
         while not self._ended.wait(HEARTBEAT_S):
             self._tell()
+            if beats % MEASURED_EACH == 0:
+                self._measure_machine()
+            beats += 1
+
+    def _measure_machine(self) -> None:
+        """A line of what this process and its GPU take, for whoever looks on."""
+        process = self._process
+        taken: dict[str, Any] = {
+            "time": round(time.time(), 3), "memory_mb": round(process.memory_info().rss / machine.MB, 1),
+            "cpu": round(process.cpu_percent(None) / 100, 3),
+        }  # fmt: skip
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        gpus = [one for one in machine.gpus() if visible is None or one.name.partition(":")[2] in visible.split(",")]
+        if gpus:
+            taken |= {
+                "gpu_memory_mb": sum(one.total_mb - one.free_mb for one in gpus),
+                "gpu_total_mb": sum(one.total_mb for one in gpus),
+                "gpu": max((one.busy or 0.0 for one in gpus), default=None),
+            }  # fmt: skip
+        try:
+            with (self._folder / MACHINE_FILE).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(taken) + "\n")
+        except OSError as error:  # a full disk is the run's to meet where it saves
+            log.warning("the machine's measures were not written: %s", error)
 
     def _tell(self) -> None:
         """One heartbeat. A store that is busy or away for a while must not end a run."""
@@ -55,6 +87,12 @@ class Recorder:
         if not self._stop.is_set():
             log.info("stopping: %s", why)
             self._stop.set()
+
+    def ask_to_pause(self, why: str) -> None:
+        """Let this run save where it stands and wait until somebody lets it go on."""
+        log.info("pausing: %s", why)
+        self._ledger.request_pause(self._run_id)
+        self._stop.set()
 
     @property
     def should_stop(self) -> bool:
@@ -108,6 +146,8 @@ class Silent(Recorder):
 
     def __init__(self) -> None:
         self._stop = threading.Event()
+
+    def ask_to_pause(self, why: str) -> None: ...
 
     def phase(self, phase: str, *, step: int | None = None, total: int | None = None) -> None: ...
 

@@ -19,7 +19,17 @@ from rlhf_core.ground.errors import NotEnoughData, NotFound, RunRefused, disk_er
 from rlhf_core.ground.files import write_json
 from rlhf_core.ground.processes import ProcessIdentity, this_host
 from rlhf_core.ground.records import new_id, parse_utc
-from rlhf_core.ground.runs import CONFIG_FILE, LOG_FILE, METRICS_FILE, SAMPLES_FILE, STATE_FILE, Run, RunKind, train_command
+from rlhf_core.ground.runs import (
+    CONFIG_FILE,
+    LOG_FILE,
+    MACHINE_FILE,
+    METRICS_FILE,
+    SAMPLES_FILE,
+    STATE_FILE,
+    Run,
+    RunKind,
+    train_command,
+)
 from rlhf_core.services.modelling import gate
 from rlhf_core.services.preflight import memory_of
 from rlhf_core.services.workbench import Workbench
@@ -284,6 +294,12 @@ def metrics(workbench: Workbench, run_id: str) -> list[dict[str, Any]]:
 def samples(workbench: Workbench, run_id: str) -> list[dict[str, Any]]:
     """Answers that a policy's run has written down so far: step, query, answer, its steps and their rewards."""
     return _lines_of(workbench, run_id, SAMPLES_FILE)
+
+
+def machine_use(workbench: Workbench, run_id: str) -> list[dict[str, Any]]:
+    """What the run's process took of the machine: ``time``, ``memory_mb``, ``cpu`` (processors), and of its GPUs
+    ``gpu_memory_mb``, ``gpu_total_mb``, ``gpu`` (share of time)."""
+    return _lines_of(workbench, run_id, MACHINE_FILE)
 
 
 def _lines_of(workbench: Workbench, run_id: str, name: str) -> list[dict[str, Any]]:

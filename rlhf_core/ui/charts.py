@@ -28,6 +28,24 @@ def loss_curve(lines: list[dict[str, Any]], unit: str) -> alt.Chart | alt.LayerC
     return (points + line).properties(height=280)
 
 
+def overlaid(points: Sequence[tuple[str, str, int, float]], unit: str) -> alt.Chart:
+    """One measure of several runs by step; dashed where it was measured on held-out data."""
+    frame = pd.DataFrame(points, columns=["run", "measured on", "step", "value"])
+    return (
+        alt.Chart(frame)
+        .mark_line(interpolate="monotone")
+        .encode(
+            alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format="d")),
+            alt.Y("value:Q", title=unit, scale=alt.Scale(zero=False)),
+            alt.Color("run:N", title=None, legend=alt.Legend(orient="top", labelLimit=260, columns=3)),
+            alt.StrokeDash("measured on:N", title=None, scale=alt.Scale(domain=["train", "validation"], range=[[1, 0], [5, 3]]),
+                           legend=alt.Legend(orient="top")),
+            tooltip=["run", "measured on", "step", alt.Tooltip("value", format=".4g")],
+        )
+        .properties(height=300)
+    )  # fmt: skip
+
+
 def score_distribution(frame: pd.DataFrame) -> alt.Chart:
     return (
         alt.Chart(frame)

@@ -38,6 +38,8 @@ WORK_PAIR = "work:pair"
 IMPORT_RESULT = "import:result"
 COMPARE_CHAT = "compare:chat"
 COMPARE_RESULT = "compare:result"
+RUNS_VIEW = "runs:view"
+RUNS_FOCUS = "runs:focus"
 TRAIN_FORM = "train:form_open"
 TRAIN_CHECKED = "train:checked"
 

@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from rlhf_core.ground.metrics import PPO_METRICS, REWARD_METRICS, Metric
+from rlhf_core.ground.metrics import METRICS, PPO_METRICS, REWARD_METRICS, Metric
 from rlhf_core.ground.runs import RunKind
 from rlhf_core.ui import charts
 from rlhf_core.ui.texts import markdown_of
@@ -81,6 +81,28 @@ def _policy(steps: Lines, lines: Lines, *, unfinished: bool) -> None:
             for name in OF_TABLES
         }
         st.dataframe(frame.dropna(axis=1, how="all"), hide_index=True, column_config=columns)
+
+
+def draw_machine(use: Lines) -> None:
+    """What the run's process takes now, in one line."""
+    if not use:
+        return
+    now, peak = use[-1], max(line["memory_mb"] for line in use)
+    words = f"{now['memory_mb'] / 1024:.2f} GiB of memory (at most {peak / 1024:.2f}), {now['cpu']:.1f} processors"
+    if "gpu_memory_mb" in now:
+        share = "" if now.get("gpu") is None else f", busy {now['gpu']:.0%}"
+        words += f" · GPU {now['gpu_memory_mb'] / 1024:.1f} of {now['gpu_total_mb'] / 1024:.1f} GiB{share}"
+    st.caption(words, help="Of the run's own process, every few seconds; processors in use, 1 is one of them in full.")
+
+
+def draw_all(steps: Lines, shown: set[str]) -> None:
+    """Every other measure of the steps, with its definition."""
+    names = [name for name in METRICS if name not in shown and any(line.get(name) is not None for line in steps)]
+    for begin in range(0, len(names), 3):
+        for column, name in zip(st.columns(3), names[begin : begin + 3], strict=False):
+            with column:
+                st.markdown(f"**{METRICS[name].title}**", help=help_of(METRICS[name]))
+                st.altair_chart(small_curve(steps, METRICS[name]))
 
 
 def reward_curves(steps: Lines, tables: Lines) -> alt.LayerChart:

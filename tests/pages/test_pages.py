@@ -67,6 +67,7 @@ def test_every_page_opens_on_an_empty_workspace_and_says_what_to_do(name: str, r
             "import",
             "Import",
             "Train one",
+            "Train a reward model",
             "then take one",
             "bring your own",
             "Teams use Supabase",
@@ -377,6 +378,30 @@ def test_a_run_whose_method_starts_over_is_not_paused(demo: Workbench) -> None:
     assert "Pause" not in labels(check(open_page("train.py", run=run.id)))
     with pytest.raises(RunRefused, match="cannot go on from its middle"):
         training.pause(demo, run.id)
+
+
+def test_runs_are_found_compared_and_traced(demo: Workbench) -> None:
+    app = check(open_page("runs.py"))
+    assert "No run yet" in texts(app)
+    snapshot, _ = snapshots.take(demo)
+    first = ppo_run(demo)
+    run = training.add_reward_run(demo, snapshot.id, RewardConfig.parse({"reward_base_model": "minilm-l6"}))
+    app = check(open_page("runs.py"))
+    assert "2 runs. Mark two or more" in texts(app)
+    app.multiselect[0].set_value(["reward"]).run()
+    assert list(check(app).dataframe[0].value["run"]) == [run.id]
+    app.multiselect[0].set_value([])
+    app.text_input[0].set_value("POLICY-1").run()
+    assert list(check(app).dataframe[0].value["run"]) == [first]
+
+    app = check(open_page("runs.py"))
+    app.segmented_control[0].set_value("lineage").run()
+    app.selectbox[0].set_value(first).run()
+    assert "Learned from" not in texts(check(app))  # on example questions
+    app.selectbox[0].set_value(run.id).run()
+    assert f"Learned from 1 snapshot: {snapshot.id}" in texts(check(app))
+    app.segmented_control[0].set_value("storage").run()
+    assert "No checkpoint and no saved state yet" in texts(check(app))
 
 
 def test_a_wrong_form_is_refused_with_a_reason(demo: Workbench) -> None:

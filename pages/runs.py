@@ -1,0 +1,160 @@
+"""Every run of the workspace: found, compared side by side, traced back to ratings, and cleaned up after."""
+
+import pandas as pd
+import streamlit as st
+
+from rlhf_core.ground.errors import RlhfError
+from rlhf_core.ground.metrics import METRICS
+from rlhf_core.ground.runs import Run
+from rlhf_core.ground.text import shorten
+from rlhf_core.services import lineage, run_compare, storage, training
+from rlhf_core.ui import charts, keys, resources, run_curves
+from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
+
+VIEWS = {"runs": "Runs", "lineage": "Lineage", "storage": "Storage"}
+ALL = 100_000
+workbench = resources.workbench()
+
+
+def row_of(run: Run) -> dict[str, object]:
+    seconds = training.seconds_running(run)
+    return {
+        "run": run.id, "kind": run.kind, "status": run.status, "begun": pd.Timestamp(run.created_at),
+        "minutes": None if seconds is None else seconds / 60, "steps": f"{run.step}/{run.total_steps or '?'}",
+        "from": run.config.get("reward_base_model") or run.config.get("base_model"), "checkpoint": run.checkpoint_id,
+        "snapshot": run.snapshot_id or None, "outcome": shorten(run.message or run.phase or "", 160),
+    }  # fmt: skip
+
+
+def show_runs() -> None:
+    runs = training.runs(workbench, ALL)
+    if not runs:
+        st.info("No run yet. Train a reward model, teach a policy, or improve one.")
+        st.page_link("train.py", label="Train", icon=":material/model_training:")
+        return
+    kind, status, words = st.columns([2, 3, 3], vertical_alignment="bottom")
+    kinds = kind.multiselect("Kind", sorted({run.kind for run in runs}), key="runs:kinds", placeholder="all")
+    statuses = status.multiselect("Status", sorted({run.status for run in runs}), key="runs:statuses", placeholder="all")
+    text = words.text_input("Find", key="runs:find", placeholder="an id, a model, an option's value, words of the outcome")
+    found = [
+        run for run in runs
+        if (not kinds or run.kind in kinds) and (not statuses or run.status in statuses)
+        and text.casefold() in f"{run.id} {run.checkpoint_id} {run.snapshot_id} {run.config} {run.message}".casefold()
+    ]  # fmt: skip
+    st.caption(f"{plural(len(found), 'run')}. Mark two or more to compare them.")
+    chosen = st.dataframe(
+        pd.DataFrame([row_of(run) for run in found], columns=[*row_of(runs[0])]), hide_index=True, on_select="rerun",
+        selection_mode="multi-row", key="runs:table",
+        column_config={
+            "begun": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
+            "minutes": st.column_config.NumberColumn(format="%.1f"),
+        },
+    )  # fmt: skip
+    marked = [found[k].id for k in chosen["selection"]["rows"] if k < len(found)]
+    if len(marked) == 1:
+        with st.container(horizontal=True):
+            st.page_link("train.py", label="Curves, log and answers", icon=":material/monitoring:",
+                         query_params={keys.URL_RUN: marked[0]})  # fmt: skip
+            st.button("Where it comes from", icon=":material/account_tree:", on_click=trace, args=(marked[0],))
+    elif marked:
+        compare(marked)
+
+
+def compare(run_ids: list[str]) -> None:
+    both = run_compare.compare_runs(workbench, run_ids)
+    if both.curves:
+        titles = {name: METRICS[name].title if name in METRICS else name for name in both.curves}
+        name = st.selectbox("Measure", [*titles], format_func=titles.__getitem__, key="runs:measure")
+        if name in METRICS:
+            st.caption(run_curves.help_of(METRICS[name]))
+        unit = METRICS[name].unit if name in METRICS else name
+        st.altair_chart(charts.overlaid(both.curves[name], unit))
+    left, right = st.columns(2)
+    with left:
+        st.markdown("**Options that differ**")
+        if both.options:
+            st.dataframe(pd.DataFrame(both.options).T.reindex(columns=run_ids).astype("string"))
+        else:
+            st.caption("None: they ran with the same options on the same snapshot.")
+    with right:
+        st.markdown("**What they came to**", help="The last line that each wrote of held-out data.")
+        if both.results:
+            st.dataframe(pd.DataFrame(both.results).T.reindex(columns=run_ids))
+        else:
+            st.caption("Nothing was measured on held-out data yet.")
+
+
+def trace(focus: str) -> None:
+    st.session_state[keys.RUNS_VIEW] = "lineage"
+    st.session_state[keys.RUNS_FOCUS] = focus
+
+
+def show_lineage() -> None:
+    whole = lineage.lineage(workbench)
+    names = [*whole.nodes]
+    if not names:
+        st.info("Nothing to trace yet: there is no snapshot, no run and no checkpoint.")
+        return
+    if st.session_state.get(keys.RUNS_FOCUS) not in names:
+        st.session_state[keys.RUNS_FOCUS] = next((name for name in names if whole.nodes[name].kind == "checkpoint"), names[0])
+    focus = st.selectbox(
+        "What", names, key=keys.RUNS_FOCUS, format_func=lambda name: f"{name} · {whole.nodes[name].kind}",
+        help="A snapshot, run, checkpoint, base model or queue: everything that went into it and all that came of it.",
+    )  # fmt: skip
+    part = whole.of(focus)
+    ratings, made = whole.into(focus, "snapshot"), whole.out_of(focus, "checkpoint")
+    kind = whole.nodes[focus].kind
+    words = [f"Learned from {plural(len(ratings), 'snapshot')}: {', '.join(ratings)}."] if ratings else []
+    words += [f"{plural(len(made), 'checkpoint')} came of it."] if made and kind != "checkpoint" else []
+    st.markdown(" ".join(words) or f"Nothing is known to have gone into this {kind}.")
+    st.graphviz_chart(lineage.as_dot(part, focus), width="stretch")
+    with st.container(horizontal=True):
+        for snapshot in ratings[:3]:
+            st.page_link("audit.py", label=f"Audit of {snapshot}", icon=":material/fact_check:",
+                         query_params={keys.URL_SNAPSHOT: snapshot})  # fmt: skip
+        if kind == "run":
+            st.page_link("train.py", label="Curves and log", icon=":material/monitoring:", query_params={keys.URL_RUN: focus})
+
+
+def show_storage() -> None:
+    stored = storage.stored(workbench)
+    if not stored:
+        st.info("No checkpoint and no saved state yet.")
+        return
+    spare = [one for one in stored if not one.kept_for]
+    total, free = sum(one.size_mb for one in stored), sum(one.size_mb for one in spare)
+    st.markdown(f"{total:,.0f} MiB in {plural(len(stored), 'item')}; {free:,.0f} MiB of them serve nothing.")
+    frame = pd.DataFrame(
+        {"what": one.id, "kind": one.kind, "MiB": one.size_mb, "made": ago(one.created_at), "run": one.run_id,
+         "kept because": "; ".join(one.kept_for) or None} for one in stored
+    )  # fmt: skip
+    chosen = st.dataframe(
+        frame, hide_index=True, on_select="rerun", selection_mode="multi-row", key="runs:stored",
+        column_config={"MiB": st.column_config.NumberColumn(format="%.1f")},
+    )  # fmt: skip
+    marked = [stored[k] for k in chosen["selection"]["rows"] if k < len(stored)]
+    going = marked or spare
+    bound = [one for one in going if one.serves]
+    for one in bound:
+        st.warning(f"{one.id} stays: {markdown_of('; '.join(one.serves))}.", icon=":material/lock:")
+    going = [one for one in going if not one.serves]
+    if not going:
+        return
+    what = "What is marked" if marked else "What serves nothing (neither best nor last of its run, nothing begins from it)"
+    st.markdown(f"{what}: {plural(len(going), 'item')}, {sum(one.size_mb for one in going):,.1f} MiB.")
+    sure = st.checkbox("I want them gone; a note of each stays", key=f"runs:sure:{len(going)}:{going[0].id}")
+    if st.button("Remove them", icon=":material/delete:", disabled=not sure, key="runs:remove"):
+        for one in going:
+            storage.remove(workbench, one.id)
+        st.rerun()
+
+
+st.title("Runs")
+view = st.segmented_control(
+    "View", VIEWS, format_func=VIEWS.__getitem__, default=None if keys.RUNS_VIEW in st.session_state else "runs",
+    key=keys.RUNS_VIEW, label_visibility="collapsed",
+)  # fmt: skip
+try:
+    {"lineage": show_lineage, "storage": show_storage}.get(view or "runs", show_runs)()
+except RlhfError as error:
+    show_error(error)
