@@ -134,7 +134,18 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("run_id")
     one = command("resume", _resume, "queue a paused run again; of a stopped or killed one, a new run that goes on from it")
     one.add_argument("run_id")
+    one = command("export-run", _export_run, "write an ended run with its checkpoints to a folder of its own")
+    one.add_argument("run_id")
+    one.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="a folder that is not there yet")
+    one = command("import-run", _import_run, "take in such a folder: whole or not at all, every file verified")
+    one.add_argument("folder", type=Path)
     command("checkpoints", _checkpoints, "list checkpoints")
+    one = command("push", _push, "upload a checkpoint to the Hugging Face hub")
+    one.add_argument("checkpoint", metavar="ID")
+    one.add_argument("repository", help="NAME or OWNER/NAME there; made where it is missing")
+    one.add_argument("--public", action="store_true", help="let everybody see it (default: private)")
+    one = command("clean", _clean, "list what training left and why it is kept; with --remove, remove what serves nothing")
+    one.add_argument("--remove", action="store_true")
     one = command("card", _card, "a reward model's report card, as Markdown; exits with 2 where its rewards are refused")
     one.add_argument("checkpoint", metavar="ID")
     one.add_argument("--json", action="store_true", help="print JSON")
@@ -427,6 +438,37 @@ def _resume(arguments: argparse.Namespace) -> None:
     print(f"Run {run.id}: queued; the app or `python -m rlhf_core supervise` starts it")
 
 
+def _export_run(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import run_folders
+
+    print(run_folders.export_run(_open(arguments), arguments.run_id, arguments.out))
+
+
+def _import_run(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import run_folders
+
+    run, checkpoints = run_folders.import_run(_open(arguments), arguments.folder)
+    print(f"Run {run.id} ({run.kind}, {run.status}) with {len(checkpoints)} checkpoints: {', '.join(checkpoints) or 'none'}")
+
+
+def _push(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import pushing
+
+    print(pushing.push(_open(arguments), arguments.checkpoint, arguments.repository, private=not arguments.public))
+
+
+def _clean(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import storage
+
+    workbench = _open(arguments)
+    for one in storage.stored(workbench):
+        removed = arguments.remove and not one.kept_for
+        if removed:
+            storage.remove(workbench, one.id)
+        why = "; ".join(one.kept_for) or ("removed" if removed else "serves nothing")
+        print(f"{one.id}  {one.kind:<6}  {one.size_mb:>9,.1f} MiB  {why}")
+
+
 def _checkpoints(arguments: argparse.Namespace) -> None:
     from rlhf_core.checkpoints.registry import list_checkpoints
 
@@ -546,11 +588,22 @@ def _carry_out(workbench: Workbench, run: Run, *, own_log: bool) -> int:
         workbench.ledger.set_process(run.id, run.host or "", me.pid, me.create_time)
     config = CONFIGS[run.kind].parse(run.config)
     try:
-        body = _body_of(workbench, run, config)
+        work = _body_of(workbench, run, config)
         from rlhf_core.runs.recording import record_run
+        from rlhf_core.runs.trackers import open_tracker
     except BaseException as error:
         workbench.ledger.finish(run.id, "failed", f"It could not be started: {error!r}.", None)
         raise
+
+    def body(recorder: Recorder) -> tuple[str, str]:
+        tracker = open_tracker(config.report_to, run.id, workbench.workspace.run_folder(run.id), run.config)
+        if tracker is None:
+            return work(recorder)
+        recorder.send_to(tracker[0])
+        try:
+            return work(recorder)
+        finally:
+            tracker[1]()
 
     print(f"Run {run.id}{f', snapshot {run.snapshot_id}' if run.snapshot_id else ''}", flush=True)
     return record_run(

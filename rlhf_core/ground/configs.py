@@ -13,6 +13,10 @@ from rlhf_core.ground.runs import RunKind
 MICRO_BATCH_TOKENS = {"reward": {"cpu": 1024, "cuda": 16_384}, "ppo": {"cpu": 2048, "cuda": 16_384}}  # where none are given
 
 
+Tracking = Literal["none", "tensorboard", "trackio", "wandb"]
+TRACKING = "also send measures to a tracker: tensorboard writes into the run's folder; trackio and wandb as they are set up here"
+
+
 class RunConfig(BaseModel):
     """What options of every kind of run have in common."""
 
@@ -22,6 +26,7 @@ class RunConfig(BaseModel):
     resume_from: str | None
     device: Literal["auto", "cpu", "cuda"]
     precision: Literal["auto", "fp32", "bf16"]
+    report_to: Tracking
 
     @property
     def begins_from(self) -> str:
@@ -148,6 +153,7 @@ class RewardConfig(RunConfig):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU or a CPU that computes in it"
     )
+    report_to: Tracking = Field("none", description=TRACKING)
 
     @model_validator(mode="after")
     def _some_left_to_train_on(self) -> Self:
@@ -187,6 +193,7 @@ class SFTConfig(RunConfig):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU or a CPU that computes in it"
     )
+    report_to: Tracking = Field("none", description=TRACKING)
 
 
 class PPOConfig(RunConfig):
@@ -300,6 +307,7 @@ class PPOConfig(RunConfig):
     precision: Literal["auto", "fp32", "bf16"] = Field(
         "auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU or a CPU that computes in it"
     )
+    report_to: Tracking = Field("none", description=TRACKING)
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:

@@ -86,6 +86,10 @@ class OutOfMemory(RlhfError):
     """The device's memory does not hold what a run asks for."""
 
 
+class HubUnavailable(RlhfError):
+    """A model hub does not answer, does not know who asks, or refuses."""
+
+
 class WorkerFailed(RlhfError):
     """The scoring process died or did not answer in time."""
 

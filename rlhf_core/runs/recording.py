@@ -37,6 +37,7 @@ class Recorder:
         self._ledger, self._run_id, self._folder = ledger, run_id, folder
         self._metrics = (folder / METRICS_FILE).open("a", encoding="utf-8")
         self._phase, self._step = "starting", 0
+        self._track: Callable[[dict[str, float], int], None] | None = None
         self._total: int | None = None
         self._stop, self._ended = threading.Event(), threading.Event()
         self._process = psutil.Process()
@@ -111,8 +112,16 @@ class Recorder:
         self._step = step
         self.metrics(split="train", step=step, **metrics)
 
+    def send_to(self, track: Callable[[dict[str, float], int], None]) -> None:
+        """From now on a tracker gets every measure too, named ``split/measure``."""
+        self._track = track
+
     def metrics(self, **values: Any) -> None:
         """Append one line to ``metrics.jsonl``."""
+        if self._track is not None and isinstance(step := values.get("step"), int):
+            split = values.get("split", "train")
+            numbers = {name: value for name, value in values.items() if isinstance(value, int | float) and name != "step"}
+            self._track({f"{split}/{name}": float(value) for name, value in numbers.items()}, step)
         self._metrics.write(json.dumps({"time": round(time.time(), 3), **values}, allow_nan=False) + "\n")
         self._metrics.flush()
 
@@ -207,7 +216,7 @@ def record_run(
             except Exception as error:
                 log.error("failed:\n%s", traceback.format_exc())
                 if _is_out_of_memory(error):
-                    words = f"Memory ran out: {str(error).splitlines()[0]} {_with(remedy)}"
+                    words = f"Memory ran out ({(str(error) or type(error).__name__).splitlines()[0]}). {_with(remedy)}"
                     _finish(ledger, run_id, "failed", words, None, remedy)
                 else:
                     _finish(ledger, run_id, "failed", f"{type(error).__name__}: {error}. The log has the details.", None)

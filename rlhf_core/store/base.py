@@ -319,6 +319,9 @@ class RunLedger(Protocol):
             memory_mb: What it is thought to need, MiB.
         """
 
+    def restore(self, run: Run) -> bool:
+        """Add the row of a run that ended elsewhere. False if one of its id is here already."""
+
     def get(self, run_id: str) -> Run:
         """
         Raises:

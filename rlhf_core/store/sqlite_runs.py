@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import fields
+from dataclasses import asdict, fields
 from typing import Any
 
 from rlhf_core.ground.errors import NotFound, RunRefused
@@ -48,6 +48,11 @@ class SqliteRunLedger:
             requested_by=requested_by, host=host, memory_mb=memory_mb,
         )  # fmt: skip
         return self.get(run_id)
+
+    def restore(self, run: Run) -> bool:
+        row = asdict(run) | {"config": canonical_json(run.config), "pausing": int(run.pausing)}
+        row["remedy"] = None if run.remedy is None else canonical_json(run.remedy)
+        return self._write("restore_run", **row) is not None
 
     def get(self, run_id: str) -> Run:
         rows = self._read("run", id=run_id)

@@ -7,6 +7,17 @@ VALUES ($id, $kind, iif($host IS NULL, 'queued', 'running'), $config, $snapshot_
         iif($host IS NULL, NULL, $now), iif($host IS NULL, NULL, $now), $host, $memory_mb)
 ON CONFLICT (id) DO NOTHING;
 
+-- name: restore_run
+-- One that ended elsewhere, as it was.
+INSERT INTO runs (id, kind, status, config, snapshot_id, requested_by, created_at, started_at, finished_at,
+        heartbeat_at, host, pid, pid_create_time, phase, step, total_steps, cancel_requested, message, checkpoint_id,
+        priority, pausing, memory_mb, device, remedy)
+VALUES ($id, $kind, $status, $config, $snapshot_id, $requested_by, $created_at, $started_at, $finished_at,
+        $heartbeat_at, $host, $pid, $pid_create_time, $phase, $step, $total_steps, $cancel_requested, $message,
+        $checkpoint_id, $priority, $pausing, $memory_mb, $device, $remedy)
+ON CONFLICT (id) DO NOTHING
+RETURNING *;
+
 -- name: run
 SELECT * FROM runs WHERE id = $id;
 
