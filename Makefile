@@ -64,6 +64,7 @@ bench: dev browser team-server
 	$(PY) benchmarks/explore.py
 	$(PY) benchmarks/reward.py
 	$(PY) benchmarks/ppo.py
+	$(PY) benchmarks/runs.py
 
 clean:
 	rm -rf $(VENV) $(NODE)/node_modules $(NODE)/.installed .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

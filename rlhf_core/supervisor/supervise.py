@@ -32,6 +32,7 @@ POLL_S = 0.5
 CANCEL_GRACE_S = 60.0
 TERMINATE_GRACE_S = 15.0
 STALE_HEARTBEAT_S = 120.0
+NICE = 5  # pages go before training where both want a processor
 SPARE = 1.2  # estimates are no promises
 CORES_EACH = 4
 START_GRACE_S = 120.0  # torch is slow to import on a cold disk
@@ -60,7 +61,16 @@ class Supervisor:
         self._terminated: set[str] = set()
 
     def serve(self, stop: threading.Event) -> None:
-        """Work until ``stop`` is set. Waits for its turn while another process supervises this workspace."""
+        """Work until ``stop`` is set. Waits for its turn while another process supervises this workspace. Whatever goes wrong,
+        it begins again: nobody would notice a thread that has died."""
+        while not stop.is_set():
+            try:
+                self._serve(stop)
+            except (Exception, SystemExit):
+                log.exception("supervisor: it ended by an error and begins again")
+                stop.wait(POLL_S * 4)
+
+    def _serve(self, stop: threading.Event) -> None:
         lock = filelock.FileLock(self._workspace.supervisor_lock)
         while not stop.is_set():
             try:
@@ -129,6 +139,7 @@ class Supervisor:
             return
         self._children[run.id] = child
         with contextlib.suppress(psutil.NoSuchProcess):
+            psutil.Process(child.pid).nice(NICE)
             self._ledger.set_process(run.id, self._host, child.pid, psutil.Process(child.pid).create_time())
 
     def _watch(self, run: Run) -> None:

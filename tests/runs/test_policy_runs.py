@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -17,9 +18,10 @@ import torch
 
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints
 from rlhf_core.ground.configs import PPOConfig
-from rlhf_core.ground.errors import InvalidInput, ModelUnavailable, NotEnoughData, NotFound, RlhfError, RunRefused
+from rlhf_core.ground.errors import InvalidInput, ModelUnavailable, NotEnoughData, NotFound, RlhfError, RunRefused, StorageFull
 from rlhf_core.ground.runs import Run
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE
+from rlhf_core.runs import ppo
 from rlhf_core.runs.ppo import train_ppo
 from rlhf_core.runs.recording import Silent
 from rlhf_core.services import importing, snapshots, training
@@ -203,6 +205,45 @@ def test_killed_while_saving_it_leaves_no_half_policy(workbench: Workbench, root
     command("train", "ppo", *arguments(tiny_causal), root=root)
     assert policies(workbench)
     assert not [path for path in workbench.workspace.checkpoints.iterdir() if path.name.startswith(".")]
+
+
+def test_a_disk_that_fills_up_while_saving_keeps_the_last_good_policy(
+    workbench: Workbench, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saves = [0]
+    seal = ppo.seal
+
+    def full_at_the_second(scratch: Path, *args: Any, **named: Any) -> Checkpoint:
+        saves[0] += 1
+        if saves[0] == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return seal(scratch, *args, **named)
+
+    monkeypatch.setattr(ppo, "seal", full_at_the_second)
+    with pytest.raises(StorageFull, match="saving the checkpoint"):
+        train_here(workbench, tiny_causal, save_every=2)
+    (kept,) = policies(workbench)
+    kept.verify()
+    assert kept.metrics["trained_steps"] == 2
+    assert [one.name for one in workbench.workspace.checkpoints.iterdir()] == [kept.id]
+
+
+def test_an_alarm_pauses_where_that_is_asked_for(workbench: Workbench, root: Path, tiny_causal: Path) -> None:
+    first = config(tiny_causal, ppo_steps=14, kl_goal=1e-6, ppo_learning_rate=5e-3, pause_on_alarm=True)
+    done = command("train", "ppo", *first.arguments(), root=root, check=False)
+    assert done.returncode == 130
+    (run,) = training.runs(workbench)
+    assert run.status == "paused"
+    assert "pausing: answers are" in done.stdout
+    assert training.metrics(workbench, run.id)[-1]["split"] in ("alarm", "train")
+    training.go_on(workbench, run.id)
+    supervisor = Supervisor(workbench.workspace, workbench.ledger)
+    ends = ("succeeded", "paused")  # another alarm may pause it again; the same one does not
+    until(lambda: training.run(workbench, run.id).status in ends, supervisor.look_around, timeout_s=120)
+    now = training.run(workbench, run.id)
+    assert now.step > run.step
+    alarmed = [line["name"] for line in training.metrics(workbench, run.id) if line["split"] == "alarm"]
+    assert len(alarmed) == len(set(alarmed))
 
 
 def test_a_refused_reward_model_has_to_be_accepted_and_is_never_forgotten(

@@ -185,3 +185,11 @@ def test_a_tracker_that_is_not_installed_is_named(tmp_path: Path) -> None:
     assert open_tracker("none", "r", tmp_path, {}) is None
     with pytest.raises(InvalidInput, match="pip install wandb"):
         open_tracker("wandb", "r", tmp_path, {})
+
+
+def test_torchs_own_allocator_is_understood(ledger: SqliteRunLedger, tmp_path: Path) -> None:
+    import torch
+
+    ledger.add("r", "reward", {}, "s", None)
+    record_run(ledger, "r", tmp_path, lambda _: (str(torch.empty(10**15)), ""), own_log=False, remedy={"batch_size": 2})
+    assert "Memory ran out" in (ledger.get("r").message or "")
