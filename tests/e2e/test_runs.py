@@ -60,7 +60,7 @@ def test_two_servers_one_run_and_nobody_watching(
     page.goto(f"{servers[1].url}/train?run={run.id}")
     page.get_by_role("button", name="Pause").click()
     expect(page.get_by_text("what it holds of the machine is free")).to_be_visible(timeout=60_000)
-    assert trainers(run.id) == []
+    until(lambda: not trainers(run.id))
     paused = training.run(demo, run.id)
     assert (paused.status, 0 < paused.step < (paused.total_steps or 0)) == ("paused", True)
     page.get_by_role("button", name="Go on", exact=True).click()
