@@ -15,7 +15,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rlhf_core import __version__
-from rlhf_core.ground.configs import CONFIGS, PRESETS, PPOConfig, RewardConfig, RunConfig, SFTConfig, less_memory
+from rlhf_core.ground.configs import (
+    CONFIGS,
+    PRESETS,
+    PPOConfig,
+    RewardConfig,
+    RunConfig,
+    SFTConfig,
+    less_memory,
+    options_in_markdown,
+)
 from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.judgement import By, Level, What
 from rlhf_core.ground.roles import ROLES
@@ -153,6 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--checkpoint", required=True, metavar="ID")
     one.add_argument("--query", required=True)
     one.add_argument("--response", required=True)
+    command("options", _options, "every option of every kind of run, as Markdown")
     command("supervise", _supervise, "start queued runs on this machine (the app does so by itself)")
 
     train = commands.add_parser("train", help="train a model").add_subparsers(metavar="MODEL", required=True)
@@ -516,6 +526,10 @@ def _score(arguments: argparse.Namespace) -> None:
     *steps, whole = result.rewards[candidate.label]
     reply = {"reward": whole, "steps": steps, "model": checkpoint.id, "time": utc_now(), "response": response}
     print(json.dumps(reply, ensure_ascii=False))
+
+
+def _options(_: argparse.Namespace) -> None:
+    print(options_in_markdown(), end="")
 
 
 def _supervise(arguments: argparse.Namespace) -> None:

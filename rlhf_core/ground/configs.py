@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic.fields import FieldInfo
 
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.runs import RunKind
 
-MICRO_BATCH_TOKENS = {"reward": {"cpu": 1024, "cuda": 16_384}, "ppo": {"cpu": 2048, "cuda": 16_384}}  # where none are given
+MICRO_BATCH_TOKENS = {"reward": {"cpu": 1024, "cuda": 16_384}, "ppo": {"cpu": 512, "cuda": 16_384}}  # where none are given
 
 
 Tracking = Literal["none", "tensorboard", "trackio", "wandb"]
@@ -131,6 +132,9 @@ class RewardConfig(RunConfig):
         "ranked right; last keeps the last epoch's",
     )
     patience: int | None = Field(None, ge=1, le=100, description="stop after so many epochs without a better one")
+    pause_on_alarm: bool = Field(
+        False, description="pause the run where its loss diverges: look at it, then let it go on or cancel it"
+    )
     max_length: int = Field(512, ge=16, le=8192, description="longest input in tokens; the middle of longer ones is cut out")
     test_fraction: float = Field(0.2, gt=0, lt=0.9, description="share of queries kept for the final test")
     validation_fraction: float = Field(0.1, ge=0, lt=0.9, description="share of queries watched after each epoch")
@@ -290,7 +294,7 @@ class PPOConfig(RunConfig):
     weight_decay: float = Field(0.0, ge=0, le=1, description="AdamW's weight decay")
     max_gradient: float = Field(1.0, gt=0, description="gradients are scaled to at most this norm")
     micro_batch_tokens: int | None = Field(
-        None, ge=64, le=2**22, description="padded tokens read at once; none: 2,048 on a CPU, 16,384 on a GPU"
+        None, ge=64, le=2**22, description="padded tokens read at once; none: 512 on a CPU, which pads little, 16,384 on a GPU"
     )
     gradient_checkpointing: bool = Field(False, description="compute layers twice and keep less: for large models on a small GPU")
     evaluate_every: int = Field(10, ge=1, description="steps between answers to held-out prompts, scored by reward and judge")
@@ -371,6 +375,38 @@ def less_memory(kind: RunKind, config: dict[str, Any]) -> dict[str, Any] | None:
     if not now["gradient_checkpointing"]:
         lower["gradient_checkpointing"] = True
     return lower or None
+
+
+def options_in_markdown() -> str:
+    """Every option of every kind of run, as the documentation has it."""
+    lines = [
+        "# Options of runs", "", "Each is a flag (`--batch-size 16`), a line of a JSON file (`--config`), and a field of the page",
+        "**Train**. Written by `python -m rlhf_core options`.",
+    ]  # fmt: skip
+    for kind, config in CONFIGS.items():
+        lines += ["", f"## {kind}", "", (config.__doc__ or "").strip(), "", "| option | type | default | what it is |",
+                  "| --- | --- | --- | --- |"]  # fmt: skip
+        for name, field in config.model_fields.items():
+            default = "required" if field.is_required() else "none" if field.default is None else str(field.default)
+            lines.append(f"| {name} | {_type_of(field)} | {default} | {field.description} |")
+        lines += ["", "Presets:", ""]
+        for preset, values in PRESETS[kind].items():
+            lines.append(f"- `{preset}`: " + ", ".join(f"{name} {value}" for name, value in values.items()))
+    return "\n".join(lines) + "\n"
+
+
+def _type_of(field: FieldInfo) -> str:
+    """In words: choices, or a number with its range."""
+    kinds = [kind for kind in get_args(field.annotation) or (field.annotation,) if kind is not type(None)]
+    choices = [kind for kind in kinds if isinstance(kind, str)]
+    if choices:
+        return ", ".join(choices)
+    name = {int: "whole number", float: "number", bool: "true, false", str: "text"}.get(kinds[0], "none") if kinds else "none"
+    signs = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
+    rules = [
+        f"{words} {getattr(rule, sign):g}" for rule in field.metadata for sign, words in signs.items() if hasattr(rule, sign)
+    ]
+    return " ".join([name, ", ".join(rules)]).strip()
 
 
 def parse_sources(text: str) -> list[tuple[str, float]]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -46,6 +48,30 @@ def alarms(steps: Sequence[dict[str, Any]], tables: Sequence[dict[str, Any]], *,
                 f"that is learned from went from {best['reward']:.2f} to {now['reward']:.2f}"
             )
     return found
+
+
+class LossWatch:
+    """Whether a training loss runs away: its mean over the last 20 steps against the first and the lowest such mean."""
+
+    WINDOW = 20
+    TIMES_FIRST, TIMES_LOWEST = 1.5, 2.0
+
+    def __init__(self) -> None:
+        self._last: deque[float] = deque(maxlen=self.WINDOW)
+        self._first = self._lowest = math.inf
+
+    def see(self, loss: float) -> str | None:
+        """Note a step's loss. What is wrong, in words; None while nothing is."""
+        self._last.append(loss)
+        if len(self._last) < self.WINDOW:
+            return None
+        now = sum(self._last) / self.WINDOW
+        if math.isinf(self._first):
+            self._first = now
+        self._lowest = min(self._lowest, now)
+        if now > max(self.TIMES_FIRST * self._first, self.TIMES_LOWEST * self._lowest):
+            return f"the loss rose from {self._lowest:.3f} to {now:.3f} (means of {self.WINDOW} steps); lower learning_rate"
+        return None
 
 
 def _mean(steps: Sequence[dict[str, Any]]) -> dict[str, float]:

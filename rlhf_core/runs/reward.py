@@ -31,6 +31,7 @@ from rlhf_core.ground.files import building, sweep_leftovers, write_json
 from rlhf_core.ground.runs import STATE_FILE
 from rlhf_core.ground.settings import Workspace
 from rlhf_core.learn.adapters import add_adapters, merge_adapters
+from rlhf_core.learn.alarms import LossWatch
 from rlhf_core.learn.batching import by_tokens, length_grouped
 from rlhf_core.learn.card import Fold, Held, HeldPairs, write_card
 from rlhf_core.learn.crew import Crew
@@ -298,6 +299,7 @@ def _train(
         }  # fmt: skip
 
     # The loop.
+    watch, alarmed = LossWatch(), False
     while epoch <= config.epochs and step < total:
         begun, seen, before_s = time.monotonic(), 0, trained_s
         batches = length_grouped(lengths, config.batch_size, random.Random(f"{config.seed}:{epoch}"))
@@ -318,6 +320,13 @@ def _train(
             recorder.step(
                 step, epoch=epoch, loss=loss, learning_rate=rate, examples_per_s=round(seen / (time.monotonic() - begun), 3)
             )  # fmt: skip
+            words = None if alarmed else watch.see(loss)
+            if words is not None:
+                alarmed = True
+                log.warning("ALARM: %s", words)
+                recorder.metrics(split="alarm", step=step, name="loss", words=words)
+                if config.pause_on_alarm:
+                    recorder.ask_to_pause(words)
             if crew.first:
                 state.save(stand(epoch, done), at_most_every_s=EVERY_S)
         skipped = 0

@@ -25,6 +25,9 @@ def help_of(metric: Metric) -> str:
 def draw(kind: RunKind, lines: Lines, *, unfinished: bool) -> None:
     """The curves of a run of any kind."""
     steps = [line for line in lines if line.get("split") == "train"]
+    for alarm in (line for line in lines if line.get("split") == "alarm"):
+        words = f"**{alarm['name'].capitalize()}**, step {alarm['step']}: {markdown_of(alarm['words'])}."
+        st.warning(words, icon=":material/warning:")
     if kind == "ppo":
         _policy(steps, lines, unfinished=unfinished)
         return
@@ -58,9 +61,6 @@ def _measures(lines: Lines) -> None:
 
 
 def _policy(steps: Lines, lines: Lines, *, unfinished: bool) -> None:
-    for alarm in (line for line in lines if line.get("split") == "alarm"):
-        words = f"**{alarm['name'].capitalize()}**, step {alarm['step']}: {markdown_of(alarm['words'])}."
-        st.warning(words, icon=":material/warning:")
     st.markdown("**Reward**", help=help_of(PPO_METRICS["reward"]) + " " + help_of(PPO_METRICS["judge"]))
     tables = [line for line in lines if line.get("split") == "validation"]
     if not steps:

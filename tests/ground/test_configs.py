@@ -3,9 +3,10 @@ import argparse
 import pytest
 
 from rlhf_core.__main__ import _parser
-from rlhf_core.ground.configs import CONFIGS, PRESETS, Preset, RewardConfig, less_memory
+from rlhf_core.ground.configs import CONFIGS, PRESETS, Preset, RewardConfig, less_memory, options_in_markdown
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.runs import RunKind
+from rlhf_core.ground.settings import PROJECT_ROOT
 
 
 def test_the_missions_defaults() -> None:
@@ -65,3 +66,13 @@ def test_what_needs_less_memory() -> None:
     assert less_memory("ppo", {"micro_batch_tokens": 4096}) == {"micro_batch_tokens": 1024, "gradient_checkpointing": True}
     for kind, config in (("sft", {"base_model": "p"}), ("ppo", {"base_model": "p"})):
         CONFIGS[kind].parse(config | (less_memory(kind, config) or {}))
+
+
+def test_the_documentation_lists_every_option_as_it_is() -> None:
+    written = (PROJECT_ROOT / "docs" / "options.md").read_text("utf-8")
+    assert written == options_in_markdown(), "write it anew: python -m rlhf_core options > docs/options.md"
+    for line in (
+        "| batch_size | whole number at least 1, at most 1024 | 8 |", "| method | finetune, lora, head | finetune |",
+        "| base_model | text | required |", "| leniency | true, false | True |", "| clip | number above 0, at most 10 | 0.2 |",
+    ):  # fmt: skip
+        assert line in written, line

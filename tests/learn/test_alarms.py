@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from rlhf_core.learn.alarms import alarms
+from rlhf_core.learn.alarms import LossWatch, alarms
 
 CALM = {"kl": 2.0, "tokens": 100.0, "repetition": 0.1, "entropy": 2.0, "ended": 0.9}
 
@@ -37,3 +37,16 @@ def test_a_judge_that_falls_while_the_reward_does_not() -> None:
     assert list(alarms(steps(), tables((4, 4), (3.9, 3.7), (3.95, 3.3)), kl_goal=None)) == ["judge"]  # flat is enough
     assert alarms(steps(), tables((4, 4), (3.6, 3.6), (3.3, 3.3)), kl_goal=None) == {}  # both fall: it learned nothing
     assert alarms(steps(), tables((3, 3), (3.5, 3.4), (4, 2.9), (4.2, 3.4)), kl_goal=None) == {}  # once is chance
+
+
+def test_a_loss_that_runs_away() -> None:
+    falling = LossWatch()
+    assert all(falling.see(2.0 / (1 + k / 10) + (0.5 if k % 7 == 0 else 0)) is None for k in range(300))
+    flat = LossWatch()
+    assert all(flat.see(1.0 + (-1) ** k * 0.6) is None for k in range(300))
+    watch = LossWatch()
+    said = [watch.see(1.0 / (1 + k / 20)) for k in range(60)] + [watch.see(0.3 + k / 10) for k in range(60)]
+    first = next(k for k, words in enumerate(said) if words)
+    assert first > 60
+    assert "lower learning_rate" in (said[first] or "")
+    assert LossWatch().see(1e9) is None, "one step is no trend"
