@@ -174,7 +174,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--preset", choices=[*PRESETS[kind]], help="options to begin with; options given here win")
         one.add_argument("--run-id", metavar="ID", help="carry out this queued run")
         one.add_argument("--check", action="store_true", help="only say what the run will need, and what is odd about its data")
-        for name, field in CONFIGS[kind].model_fields.items():
+        for name, field in CONFIGS[kind].options().items():
             choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
             default = "required" if field.is_required() else f"default: {'none' if field.default is None else field.default}"
             flag = f"--{name.replace('_', '-')}"

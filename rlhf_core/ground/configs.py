@@ -29,6 +29,14 @@ class RunConfig(BaseModel):
     precision: Literal["auto", "fp32", "bf16"]
     report_to: Tracking
 
+    @classmethod
+    def options(cls) -> dict[str, FieldInfo]:
+        """By name: what is particular to this kind first, then what all kinds have."""
+        shared = RunConfig.model_fields
+        return {name: field for name, field in cls.model_fields.items() if name not in shared} | {
+            name: cls.model_fields[name] for name in shared
+        }
+
     @property
     def begins_from(self) -> str:
         """The model that training starts from: a hub name, a folder, a checkpoint, or (sft) tiny."""
@@ -380,13 +388,14 @@ def less_memory(kind: RunKind, config: dict[str, Any]) -> dict[str, Any] | None:
 def options_in_markdown() -> str:
     """Every option of every kind of run, as the documentation has it."""
     lines = [
-        "# Options of runs", "", "Each is a flag (`--batch-size 16`), a line of a JSON file (`--config`), and a field of the page",
-        "**Train**. Written by `python -m rlhf_core options`.",
+        "# Options of runs", "",
+        "Each is a flag (`--batch-size 16`), a line of a JSON file (`--config`), and a field of the page **Train**. Written by",
+        "`python -m rlhf_core options`.",
     ]  # fmt: skip
     for kind, config in CONFIGS.items():
         lines += ["", f"## {kind}", "", (config.__doc__ or "").strip(), "", "| option | type | default | what it is |",
                   "| --- | --- | --- | --- |"]  # fmt: skip
-        for name, field in config.model_fields.items():
+        for name, field in config.options().items():
             default = "required" if field.is_required() else "none" if field.default is None else str(field.default)
             lines.append(f"| {name} | {_type_of(field)} | {default} | {field.description} |")
         lines += ["", "Presets:", ""]
@@ -403,9 +412,7 @@ def _type_of(field: FieldInfo) -> str:
         return ", ".join(choices)
     name = {int: "whole number", float: "number", bool: "true, false", str: "text"}.get(kinds[0], "none") if kinds else "none"
     signs = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
-    rules = [
-        f"{words} {getattr(rule, sign):g}" for rule in field.metadata for sign, words in signs.items() if hasattr(rule, sign)
-    ]
+    rules = [f"{word} {getattr(rule, sign):,}" for rule in field.metadata for sign, word in signs.items() if hasattr(rule, sign)]
     return " ".join([name, ", ".join(rules)]).strip()
 
 

@@ -45,7 +45,7 @@ class Sent:
 
 def run_form(workbench: Workbench, kind: RunKind, taken: Sequence[Snapshot]) -> Sent | None:
     """Draw it. Returns what was chosen once it was sent off."""
-    fields = CONFIGS[kind].model_fields
+    fields = CONFIGS[kind].options()
     st.caption(ABOUT[kind])
     with st.container(horizontal=True, vertical_alignment="bottom"):
         preset: Preset | None = st.segmented_control(
