@@ -73,13 +73,15 @@ def compare(run_ids: list[str]) -> None:
     with left:
         st.markdown("**Options that differ**")
         if both.options:
-            st.dataframe(pd.DataFrame(both.options).T.reindex(columns=run_ids).astype("string"))
+            words = {name: {run: str(value) for run, value in of.items()} for name, of in both.options.items()}
+            st.dataframe(pd.DataFrame(words).T.reindex(columns=run_ids))
         else:
             st.caption("None: they ran with the same options on the same snapshot.")
     with right:
         st.markdown("**What they came to**", help="The last line that each wrote of held-out data.")
         if both.results:
-            st.dataframe(pd.DataFrame(both.results).T.reindex(columns=run_ids))
+            columns = {run: st.column_config.NumberColumn(format="%.3f") for run in run_ids}
+            st.dataframe(pd.DataFrame(both.results).T.reindex(columns=run_ids), column_config=columns)
         else:
             st.caption("Nothing was measured on held-out data yet.")
 
