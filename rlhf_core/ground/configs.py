@@ -232,6 +232,11 @@ class PPOConfig(RunConfig):
     reward_on: Literal["answer", "steps"] = Field(
         "answer", description="one reward for the whole answer on its last token, or one for each step on the step's last token"
     )
+    step_unit: Literal["as_imported", "sentences"] = Field(
+        "as_imported",
+        description="what a step of an answer is: as an import would split it (headings, lists, paragraphs), or each sentence, "
+        "where people rated sentences",
+    )
     step_credit: Literal["mean", "gain"] = Field(
         "mean",
         description="with reward_on steps: a step's reward shared by their number (they sum to the mean), or how far it is above "

@@ -17,6 +17,10 @@ _BULLET = re.compile(r"\s{0,3}[-*+•]\s+")
 _FENCE = re.compile(r"\s{0,3}(```|~~~)")
 
 
+_SENTENCE_END = re.compile(r"[.!?][\"'”’)\]]*\s+(?=[\"'“‘(\[]?[A-Z0-9])")
+_NO_END = re.compile(r"(?:\b(?:Mr|Mrs|Ms|Dr|Prof|St|Sr|Jr|Mt|No|vs|etc|e\.g|i\.e|Inc|Ltd|Co|Corp|approx)|\b[A-HJ-Z])\.$")
+
+
 class SplitAnswer(NamedTuple):
     response: str
     steps: list[str]
@@ -33,6 +37,18 @@ def split_answer(text: str) -> SplitAnswer:
         if len(starts) >= 2:
             return SplitAnswer(text, _cut_at(text, lines, starts))
     return SplitAnswer(text, _paragraphs(lines))
+
+
+def split_sentences(text: str) -> SplitAnswer:
+    """The answer, and its sentences as steps, each a verbatim piece of it. English: a sentence ends at a full stop, exclamation
+    mark or question mark before a capital or a digit, but not after an initial or a common abbreviation."""
+    steps, begin = [], 0
+    for match in _SENTENCE_END.finditer(text):
+        if not _NO_END.search(text[begin : match.start() + 1]):
+            steps.append(text[begin : match.end()].strip())
+            begin = match.end()
+    steps.append(text[begin:].strip())
+    return SplitAnswer(text, [step for step in steps if step])
 
 
 def parse_stream(text: str) -> SplitAnswer | None:

@@ -18,14 +18,13 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rlhf_core.ground.configs import MICRO_BATCH_TOKENS, PPOConfig
 from rlhf_core.ground.errors import OutOfMemory, RlhfError
-from rlhf_core.intake.splitting import split_answer
 from rlhf_core.learn.episodes import Moments, placed, repeated_share, step_ends, tokens_at
 from rlhf_core.learn.gae import advantages_and_returns
 from rlhf_core.learn.kl import KLController, kl_estimate
 from rlhf_core.learn.masked import explained_variance, masked_mean, masked_variance, whiten
 from rlhf_core.learn.policy import Batch, Policy
 from rlhf_core.learn.policy_losses import policy_loss, value_loss
-from rlhf_core.learn.rewards import Answer, Source
+from rlhf_core.learn.rewards import Answer, Source, steps_of
 from rlhf_core.learn.rollout import sample
 
 T = TypeVar("T")
@@ -139,7 +138,7 @@ class Learner:
         text, ends = raw.strip(), [len(ids) - 1]
         steps: list[str] = []
         if self.config.reward_on == "steps" and text:
-            text, steps = split_answer(text)
+            text, steps = steps_of(text, self.config.step_unit)
             ends = tokens_at(self.tokenizer, written, step_ends(raw, steps))
         values = None if values is None else values.cpu()
         return Episode(query, prompt, ids, ended, text, tuple(steps), ends, logprobs.cpu(), values)

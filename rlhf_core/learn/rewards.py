@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rlhf_core.ground.errors import InvalidInput, RlhfError
+from rlhf_core.intake.splitting import SplitAnswer, split_answer, split_sentences
 from rlhf_core.learn.reward_model import RewardModel
 
 
@@ -22,6 +23,11 @@ class Answer:
     query: str
     text: str
     steps: tuple[str, ...] = ()
+
+
+def steps_of(text: str, unit: str) -> SplitAnswer:
+    """The answer without protocol lines, and its steps: ``sentences``, or ``as_imported``."""
+    return split_sentences(text) if unit == "sentences" else split_answer(text)
 
 
 class Source(Protocol):

@@ -15,10 +15,9 @@ import torch
 from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.ground.configs import PPOConfig
 from rlhf_core.ground.errors import NotEnoughData, RunRefused
-from rlhf_core.intake.splitting import split_answer
 from rlhf_core.learn.pairs import Pair, preferred_pairs
 from rlhf_core.learn.policy import Batch, Policy
-from rlhf_core.learn.rewards import Answer, Source
+from rlhf_core.learn.rewards import Answer, Source, steps_of
 from rlhf_core.runs.ppo_data import prompt_of, reply_of
 from rlhf_core.runs.recording import Recorder
 from rlhf_core.runs.trl_trainers import Watch, carry_out, options
@@ -153,7 +152,8 @@ def _online(
         """Of whole answers: their own, or the mean of their steps'."""
         answers = []
         for text, asked in zip(completions, query, strict=True):
-            split = split_answer(text.strip()) if config.reward_on == "steps" and text.strip() else (text.strip(), [])
+            plain = text.strip()
+            split = steps_of(plain, config.step_unit) if config.reward_on == "steps" and plain else (plain, [])
             answers.append(Answer(asked, split[0], tuple(split[1])))
         return [sum(some) / len(some) for some in source(answers)]
 

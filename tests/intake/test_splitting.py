@@ -1,7 +1,7 @@
 import pytest
 
 from rlhf_core.ground.text import step_prefixes
-from rlhf_core.intake.splitting import split_answer
+from rlhf_core.intake.splitting import split_answer, split_sentences
 
 
 @pytest.mark.parametrize(
@@ -55,3 +55,19 @@ def test_a_streamed_step_that_is_never_closed_ends_at_the_next_or_at_the_end() -
 def test_steps_are_verbatim_so_prefixes_cut_the_answer(text: str) -> None:
     response, steps = split_answer(text)
     assert all(response.startswith(prefix) for prefix in step_prefixes(response, steps))
+
+
+@pytest.mark.parametrize(
+    ("text", "steps"),
+    [
+        ("It is new. It was built in 2018! Was it? Yes", ["It is new.", "It was built in 2018!", "Was it?", "Yes"]),
+        ("Dr. A. B. Lee of the U.S. Army met Mr. Day. So?", ["Dr. A. B. Lee of the U.S. Army met Mr. Day.", "So?"]),
+        ('He said "no." Then he left. (So did I.) 19 stayed.', ['He said "no."', "Then he left.", "(So did I.)", "19 stayed."]),
+        ("It costs 3.5 million, e.g. for St. Louis vs. Boston.", ["It costs 3.5 million, e.g. for St. Louis vs. Boston."]),
+        ("One.\n\nTwo.\nthree", ["One.", "Two.\nthree"]),
+        ("", []),
+    ],
+)  # fmt: skip
+def test_sentences(text: str, steps: list[str]) -> None:
+    assert split_sentences(text).steps == steps
+    assert all(text.startswith(prefix) for prefix in step_prefixes(text, steps))

@@ -223,6 +223,14 @@ def test_rewards_of_steps_stand_on_their_last_tokens_and_sum_to_the_whole(credit
     assert (episodes[2].text, episodes[2].steps, episodes[2].rewards, episodes[2].ends) == ("", (), [9.0], [0])
 
 
+def test_sentences_as_steps(tokenizer: Any) -> None:
+    one = learner(tiny_llama(tokenizer), tokenizer, source=numbered, reward_on="steps", step_unit="sentences")
+    episode = written(one, tokenizer, " Call the center. Ask first. Begin.", True)
+    assert episode.steps == ("Call the center.", "Ask first.", "Begin.")
+    for step, end in zip(episode.steps, episode.ends, strict=True):
+        assert tokenizer.decode(episode.ids[: end + 1]).endswith(step)
+
+
 def test_steps_of_the_stream_protocol(tokenizer: Any) -> None:
     one = learner(tiny_llama(tokenizer), tokenizer, source=numbered, reward_on="steps")
     text = '{"type": "step_start"}\nCall.\n{"type": "step_end"}\n{"type": "step_start"}\nAsk.\n{"type": "step_end"}\nBye'
