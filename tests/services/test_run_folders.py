@@ -11,6 +11,7 @@ import huggingface_hub
 import pytest
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
 
+from rlhf_core.__main__ import main
 from rlhf_core.checkpoints.registry import list_checkpoints, open_checkpoint
 from rlhf_core.ground.errors import CorruptArtifact, HubUnavailable, InvalidInput, NotFound, RunRefused
 from rlhf_core.ground.settings import Workspace
@@ -157,3 +158,31 @@ def test_many_checkpoints_of_other_runs_stay(demo: Workbench, loop: dict[str, An
     kept = made(elsewhere, mine, "policy")
     run_folders.import_run(elsewhere, exported)
     assert open_checkpoint(elsewhere.workspace.checkpoints, kept.id, verify=True).id == kept.id
+
+
+def test_the_commands(
+    demo: Workbench, loop: dict[str, Any], tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def say(*arguments: object, code: int = 0) -> str:
+        assert main([*map(str, arguments)]) == code
+        said = capsys.readouterr()
+        return said.out + said.err
+
+    assert f"{loop['between'].id}  policy        1.0 MiB  serves nothing" in say("clean")
+    assert f"{loop['between'].id}  policy        1.0 MiB  removed" in say("clean", "--remove")
+    assert loop["between"].id not in say("clean")
+    assert "queue Hinted shows its rewards" in say("clean")
+    out = tmp_path / "folder"
+    assert str(out) in say("export-run", "ppo-1", "--out", out)
+    assert f"{loop['best'].id}" in say("import-run", out, "--workspace", tmp_path / "third")
+    assert "in this workspace already" in say("import-run", out, code=1)
+    assert "paused" in say("pause", "ppo-2")
+    assert "queued" in say("resume", "ppo-2")
+    assert "no saved state" in say("resume", "ppo-1", code=1)
+    snapshot = ["--snapshot", loop["snapshot"], "--reward-base-model", "minilm-l6"]
+    said = say("train", "reward", *snapshot, "--check")
+    assert "It needs about" in said
+    assert "It takes" in said
+    assert len(training.runs(demo)) == 4, "a look starts nothing"
+    assert say("train", "reward", *snapshot, "--preset", "small-gpu", "--check") != said
+    assert "hub" in say("push", loop["best"].id, "team/policy", code=1).casefold()
