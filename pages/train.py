@@ -183,7 +183,7 @@ def watch(run_id: str) -> None:
         live()
         if st.toggle("All measures", key=f"train:measures:{run_id}", help="As of now; press again for newer ones."):
             steps = [line for line in training.metrics(workbench, run_id) if line.get("split") == "train"]
-            run_curves.draw_all(steps, {"reward", "loss", *run_curves.SMALL})
+            run_curves.draw_all(run_curves.thinned(steps), {"reward", "loss", *run_curves.SMALL})
         with st.expander("Command and options"):
             st.code(shlex.join(training.command_of(workbench, run)), language="bash", wrap_lines=True)
             st.json(run.config)

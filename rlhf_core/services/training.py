@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import os
 from datetime import UTC, datetime
 from pathlib import Path
@@ -32,6 +31,7 @@ from rlhf_core.ground.runs import (
 )
 from rlhf_core.services.modelling import gate
 from rlhf_core.services.preflight import memory_of
+from rlhf_core.services.tailing import json_lines
 from rlhf_core.services.workbench import Workbench
 
 LOG_TAIL_BYTES = 20_000
@@ -304,11 +304,7 @@ def machine_use(workbench: Workbench, run_id: str) -> list[dict[str, Any]]:
 
 def _lines_of(workbench: Workbench, run_id: str, name: str) -> list[dict[str, Any]]:
     workbench.require("train")
-    try:
-        text = (workbench.workspace.run_folder(run_id) / name).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return []
-    return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+    return json_lines(workbench.workspace.run_folder(run_id) / name)
 
 
 def log_tail(workbench: Workbench, run_id: str) -> str:

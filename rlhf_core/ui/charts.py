@@ -17,7 +17,7 @@ PEOPLE = "people's mean"
 
 def loss_curve(lines: list[dict[str, Any]], unit: str) -> alt.Chart | alt.LayerChart:
     """Training loss by step, with its running mean."""
-    frame = pd.DataFrame([line for line in lines if line.get("split") == "train"])
+    frame = pd.DataFrame(lines)
     frame["smooth"] = frame["loss"].ewm(span=max(5, len(frame) // 20)).mean()
     step = alt.X("step:Q", title="optimiser step", axis=alt.Axis(tickMinStep=1, format="d"))
     title = f"loss ({unit})"

@@ -14,6 +14,7 @@ from rlhf_core.ui import charts
 from rlhf_core.ui.texts import markdown_of
 
 Lines = list[dict[str, Any]]
+POINTS = 1000  # of a curve
 SMALL = ("kl", "tokens", "entropy", "clip_fraction", "explained_variance", "repetition")
 OF_TABLES = ("reward", "judge", "kl", "tokens", "ended", "repetition")
 
@@ -22,9 +23,15 @@ def help_of(metric: Metric) -> str:
     return f"{metric.definition} Unit: {metric.unit}. Healthy: {metric.healthy}."
 
 
+def thinned(steps: Lines) -> Lines:
+    """So many that a chart shows no more of them: evenly, the last one always among them."""
+    stride = -(-len(steps) // POINTS)
+    return steps[(len(steps) - 1) % stride :: stride] if stride > 1 else steps
+
+
 def draw(kind: RunKind, lines: Lines, *, unfinished: bool) -> None:
     """The curves of a run of any kind."""
-    steps = [line for line in lines if line.get("split") == "train"]
+    steps = thinned([line for line in lines if line.get("split") == "train"])
     for alarm in (line for line in lines if line.get("split") == "alarm"):
         words = f"**{alarm['name'].capitalize()}**, step {alarm['step']}: {markdown_of(alarm['words'])}."
         st.warning(words, icon=":material/warning:")
@@ -35,7 +42,7 @@ def draw(kind: RunKind, lines: Lines, *, unfinished: bool) -> None:
     st.markdown("**Loss**", help=meaning)
     if steps:
         unit = REWARD_METRICS["loss"].unit if kind == "reward" else "nats a token"
-        st.altair_chart(charts.loss_curve(lines, unit))
+        st.altair_chart(charts.loss_curve(steps, unit))
     else:
         st.caption("The curve begins with the first training step." if unfinished else "No training step was done.")
     if kind == "reward":
