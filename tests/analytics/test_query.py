@@ -77,6 +77,7 @@ def test_a_file_without_its_header_is_refused(tmp_path: Path) -> None:
         read_question(tmp_path / "x.sql")
 
 
+@pytest.mark.slow
 def test_the_command_line_asks_the_newest_snapshot(demo: Workbench, root: Path) -> None:
     assert "no snapshot yet" in command("query", "score_distribution", root=root, check=False).stderr
     snapshots.take(demo)

@@ -265,6 +265,7 @@ def test_the_process_sees_nothing_of_ours(sandbox: Sandbox, snapshot: Snapshot, 
     assert Path(f"/proc/{ready.pid}/cwd").readlink() == Path("/")
 
 
+@pytest.mark.slow
 def test_rows_become_a_queue(judged: Workbench) -> None:
     snapshot, _ = snapshots.take(judged)
 
@@ -301,6 +302,7 @@ def test_the_history_is_each_person_s_own(demo: Workbench) -> None:
     assert querying.history(demo, "ben") == []
 
 
+@pytest.mark.slow
 def test_from_the_command_line(demo: Workbench, root: Path) -> None:
     snapshots.take(demo)
     assert command("sql", "SELECT count(*) AS n FROM chats", root=root).stdout == "n\n60\n"

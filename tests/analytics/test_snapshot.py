@@ -151,6 +151,7 @@ def test_a_kill_leaves_no_half_snapshot(demo: Workbench, root: Path) -> None:
     assert folders(demo) == [taken.id]
 
 
+@pytest.mark.slow
 def test_two_processes_at_once_agree(demo: Workbench, root: Path) -> None:
     processes = [
         subprocess.Popen(
@@ -174,6 +175,7 @@ def test_a_full_disk_leaves_nothing_behind(demo: Workbench, monkeypatch: pytest.
     assert list(demo.workspace.snapshots.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_id(demo: Workbench, root: Path) -> None:
     done = command("snapshot", root=root)
     assert done.stdout.strip() == snapshots.listing(demo)[0].id

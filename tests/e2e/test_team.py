@@ -85,6 +85,7 @@ def test_two_annotators_and_an_administrator(
             "update public.profiles set role = 'admin' where user_id = (select id from auth.users where email = %s)", (email,)
         )
         ada.get_by_role("button", name="Look again").click()
+        expect(ada.get_by_role("link", name="Import").first).to_be_visible()
         menu(ada, "Home")
         ada.get_by_role("button", name="Load the demo set").click()
         expect(ada.get_by_text("chats with 321 steps")).to_be_visible()
@@ -144,7 +145,7 @@ def test_two_annotators_and_an_administrator(
         second.reload()
         expect(field(second, "Password")).to_be_visible()
         sign_in(second, email)
-        expect(second.locator('[data-testid="stSidebarNavLink"]')).to_have_count(17)
+        expect(second.locator('[data-testid="stSidebarNavLink"]')).to_have_count(18)
         no_exception(second)
 
         # the administrator freezes everybody's ratings

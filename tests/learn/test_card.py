@@ -83,6 +83,7 @@ def test_a_model_that_counts_characters_is_refused() -> None:
         require_trust("reward-1", card, "answers", "PPO")
 
 
+@pytest.mark.slow
 def test_a_model_that_guesses_is_refused() -> None:
     card = card_of(lambda query, text: random.Random(query + text).uniform(1, 5))
     assert card.answers is not None

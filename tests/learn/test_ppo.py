@@ -267,6 +267,7 @@ def test_penalties_by_hand(tokenizer: Any) -> None:
         assert float(episode.returns[0]) == pytest.approx(2.0 - missing - 10.0 * 0.08 - 3.0 * 0.8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("options", "alike"),
     [({"kl_in": "reward"}, 0.9), ({"kl_in": "loss", "kl_estimator": "k2"}, 0.9), ({"kl_in": "loss", "kl_estimator": "k3"}, 0.5)],
@@ -302,6 +303,7 @@ def test_the_penalty_pulls_towards_the_reference(options: dict[str, Any], alike:
     assert torch.nn.functional.cosine_similarity(mine, exact, dim=0) > alike
 
 
+@pytest.mark.slow
 def test_it_learns(tokenizer: Any) -> None:
     one = learner(tiny_llama(tokenizer), tokenizer, ppo_learning_rate=3e-3, kl_coefficient=0.01, batch_size=12, mini_batch_size=6)
     found = [one.step(QUERIES * 2, 20)[1]["reward"] for _ in range(25)]

@@ -101,6 +101,7 @@ def test_each_is_judged_by_the_output_of_its_aspect() -> None:
     assert (rated.tolist(), first.tolist(), second.tolist()) == ([4.0, 5.0], [5.0], [3.0])
 
 
+@pytest.mark.slow
 def test_more_judgements_help_where_there_is_something_to_learn() -> None:
     curve = learning_curve(pool(160, noise=1.0, width=120), ordinal=False)
     assert curve is not None
@@ -123,6 +124,7 @@ def test_a_curve_of_noise_promises_nothing() -> None:
     assert learning_curve(pool(20, noise=1.0), ordinal=False) is None
 
 
+@pytest.mark.slow
 def test_the_kind_that_says_something_is_the_kind_to_collect() -> None:
     some = pool(200, noise=0.3, pairs=60, width=40)
     useless = [Pair(one.query, "a", "b", 0.5, 1.0, 1, ("a", "b")) for one in some.pairs]

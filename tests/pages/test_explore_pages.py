@@ -14,6 +14,7 @@ from tests.pages.test_pages import check, no_worker, open_page, texts
 __all__ = ["no_worker"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("topic", ["Scores", "Steps", "Raters", "Coverage", "Quality"])
 def test_every_topic_has_a_sentence_for_each_chart(topic: str, judged: Workbench) -> None:
     snapshots.take(judged)
@@ -46,6 +47,7 @@ def test_a_chat_behind_a_mark_is_read_on_the_page(judged: Workbench) -> None:
     assert "Whole answer · " in texts(app)
 
 
+@pytest.mark.slow
 def test_a_snapshot_without_ratings_opens_every_panel(workbench: Workbench, add_chats: Any) -> None:
     add_chats({"query": "q", "response": "r"})
     snapshots.take(workbench)
@@ -54,6 +56,7 @@ def test_a_snapshot_without_ratings_opens_every_panel(workbench: Workbench, add_
     assert "Nobody has rated any" in texts(check(open_page("audit.py")))
 
 
+@pytest.mark.slow
 def test_sql_from_the_page(demo: Workbench) -> None:
     snapshots.take(demo)
     app = check(open_page("ask.py"))

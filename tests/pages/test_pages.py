@@ -547,6 +547,7 @@ def test_who_failed_the_screening_is_told_so(judged: Workbench) -> None:
     assert len([one for one in check(app).button if one.label == "Let them try again"]) == 1
 
 
+@pytest.mark.slow
 def test_agreement_in_all_its_views(judged: Workbench) -> None:
     assert "Take one first" in texts(check(open_page("agreement.py")))
     snapshots.take(judged)

@@ -103,6 +103,7 @@ def test_signing_in_and_out(chats: Workbench, sign_in: SignIn, accounts: Any) ->
     assert "label:" not in str(app.session_state), "the next person sees nothing of what this one did"
 
 
+@pytest.mark.slow
 def test_creating_an_account_and_waiting_for_a_role(team: TeamServer, sign_in: SignIn, accounts: Any) -> None:
     app = visit("label.py")
     app.segmented_control[0].set_value("Create an account").run() if hasattr(app, "segmented_control") else app.button_group[
@@ -259,6 +260,7 @@ def test_a_role_taken_away(team: TeamServer, chats: Workbench, signed_in: Callab
     assert "gives you a role next" in texts(check(app.run()))
 
 
+@pytest.mark.slow
 def test_a_server_that_goes_down_and_comes_back(team: TeamServer, chats: Workbench, signed_in: Callable[..., AppTest]) -> None:
     app = signed_in("annotator", "label.py")
     items = pad(app)["items"]

@@ -93,7 +93,7 @@ def test_taught_then_improved_by_a_reward_model(workbench: Workbench, root: Path
 
     done = command("train", "ppo", *arguments(
         taught.id, reward=reward.id, judge=reward.id, reward_on="steps", ppo_steps=12, batch_size=8, mini_batch_size=4,
-        max_response_tokens=24, min_response_tokens=24, evaluate_every=6, accept_ungated_reward=True,
+        max_response_tokens=24, min_response_tokens=24, evaluate_every=6, accept_ungated_reward=True, ppo_learning_rate=2e-4,
     ), root=root)  # fmt: skip
     assert "succeeded" in done.stdout
     run = training.runs(workbench)[0]

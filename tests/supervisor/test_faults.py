@@ -88,7 +88,7 @@ def test_a_clock_that_is_moved_ends_no_run(
     stand_in("import time; time.sleep(60)")
     queued(workbench)
     supervisor.look_around()
-    end = time.monotonic() + 3 * QUICK["stale_heartbeat_s"]
+    end = time.monotonic() + 1.5 * QUICK["stale_heartbeat_s"]
     beats = 0
     with monkeypatch.context() as moved:
         moved.setattr("rlhf_core.store.sqlite_runs.utc_now", lambda: moved_to.format(beats % 60))
@@ -152,6 +152,7 @@ def test_a_cancel_in_any_phase_ends_in_words_and_whole_files(
     monkeypatch.setattr(recording, "Recorder", StopsAt)
     monkeypatch.setattr(StopsAt, "at", phase)
     reached = []
+    children = {one.pid for one in psutil.Process().children(recursive=True)}  # servers and browsers of other tests
     folder = learnable.workspace.run_folder(run.id)
 
     def body(recorder: Recorder) -> tuple[str, str]:
@@ -176,4 +177,4 @@ def test_a_cancel_in_any_phase_ends_in_words_and_whole_files(
             assert made == set()
     for one in list_checkpoints(learnable.workspace.checkpoints):
         one.verify()
-    assert not psutil.Process().children(recursive=True)
+    assert not {one.pid for one in psutil.Process().children(recursive=True)} - children
