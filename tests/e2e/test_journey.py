@@ -148,7 +148,7 @@ def test_a_run_outlives_the_server_and_is_found_again(
     page.goto(f"{second.url}/train")  # the running run is shown without being named
     expect(page.get_by_text(run.id).first).to_be_visible()
     page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_text("what was learnt so far is saved")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("what was learnt so far is saved").first).to_be_visible(timeout=60_000)
     assert training.run(demo, run.id).status == "cancelled"
 
 

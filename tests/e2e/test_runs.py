@@ -67,7 +67,7 @@ def test_two_servers_one_run_and_nobody_watching(
     until(lambda: training.run(demo, run.id).step > paused.step, timeout_s=90)
     page.reload()
     page.get_by_role("button", name="Cancel").click()
-    expect(page.get_by_text("what was learnt so far is saved")).to_be_visible(timeout=60_000)
+    expect(page.get_by_text("what was learnt so far is saved").first).to_be_visible(timeout=60_000)
     no_exception(page)
 
     # the page of all runs
