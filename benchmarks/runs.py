@@ -1,11 +1,12 @@
 """What runs cost the server, and the server the runs: real servers, a real browser, real training. The last line is JSON.
 
-    .venv/bin/python benchmarks/runs.py [--rounds 25] [--steps 40]
+    .venv/bin/python benchmarks/runs.py [--rounds 25] [--steps 40] [--only list lag training memory]
 
 1. ``rerun_ratio_training``: median of a page's rerun (as the browser sees it, from its start to its end) while a reward model is
    trained on the same machine, over that of the same idle server; measured idle, training, idle.
-2. ``train_speed_ratio``: speed of that training started from the page, with the page open and reruns going on, over the same started
-   from a bare terminal; median time of an optimiser step.
+2. ``train_speed_ratio``: speed of that training started by the server, with a page of it open in a browser on the same machine, over
+   the same started from a bare terminal; median time of an optimiser step. ``..._watched``: with the live page of the run open, whose
+   curves are drawn anew each 1.5 s by the same two processors; ``..._reruns``: with reruns of a page one after another.
 3. ``memory_growth``: the server's resident memory after ten runs that were watched, over before (after a first one).
 4. ``list_ratio``: rerun of the page Runs with 1,000 ended runs over one with none, of two servers in turn; ``..._train`` of the page Train.
 5. ``metric_lag_s``: median seconds from a line in a run's measures to the same words on the page.
@@ -41,16 +42,25 @@ from rlhf_core.services.workbench import Workbench
 from tests.e2e.conftest import CHROMIUM_ARGUMENTS, Server, start_server
 from tests.install_browser import find_browser
 
-RERUN = """() => new Promise((done) => {
+# from the key press to the last change; states that come and go within one turn of the browser are read from the records
+RERUN = """() => new Promise((done, failed) => {
   const app = document.querySelector('[data-testid="stApp"]');
-  let begun = null;
-  const watch = new MutationObserver(() => {
-    const state = app.getAttribute('data-test-script-state');
-    if (state === 'running' && begun === null) begun = performance.now();
-    if (state === 'notRunning' && begun !== null) { watch.disconnect(); done(performance.now() - begun); }
+  const name = 'data-test-script-state';
+  let begun = null, asked = false; const seen = [];
+  const watch = new MutationObserver((records) => {
+    for (const one of records) seen.push([performance.now() | 0, one.oldValue]);
+    asked = asked || records.some((one) => one.oldValue === 'rerunRequested') || app.getAttribute(name) === 'rerunRequested';
+    if (begun === null) { if (app.getAttribute(name) === 'notRunning') press(); }
+    else if (asked && app.getAttribute(name) === 'notRunning') { watch.disconnect(); done(performance.now() - begun); }
   });
-  watch.observe(app, {attributes: true, attributeFilter: ['data-test-script-state']});
-  document.body.dispatchEvent(new KeyboardEvent('keydown', {key: 'r', code: 'KeyR', keyCode: 82, bubbles: true}));
+  const press = () => {
+    begun = performance.now();
+    for (const kind of ['keydown', 'keypress', 'keyup'])
+      document.body.dispatchEvent(new KeyboardEvent(kind, {key: 'r', code: 'KeyR', keyCode: 82, bubbles: true}));
+  };
+  watch.observe(app, {attributes: true, attributeFilter: [name], attributeOldValue: true});
+  if (app.getAttribute(name) === 'notRunning') press();
+  setTimeout(() => { watch.disconnect(); failed(new Error('no rerun within 20 s: ' + begun + ' ' + location + app.getAttribute(name) + JSON.stringify(seen))); }, 20000);
 })"""
 
 
@@ -104,10 +114,18 @@ def in_a_terminal(workbench: Workbench, root: Path, snapshot: str, steps: int) -
     return step_s(workbench, training.runs(workbench)[0].id)
 
 
+def launched(tab: Page, server: Server, workbench: Workbench, snapshot: str, steps: int, *, watch: bool) -> float:
+    """Seconds a step of a run that the server started, with its live page or another one open."""
+    run = training.add_reward_run(workbench, snapshot, config(steps))
+    opened(tab, f"{server.url}/train?run={run.id}" if watch else server.url)
+    until(workbench, run.id)
+    return step_s(workbench, run.id)
+
+
 def while_training(
     tab: Page, server: Server, workbench: Workbench, snapshot: str, rounds: int, steps: int
 ) -> tuple[list[float], list[float], float]:
-    """Reruns of the page Explore idle, and while a run trains; and the run's seconds a step."""
+    """Reruns of the page Models idle, and while a run trains; and the run's seconds a step."""
     opened(tab, f"{server.url}/models")
     rerun_ms(tab, 5)
     idle = rerun_ms(tab, rounds)
@@ -168,71 +186,91 @@ def metric_lag(tab: Page, server: Server, workbench: Workbench, rounds: int) -> 
     return statistics.median(lags)
 
 
+def list_ratios(tab: Page, servers: dict[str, Server], rounds: int) -> dict[str, float]:
+    listing: dict[tuple[str, str], list[float]] = {}
+    for _ in range(3):
+        for page in ("runs", "train"):
+            for one in ("full", "none"):
+                opened(tab, f"{servers[one].url}/{page}")
+                rerun_ms(tab, 2)
+                listing.setdefault((page, one), []).extend(rerun_ms(tab, max(3, rounds // 3)))
+    for (page, one), taken in listing.items():
+        print(f"page {page}, {1000 if one == 'full' else 0} runs: rerun {statistics.median(taken):.0f} ms", flush=True)
+    return {
+        name: round(statistics.median(listing[page, "full"]) / statistics.median(listing[page, "none"]), 3)
+        for name, page in (("list_ratio", "runs"), ("list_ratio_train", "train"))
+    }
+
+
+def training_ratios(
+    tab: Page, server: Server, workbench: Workbench, root: Path, snapshot: str, rounds: int, steps: int
+) -> dict[str, float]:
+    bare, served, watched, disturbed, idle, busy = [], [], [], [], [], []
+    for _ in range(3):
+        tab.goto("about:blank")
+        bare.append(in_a_terminal(workbench, root, snapshot, steps))
+        served.append(launched(tab, server, workbench, snapshot, steps, watch=False))
+        watched.append(launched(tab, server, workbench, snapshot, steps, watch=True))
+        calm, meanwhile, seconds = while_training(tab, server, workbench, snapshot, rounds, steps)
+        idle, busy = idle + calm, busy + meanwhile
+        disturbed.append(seconds)
+    idle_ms, busy_ms = statistics.median(idle), statistics.median(busy)
+    bare_s, served_s, watched_s, disturbed_s = (statistics.median(one) for one in (bare, served, watched, disturbed))
+    print(f"rerun {idle_ms:.0f} ms idle ({len(idle)}), {busy_ms:.0f} ms while training ({len(busy)})")
+    print(f"a step takes {bare_s:.2f} s from a terminal, {served_s:.2f} s started by the server, {watched_s:.2f} s watched, "
+          f"{disturbed_s:.2f} s beside reruns one after another", flush=True)  # fmt: skip
+    return {
+        "rerun_ratio_training": round(busy_ms / idle_ms, 3), "train_speed_ratio": round(bare_s / served_s, 3),
+        "train_speed_ratio_watched": round(bare_s / watched_s, 3),
+        "train_speed_ratio_reruns": round(bare_s / disturbed_s, 3), "rerun_ms_idle": round(idle_ms, 1),
+        "rerun_ms_training": round(busy_ms, 1),
+    }  # fmt: skip
+
+
+PARTS = ("list", "lag", "training", "memory")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=25)
     parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS)
     arguments = parser.parse_args()
+    found: dict[str, float] = {}
     with tempfile.TemporaryDirectory() as name, sync_playwright() as playwright:
         folder = Path(name)
-        (busy_bench, snapshot), (full_bench, full_snapshot) = (filled(folder / one) for one in ("busy", "full"))
+        (bench, snapshot), (full_bench, full_snapshot) = (filled(folder / one) for one in ("busy", "full"))
         none_bench, _ = filled(folder / "none")
         servers = {one: start_server(folder / one, folder / f"{one}.log") for one in ("busy", "full", "none")}
         browser = playwright.chromium.launch(executable_path=find_browser(), args=CHROMIUM_ARGUMENTS)
         tab = browser.new_context(viewport={"width": 1280, "height": 1000}).new_page()
         try:
-            many_runs(full_bench, full_snapshot, 1000)
-            listing: dict[tuple[str, str], list[float]] = {}
-            for _ in range(3):
-                for page in ("runs", "train"):
-                    for one in ("full", "none"):
-                        opened(tab, f"{servers[one].url}/{page}")
-                        rerun_ms(tab, 2)
-                        listing.setdefault((page, one), []).extend(rerun_ms(tab, max(3, arguments.rounds // 3)))
-            lists = {
-                page: statistics.median(listing[page, "full"]) / statistics.median(listing[page, "none"])
-                for page in ("runs", "train")
-            }
-            for (page, one), taken in listing.items():
-                print(f"page {page}, {1000 if one == 'full' else 0} runs: rerun {statistics.median(taken):.0f} ms", flush=True)
+            if "list" in arguments.only:
+                many_runs(full_bench, full_snapshot, 1000)
+                found |= list_ratios(tab, servers, arguments.rounds)
             for one in ("full", "none"):
                 servers[one].process.terminate()
                 servers[one].process.wait()
-
-            lag = metric_lag(tab, servers["busy"], busy_bench, 12)
-            print(f"a measure is on the page after {lag:.2f} s", flush=True)
-            bare, launched, idle, busy = [], [], [], []
-            for _ in range(3):
-                bare.append(in_a_terminal(busy_bench, folder / "busy", snapshot, arguments.steps))
-                calm, disturbed, seconds = while_training(
-                    tab, servers["busy"], busy_bench, snapshot, arguments.rounds, arguments.steps
-                )
-                idle, busy = idle + calm, busy + disturbed
-                launched.append(seconds)
-            speed = statistics.median(bare) / statistics.median(launched)
-            rerun = statistics.median(busy) / statistics.median(idle)
-            print(
-                f"rerun {statistics.median(idle):.0f} ms idle ({len(idle)}), {statistics.median(busy):.0f} ms while training ({len(busy)})"
-            )
-            print(
-                f"a step takes {statistics.median(bare):.2f} s from a terminal, {statistics.median(launched):.2f} s from the page",
-                flush=True,
-            )
-            growth = memory_growth(tab, servers["busy"], busy_bench, snapshot)
-            print(f"the server's memory after ten runs: {growth:.3f} of before", flush=True)
+            server = servers["busy"]
+            if "lag" in arguments.only:
+                lag = metric_lag(tab, server, bench, 12)
+                print(f"a measure is on the page after {lag:.2f} s", flush=True)
+                found["metric_lag_s"] = round(lag, 3)
+            if "training" in arguments.only:
+                found |= training_ratios(tab, server, bench, folder / "busy", snapshot, arguments.rounds, arguments.steps)
+            if "memory" in arguments.only:
+                growth = memory_growth(tab, server, bench, snapshot)
+                print(f"the server's memory after ten runs: {growth:.3f} of before", flush=True)
+                found["memory_growth"] = round(growth, 3)
         finally:
             browser.close()
             for server in servers.values():
                 if server.process.poll() is None:
                     server.process.terminate()
                     server.process.wait()
-            for bench in (busy_bench, full_bench, none_bench):
-                bench.close()
-    print(json.dumps({
-        "rerun_ratio_training": round(rerun, 3), "train_speed_ratio": round(speed, 3), "memory_growth": round(growth, 3),
-        "list_ratio": round(lists["runs"], 3), "list_ratio_train": round(lists["train"], 3), "metric_lag_s": round(lag, 3),
-        "reruns_ms": {"idle": round(statistics.median(idle), 1), "training": round(statistics.median(busy), 1)},
-    }))  # fmt: skip
+            for one_bench in (bench, full_bench, none_bench):
+                one_bench.close()
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import streamlit as st
 
 from rlhf_core.ground.roles import Action, may
+from rlhf_core.ground.runs import UNFINISHED
 from rlhf_core.services import demo, snapshots, training
 from rlhf_core.services.comparing import trained_count
 from rlhf_core.ui import resources
@@ -33,9 +34,10 @@ if counts.chats == 0:
     st.stop()
 
 taken = snapshots.listing(workbench) if may(session.role, "explore") else []
-runs = training.runs(workbench) if may(session.role, "train") else []
+tally = training.tally(workbench) if may(session.role, "train") else {}
+runs = sum(tally.values())
 checkpoints = trained_count(workbench) if may(session.role, "compare") else 0
-running = sum(run.unfinished for run in runs)
+running = sum(count for (_, status), count in tally.items() if status in UNFINISHED)
 stale = not taken or (taken[0].ratings, taken[0].facts["last_rated_at"]) != (counts.ratings, counts.last_rated_at or "")
 if not taken:
     frozen = "take one when ratings are in"
@@ -46,7 +48,7 @@ stages: list[tuple[Action, str, str, int, str]] = [
     ("import", "Import", "upload.py", counts.chats, f"chats with {plural(counts.steps, 'step')}"),
     ("label", "Label", "label.py", counts.ratings, rated),
     ("explore", "Snapshots", "snapshots.py", len(taken), frozen),
-    ("train", "Train", "train.py", len(runs), f"runs, {running} in progress" if running else "runs on this machine"),
+    ("train", "Train", "train.py", runs, f"runs, {running} in progress" if running else "runs on this machine"),
     ("compare", "Compare", "compare.py", checkpoints, "checkpoints to compare"),
 ]
 stages = [stage for stage in stages if may(session.role, stage[0])]

@@ -1,55 +1,65 @@
 """Every run of the workspace: found, compared side by side, traced back to ratings, and cleaned up after."""
 
 import pandas as pd
+import pyarrow as pa
 import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.metrics import METRICS
-from rlhf_core.ground.runs import Run
-from rlhf_core.ground.text import shorten
+from rlhf_core.ground.records import parse_utc
+from rlhf_core.ground.runs import RunLine
 from rlhf_core.services import lineage, run_compare, storage, training
 from rlhf_core.ui import charts, keys, resources, run_curves
 from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
 
+NEWEST = 50  # in the table; older ones are found by their words, or shown when asked for
 VIEWS = {"runs": "Runs", "lineage": "Lineage", "storage": "Storage"}
-ALL = 100_000
 workbench = resources.workbench()
 
 
-def row_of(run: Run) -> dict[str, object]:
-    seconds = training.seconds_running(run)
-    return {
-        "run": run.id, "kind": run.kind, "status": run.status, "begun": pd.Timestamp(run.created_at),
-        "minutes": None if seconds is None else seconds / 60, "steps": f"{run.step}/{run.total_steps or '?'}",
-        "from": run.config.get("reward_base_model") or run.config.get("base_model"), "checkpoint": run.checkpoint_id,
-        "snapshot": run.snapshot_id or None, "outcome": shorten(run.message or run.phase or "", 160),
-    }  # fmt: skip
+def table_of(lines: list[RunLine]) -> pa.Table:
+    def column(name: str) -> list[object]:
+        return [getattr(one, name) for one in lines]
+
+    return pa.table({
+        "run": column("id"), "kind": column("kind"), "status": column("status"),
+        "begun": [parse_utc(one.created_at) for one in lines],
+        "minutes": pa.array(column("minutes"), pa.float64()), "steps": [f"{one.step}/{one.total_steps or '?'}" for one in lines],
+        "from": pa.array(column("base"), pa.string()), "checkpoint": pa.array(column("checkpoint_id"), pa.string()),
+        "snapshot": pa.array(column("snapshot_id"), pa.string()), "outcome": column("outcome"),
+    })  # fmt: skip
+
+
+def show_more(shown: int) -> None:
+    st.session_state[keys.RUNS_SHOWN] = shown * 5
 
 
 def show_runs() -> None:
-    runs = training.runs(workbench, ALL)
-    if not runs:
+    tally = training.tally(workbench)
+    if not tally:
         st.info("No run yet. Train a reward model, teach a policy, or improve one.")
         st.page_link("train.py", label="Train", icon=":material/model_training:")
         return
-    kind, status, words = st.columns([2, 3, 3], vertical_alignment="bottom")
-    kinds = kind.multiselect("Kind", sorted({run.kind for run in runs}), key="runs:kinds", placeholder="all")
-    statuses = status.multiselect("Status", sorted({run.status for run in runs}), key="runs:statuses", placeholder="all")
-    text = words.text_input("Find", key="runs:find", placeholder="an id, a model, an option's value, words of the outcome")
-    found = [
-        run for run in runs
-        if (not kinds or run.kind in kinds) and (not statuses or run.status in statuses)
-        and text.casefold() in f"{run.id} {run.checkpoint_id} {run.snapshot_id} {run.config} {run.message}".casefold()
-    ]  # fmt: skip
-    st.caption(f"{plural(len(found), 'run')}. Mark two or more to compare them.")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        text = st.text_input("Find", key="runs:find", placeholder="an id, a model, an option's value, words of the outcome",
+                             label_visibility="collapsed")  # fmt: skip
+        with st.popover("Filter", icon=":material/filter_list:"):
+            kinds = st.multiselect("Kind", sorted({kind for kind, _ in tally}), key="runs:kinds", placeholder="all")
+            statuses = st.multiselect("Status", sorted({status for _, status in tally}), key="runs:statuses", placeholder="all")
+    shown = st.session_state.get(keys.RUNS_SHOWN, NEWEST)
+    found = training.find(workbench, kinds, statuses, text, shown + 1)
+    more, found = len(found) > shown, found[:shown]
     chosen = st.dataframe(
-        pd.DataFrame([row_of(run) for run in found], columns=[*row_of(runs[0])]), hide_index=True, on_select="rerun",
-        selection_mode="multi-row", key="runs:table",
+        table_of(found), hide_index=True, on_select="rerun", selection_mode="multi-row", key="runs:table",
         column_config={
             "begun": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm"),
             "minutes": st.column_config.NumberColumn(format="%.1f"),
         },
     )  # fmt: skip
+    if more:
+        st.button(f"Older than these {shown}", icon=":material/expand_more:", on_click=show_more, args=(shown,))
+    if not found:
+        st.caption("No run is like that.")
     marked = [found[k].id for k in chosen["selection"]["rows"] if k < len(found)]
     if len(marked) == 1:
         with st.container(horizontal=True):
@@ -58,6 +68,9 @@ def show_runs() -> None:
             st.button("Where it comes from", icon=":material/account_tree:", on_click=trace, args=(marked[0],))
     elif marked:
         compare(marked)
+    elif found:
+        count = plural(len(found), "run") if not more else f"{sum(tally.values()):,} runs, {shown} of them here"
+        st.caption(f"{count}. Mark one to open it, two or more to compare them.")
 
 
 def compare(run_ids: list[str]) -> None:

@@ -16,6 +16,7 @@ from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, markdown_of, plura
 
 WHAT: dict[RunKind, str] = {"reward": "reward model", "sft": "policy taught", "ppo": "policy by rewards"}
 
+REFRESH_S = 1.5  # each takes a fifth of a processor here, browser and all; a new measure is to be seen within 2 s
 NEWEST = 12  # in the list here; the page Runs has all
 PAUSE_HELP = "It saves where it stands and gives the machine back. Go on whenever you like, to the same numbers."
 RESUME_HELP = "A new run with the same options, from the last saved state, to the numbers that this one would have come to."
@@ -149,7 +150,7 @@ def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) 
 def watch(run_id: str) -> None:
     run = training.run(workbench, run_id)
 
-    @st.fragment(run_every=1.0 if run.unfinished else None)
+    @st.fragment(run_every=REFRESH_S if run.unfinished else None)
     def live() -> None:
         try:
             draw()

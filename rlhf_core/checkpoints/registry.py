@@ -14,6 +14,7 @@ from rlhf_core.ground.records import utc_now
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+SEEN_FILE = "seen.json"  # of a reward model: keys of the queries that it learned from
 REMOVED = ".removed"  # manifests of checkpoints that were removed
 _OBJECTS = ("files", "scoring", "metrics", "config")
 _UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 RunKind = Literal["reward", "sft", "ppo"]
 RunStatus = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled", "lost"]
@@ -54,6 +54,23 @@ class Run:
     @property
     def unfinished(self) -> bool:
         return self.status in UNFINISHED
+
+
+class RunLine(NamedTuple):
+    """A run in a list of many. ``minutes``: from its start to its end, or so far; ``base``: the model it begins with;
+    ``outcome``: the first words of its message, or its phase."""
+
+    id: str
+    kind: RunKind
+    status: RunStatus
+    created_at: str
+    minutes: float | None
+    step: int
+    total_steps: int | None
+    base: str | None
+    checkpoint_id: str | None
+    snapshot_id: str | None
+    outcome: str
 
 
 def train_command(run: Run, workspace_root: Path) -> list[str]:

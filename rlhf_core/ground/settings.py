@@ -83,6 +83,11 @@ class Workspace:
         return self.root / "keys"
 
     @property
+    def score_cache(self) -> Path:
+        """Rewards that were worked out before; it may be deleted at any time."""
+        return self.root / "cache" / "scores.sqlite3"
+
+    @property
     def supervisor_lock(self) -> Path:
         return self.root / "supervisor.lock"
 

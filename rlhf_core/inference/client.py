@@ -1,26 +1,37 @@
-"""The pages' side of scoring: starts the worker process when first needed, asks it, restarts it when it died. Torch-free."""
+"""The torch-free side of scoring: finds this machine's scoring process or starts it, asks it, starts it again when it died."""
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import itertools
 import json
-import queue
+import os
+import signal
+import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
-from rlhf_core.ground import errors
-from rlhf_core.ground.errors import RlhfError, WorkerFailed
+from rlhf_core.ground import errors, machine
+from rlhf_core.ground.answers import Answer, AnswerScore
+from rlhf_core.ground.errors import InvalidInput, RlhfError, WorkerFailed
+from rlhf_core.ground.processes import ProcessIdentity
 from rlhf_core.ground.settings import PROJECT_ROOT
 
 START_TIMEOUT_S = 120.0
 REQUEST_TIMEOUT_S = 300.0
 WARM_DELAY_S = 1.0
+AT_ONCE = 32  # answers in a request; between two of them others have their turn
+BUDGET_VARIABLE = "RLHF_SCORING_MEMORY_MB"
+_LONGEST_SOCKET_PATH = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,137 +49,297 @@ class ModelRef:
         return {"base": self.base, "seed": self.seed, "max_length": self.max_length}
 
 
+def budget_mb() -> float:
+    """MiB of weights that the scoring process may keep: ``$RLHF_SCORING_MEMORY_MB``, else a quarter of the machine's memory.
+
+    Raises:
+        InvalidInput: the variable is no positive number.
+    """
+    given = os.environ.get(BUDGET_VARIABLE, "").strip()
+    if not given:
+        return machine.cpu().total_mb / 4
+    try:
+        value = float(given)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise InvalidInput(f"{BUDGET_VARIABLE} is {given!r}; expected MiB, a positive number.")
+    return value
+
+
 class ScoringClient:
-    """Thread-safe; requests go one after another. The worker ends with this process, or after a quarter of an hour idle."""
+    """Thread-safe. Each thread's request goes over a connection of its own; the process serves them in turns, and ends when
+    nobody is connected any more."""
 
     def __init__(self, checkpoints: Path, log_file: Path) -> None:
         self._checkpoints, self._log_file = checkpoints, log_file
-        self._lock = threading.Lock()
-        self._process: subprocess.Popen[bytes] | None = None
-        self._replies: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        self._ready = False
+        self._starting = threading.Lock()
+        self._child: subprocess.Popen[bytes] | None = None
+        self._free: list[_Line] = []
         self._ids = itertools.count()
 
     def warm(self) -> None:
-        """Start the worker soon and without waiting for it, so that its imports overlap with the person's choosing and
-        not with the page's first drawing."""
-        if self.pid is None:
+        """Start the process soon and without waiting for it, so that its imports overlap with the person's choosing and not with
+        the page's first drawing."""
+        if not self._free:
             timer = threading.Timer(WARM_DELAY_S, self._warm_now)
             timer.daemon = True
             timer.start()
 
     def _warm_now(self) -> None:
-        if self._lock.acquire(blocking=False):
-            try:
-                self._ensure_started()
-            finally:
-                self._lock.release()
+        with contextlib.suppress(RlhfError), self._line():  # whoever scores next hears of it
+            pass
 
-    def score(self, model: ModelRef, pairs: Sequence[tuple[str, str]], steps: Sequence[str] = ()) -> list[float]:
-        """Rewards in stars of ``(query, answer)`` pairs; before them those of the first answer's ``steps``, if they are given.
+    def score(
+        self, models: Sequence[ModelRef], answers: Sequence[Answer], *, device: str = "auto",
+        on_progress: Callable[[int], None] | None = None,
+    ) -> list[list[AnswerScore] | RlhfError]:  # fmt: skip
+        """Rewards of each answer and of its steps.
+
+        Args:
+            models: That score; those that share a body read each text once.
+            answers: Any number.
+            device: auto: a GPU where there is one; cpu; cuda.
+            on_progress: Called with how many answers are done.
+
+        Returns:
+            For each model one :class:`AnswerScore` for each answer, or why it cannot score.
 
         Raises:
-            WorkerFailed: the process died or took longer than five minutes.
-            RlhfError: what the worker said (a corrupt checkpoint, a model that is not available).
+            WorkerFailed: the process died twice, or took longer than five minutes over a few answers.
         """
-        with self._lock:
-            try:
-                reply = self._ask(model, pairs, steps)
-            except _WorkerGone:  # it may have ended from idleness just now; one fresh try
-                reply = self._ask_freshly(model, pairs, steps)
-        if "error" in reply:
-            kind = getattr(errors, reply["kind"], RlhfError) if reply["expected"] else WorkerFailed
-            raise kind(reply["error"])
-        return list(reply["rewards"])
+        found: list[list[AnswerScore] | RlhfError] = [[] for _ in models]
+        for begin in range(0, max(1, len(answers)), AT_ONCE):
+            some = answers[begin : begin + AT_ONCE]
+            able = [k for k, one in enumerate(found) if isinstance(one, list)]
+            if not able:
+                break
+            reply = self._ask({
+                "op": "score", "device": device, "models": [models[k].to_request() for k in able],
+                "answers": [[one.query, one.response, list(one.steps)] for one in some],
+            })  # fmt: skip
+            for k, result in zip(able, reply["results"], strict=True):
+                so_far = found[k]
+                assert isinstance(so_far, list)
+                if "error" in result:
+                    found[k] = _error(result)
+                else:
+                    so_far += [AnswerScore(**one) for one in result["scores"]]
+            if on_progress:
+                on_progress(begin + len(some))
+        return found
+
+    def explain(self, model: ModelRef, reading: tuple[str, str, int, int], *, device: str = "auto") -> dict[str, Any]:
+        """Which words moved a reward.
+
+        Args:
+            model: That gave it.
+            reading: Query, answer, and the first and last character + 1 of the judged span of it.
+            device: As of :meth:`score`.
+
+        Returns:
+            ``text``, ``reward``, ``baseline``, ``words`` (begin, end, stars), ``rest``, ``left_out``: see
+            :class:`rlhf_core.learn.explaining.Explained`.
+
+        Raises:
+            RlhfError: it cannot be loaded or explained.
+        """
+        return self._ask({"op": "explain", "device": device, "model": model.to_request(), "reading": list(reading)})
+
+    def alike(
+        self, model: ModelRef, reading: tuple[str, str, int, int], others: Sequence[tuple[str, str, int, int]], *,
+        device: str = "auto",
+    ) -> list[float]:  # fmt: skip
+        """How alike the model takes each of the others to be to a reading: a cosine from -1 to 1.
+
+        Raises:
+            RlhfError: it cannot be loaded, or shows no states.
+        """
+        reply = self._ask({
+            "op": "alike", "device": device, "model": model.to_request(), "reading": list(reading),
+            "others": [list(one) for one in others],
+        })  # fmt: skip
+        return list(reply["likeness"])
+
+    def write(
+        self, policy: str, query: str, count: int, *, max_tokens: int, temperature: float = 1.0, top_p: float = 1.0,
+        seed: int = 0, device: str = "auto",
+    ) -> list[tuple[str, bool]]:  # fmt: skip
+        """Answers of a policy (a checkpoint, or a causal model's name or folder) to one query, and whether it ended each itself.
+        Arguments as of :meth:`rlhf_core.learn.writing.Writer.write`.
+
+        Raises:
+            RlhfError: it cannot be loaded, or the question is too long for it.
+        """
+        how = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+        reply = self._ask({"op": "write", "device": device, "policy": policy, "query": query, "count": count, "how": how})
+        return [(text, ended) for text, ended in reply["answers"]]
 
     def close(self) -> None:
-        with self._lock:
-            self._end()
+        """Hang up. The process ends by itself when nobody else is connected."""
+        while self._free:
+            self._free.pop().close()
 
     @property
     def pid(self) -> int | None:
-        """The worker's process id while it lives."""
-        process = self._process
-        return process.pid if process is not None and process.poll() is None else None
+        """The process's id, once it was connected and while it lives."""
+        return next((one.process.pid for one in self._free if one.process.is_alive()), None)
 
-    def _ask_freshly(self, model: ModelRef, pairs: Sequence[tuple[str, str]], steps: Sequence[str]) -> dict[str, Any]:
-        self._end()
+    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """
+        Raises:
+            RlhfError: what the process said of the request as a whole.
+        """
+        request |= {"id": next(self._ids)}
         try:
-            return self._ask(model, pairs, steps)
-        except _WorkerGone as gone:
-            self._end()
-            raise WorkerFailed(f"The scoring process died twice. {self._last_words()} The log is {self._log_file}.") from gone
-
-    def _ask(self, model: ModelRef, pairs: Sequence[tuple[str, str]], steps: Sequence[str]) -> dict[str, Any]:
-        process = self._ensure_started()
-        if not self._ready:
-            self._next_reply(START_TIMEOUT_S)
-            self._ready = True
-        request = {
-            "id": next(self._ids),
-            "model": model.to_request(),
-            "pairs": [list(pair) for pair in pairs],
-            "steps": list(steps),
-        }
-        assert process.stdin is not None
-        try:
-            process.stdin.write(json.dumps(request).encode() + b"\n")
-            process.stdin.flush()
-        except BrokenPipeError as error:
-            raise _WorkerGone from error
-        reply = self._next_reply(REQUEST_TIMEOUT_S)
+            reply = self._once(request)
+        except _Gone:  # it may have ended from idleness just now, or somebody ended it: one fresh try
+            try:
+                reply = self._once(request)
+            except _Gone as gone:
+                raise WorkerFailed(f"The scoring process died twice over this. {self._last_words()}") from gone
         if reply["id"] != request["id"]:
             raise AssertionError(f"reply {reply['id']} to request {request['id']}")
+        if "error" in reply:
+            raise _error(reply)
         return reply
 
-    def _next_reply(self, timeout_s: float) -> dict[str, Any]:
+    def _once(self, request: dict[str, Any]) -> dict[str, Any]:
+        with self._line() as line:
+            return line.ask(request)
+
+    @contextlib.contextmanager
+    def _line(self) -> Iterator[_Line]:
+        """A connection of one's own for a request; one that broke is not used again."""
         try:
-            line = self._replies.get(timeout=timeout_s)
-        except queue.Empty:
-            self._end()
-            raise WorkerFailed(f"The scoring process did not answer within {timeout_s:.0f} s and was ended.") from None
-        if not line:
-            raise _WorkerGone
-        return dict(json.loads(line))
+            line = self._free.pop()
+        except IndexError:
+            line = self._connected()
+        try:
+            yield line
+        except BaseException:
+            line.close()
+            raise
+        self._free.append(line)
 
-    def _ensure_started(self) -> subprocess.Popen[bytes]:
-        if self._process is not None and self._process.poll() is None:
-            return self._process
-        self._end()
-        self._log_file.parent.mkdir(parents=True, exist_ok=True)
-        with self._log_file.open("wb") as log:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "rlhf_core.inference.worker", "--checkpoints", str(self._checkpoints)],
-                cwd=PROJECT_ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log,
-            )  # fmt: skip
-        assert self._process.stdout is not None
-        threading.Thread(target=_pump, args=(self._process.stdout, self._replies), daemon=True, name="scoring").start()
-        return self._process
+    def _connected(self) -> _Line:
+        """
+        Raises:
+            WorkerFailed: it cannot be started.
+        """
+        path = socket_path(self._checkpoints)
+        budget = budget_mb()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        failures = 0
+        while time.monotonic() < deadline:
+            with contextlib.suppress(OSError, _Gone):
+                return _Line(path, deadline)
+            with self._starting:
+                if self._child is None or self._child.poll() is not None:
+                    if self._child is not None and self._child.returncode:
+                        failures += 1
+                    if failures > 1:
+                        raise WorkerFailed(f"The scoring process cannot be started. {self._last_words()}")
+                    self._child = self._start(path, budget)
+            time.sleep(0.1)
+        raise WorkerFailed(f"The scoring process did not answer within {START_TIMEOUT_S:.0f} s. {self._last_words()}")
 
-    def _end(self) -> None:
-        process, self._process, self._ready = self._process, None, False
-        self._replies = queue.SimpleQueue()
-        if process is not None:
-            process.kill()
-            process.wait()
-            if process.stdin is not None:
-                with contextlib.suppress(BrokenPipeError):  # what it was never going to read
-                    process.stdin.close()
+    def _start(self, path: Path, budget: float) -> subprocess.Popen[bytes]:
+        with errors.disk_errors("starting the scoring process", self._log_file.parent):
+            self._log_file.parent.mkdir(parents=True, exist_ok=True)
+            with self._log_file.open("wb") as log:
+                return subprocess.Popen(
+                    [sys.executable, "-m", "rlhf_core.inference.worker", "--checkpoints", str(self._checkpoints),
+                     "--socket", str(path), "--budget-mb", f"{budget:.0f}"],
+                    cwd=PROJECT_ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                )  # fmt: skip
 
     def _last_words(self) -> str:
+        """How it ended and the last thing that it wrote."""
+        code = self._child.poll() if self._child is not None else None
+        how = ""
+        if code is not None and code < 0:
+            how = f"It was ended by {signal.Signals(-code).name}"
+            how += "; memory may have run out: choose fewer checkpoints. " if -code == signal.SIGKILL else ". "
         try:
             lines = self._log_file.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         except OSError:
-            return ""
-        return lines[-1] if lines else ""
+            lines = []
+        return f"{how}{lines[-1] if lines else ''} The log is {self._log_file}.".strip()
 
 
-class _WorkerGone(Exception):
-    """The worker's output ended."""
+class _Gone(Exception):
+    """The process hung up."""
 
 
-def _pump(stream: IO[bytes], replies: queue.SimpleQueue[bytes]) -> None:
-    with stream:
-        for line in stream:
-            replies.put(line)
-    replies.put(b"")
+class _Line:
+    """One connection. Opening it waits for the process's first words."""
+
+    def __init__(self, path: Path, deadline: float) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._rest = b""
+        try:
+            self._socket.connect(str(path))
+            hello = self._receive(max(0.1, deadline - time.monotonic()))
+        except BaseException:
+            self.close()
+            raise
+        self.process = ProcessIdentity(hello["pid"], hello["create_time"])
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """
+        Raises:
+            _Gone: it died. WorkerFailed: it does not answer, and was ended.
+        """
+        try:
+            self._socket.settimeout(REQUEST_TIMEOUT_S)
+            self._socket.sendall(json.dumps(request).encode() + b"\n")
+            return self._receive(REQUEST_TIMEOUT_S)
+        except TimeoutError:
+            if self.process.is_alive():
+                os.kill(self.process.pid, signal.SIGKILL)
+            raise WorkerFailed(
+                f"The scoring process did not answer within {REQUEST_TIMEOUT_S:.0f} s and was ended. Try again, or with fewer "
+                "answers."
+            ) from None
+        except OSError as error:
+            raise _Gone from error
+
+    def _receive(self, timeout_s: float) -> dict[str, Any]:
+        self._socket.settimeout(timeout_s)
+        parts = [self._rest]
+        while b"\n" not in parts[-1]:
+            data = self._socket.recv(2**20)
+            if not data:
+                raise _Gone
+            parts.append(data)
+        line, _, self._rest = b"".join(parts).partition(b"\n")
+        return dict(json.loads(line))
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def socket_path(checkpoints: Path) -> Path:
+    """Where the scoring process of these checkpoints listens: in a folder that only this account can enter.
+
+    Raises:
+        WorkerFailed: somebody else made that folder.
+    """
+    name = f"{hashlib.sha256(str(checkpoints.resolve()).encode()).hexdigest()[:16]}.sock"
+    folder = Path(tempfile.gettempdir()) / f"rlhf-workbench-{os.getuid()}"
+    if len(str(folder / name)) > _LONGEST_SOCKET_PATH:  # a socket's path may be no longer
+        folder = Path("/tmp") / folder.name  # noqa: S108  # whose it is, and who may enter, is looked at below
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise WorkerFailed(f"{folder} is not a folder of this account alone. Remove it; the scoring process listens there.")
+    return folder / name
+
+
+def _error(said: dict[str, Any]) -> RlhfError:
+    kind = getattr(errors, said["kind"], RlhfError) if said["expected"] else WorkerFailed
+    found = kind(said["error"])
+    assert isinstance(found, RlhfError)
+    return found

@@ -1,6 +1,7 @@
-"""The scoring process: ``python -m rlhf_core.inference.worker``. One JSON request a line on stdin, one reply a line on stdout.
+"""The scoring process of a machine: ``python -m rlhf_core.inference.worker``. It serves one workspace's pages, API and commands.
 
-Keeps the last few models in memory. Ends when stdin closes (the app has gone) or nobody asks for a while.
+It listens on a socket that only this account can open; a connection carries a JSON request a line, and a reply to each in order.
+Requests of several connections take turns. It ends when nobody is connected any more, or nobody asked for a while.
 """
 
 from __future__ import annotations
@@ -8,91 +9,196 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import select
+import selectors
+import socket
 import sys
-from collections import OrderedDict
+import time
+from collections import OrderedDict, deque
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
-MODELS_KEPT = 4
+import filelock
+import psutil
+
+ALONE_EXIT_S = 10.0  # after the last connection
+FIRST_CONNECTION_S = 60.0
 IDLE_EXIT_S = 900.0
+MODEL_IDLE_S = 300.0
+SEND_TIMEOUT_S = 30.0
 
 
-class Scorer:
-    """Loads reward models on demand and scores with them."""
+def scored(models: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """A reply: for each model its ``scores`` (an :class:`AnswerScore` for each answer), or what is wrong with it."""
+    from rlhf_core.ground.answers import Answer
+    from rlhf_core.ground.errors import RlhfError
+    from rlhf_core.learn.scoring import score_together
 
-    def __init__(self, checkpoints: Path) -> None:
-        from transformers.utils import logging as transformers_logging
-
-        transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        self._checkpoints = checkpoints
-        self._models: OrderedDict[str, Any] = OrderedDict()
-
-    def score(self, model: dict[str, Any], pairs: list[list[str]], steps: list[str]) -> dict[str, Any]:
-        """Rewards of each pair; before them those of ``steps``, which are the first pair's."""
-        reward_model = self._model(model)
-        of_steps = reward_model.score_steps(pairs[0][0], steps, pairs[0][1]) if steps else []
-        return {"rewards": of_steps + reward_model.compute_batch_rewards((query, answer) for query, answer in pairs)}
-
-    def _model(self, model: dict[str, Any]) -> Any:
-        from rlhf_core.checkpoints.base_models import locate
-        from rlhf_core.checkpoints.registry import open_checkpoint
-        from rlhf_core.learn.reward_model import RewardModel, pick_device
-
-        key = json.dumps(model, sort_keys=True)
-        if key in self._models:
-            self._models.move_to_end(key)
-            return self._models[key]
-        device = pick_device("auto")
-        if "checkpoint" in model:
-            checkpoint = open_checkpoint(self._checkpoints, model["checkpoint"], verify=True)
-            loaded = RewardModel.from_checkpoint(checkpoint.folder, checkpoint.manifest["scoring"], device=device)
-        else:
-            base = locate(model["base"], self._checkpoints, verify=True)
-            loaded = RewardModel.from_base(base, max_length=model["max_length"], seed=model["seed"], device=device)
-        loaded.network.eval()
-        self._models[key] = loaded
-        while len(self._models) > MODELS_KEPT:
-            self._models.popitem(last=False)
-        return loaded
+    answers = [Answer(query, response, tuple(steps)) for query, response, steps in request["answers"]]
+    results: list[dict[str, Any]] = [{} for _ in request["models"]]
+    ready = {}
+    for k, ref in enumerate(request["models"]):
+        try:
+            ready[k] = models.reward_model(ref, request["device"])
+        except RlhfError as error:
+            results[k] = _said(error, expected=True)
+        except Exception as error:
+            results[k] = _said(error, expected=False)
+    for k, scores in zip(ready, score_together([*ready.values()], answers), strict=True):
+        results[k] = {"scores": [one.to_json() for one in scores]}
+    return {"results": results}
 
 
-def answer(scorer: Scorer, request: dict[str, Any]) -> dict[str, Any]:
-    """A reply: ``{"rewards": [...]}`` or ``{"error": message, "kind": exception name, "expected": whether it is the user's}``."""
+def explained(models: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """A reply: an :class:`~rlhf_core.learn.explaining.Explained` of one reading."""
+    from dataclasses import asdict
+
+    from rlhf_core.learn.explaining import explain
+
+    return asdict(explain(models.reward_model(request["model"], request["device"]).model, _reading(request["reading"])))
+
+
+def alike(models: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """A reply: ``likeness`` of each of ``others`` to ``reading``."""
+    from rlhf_core.learn.explaining import likeness
+
+    model = models.reward_model(request["model"], request["device"]).model
+    return {"likeness": likeness(model, _reading(request["reading"]), [_reading(one) for one in request["others"]])}
+
+
+def written(models: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """A reply: ``answers``, of which each is a text and whether the policy ended it."""
+    writer = models.writer({"policy": request["policy"]}, request["device"])
+    return {"answers": [[one.text, one.ended] for one in writer.write(request["query"], request["count"], **request["how"])]}
+
+
+def _reading(given: list[Any]) -> Any:
+    from rlhf_core.learn.reading import Reading
+
+    query, answer, begin, end = given
+    return Reading(query, answer, ((begin, end),))
+
+
+def answer(models: Any, request: dict[str, Any]) -> dict[str, Any]:
+    """What the request asks for; an error as ``error``, ``kind`` (an exception's name) and ``expected`` (a user can mend it)."""
     from rlhf_core.ground.errors import RlhfError
 
     try:
-        return scorer.score(request["model"], request["pairs"], request["steps"])
+        return {"score": scored, "explain": explained, "alike": alike, "write": written}[request["op"]](models, request)
     except RlhfError as error:
-        return {"error": str(error), "kind": type(error).__name__, "expected": True}
+        return _said(error, expected=True)
     except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}", "kind": type(error).__name__, "expected": False}
+        return _said(error, expected=False)
+
+
+def _said(error: Exception, *, expected: bool) -> dict[str, Any]:
+    kind = type(error).__name__
+    return {"error": str(error) if expected else f"{kind}: {error}", "kind": kind, "expected": expected}
+
+
+class Server:
+    """Accepts connections and answers their requests, one at a time, in turns."""
+
+    def __init__(self, listening: socket.socket, models: Any) -> None:
+        self._listening, self._models = listening, models
+        self._waiting: OrderedDict[socket.socket, deque[bytes]] = OrderedDict()
+        self._parts: dict[socket.socket, bytearray] = {}
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(listening, selectors.EVENT_READ)
+        process = psutil.Process()
+        self._hello = {"pid": process.pid, "create_time": process.create_time()}
+
+    def serve(self) -> None:
+        """Until nobody is connected, or nobody asks."""
+        asked, alone = time.monotonic(), time.monotonic() + FIRST_CONNECTION_S - ALONE_EXIT_S
+        while True:
+            busy = any(self._waiting.values())
+            for key, _ in self._selector.select(0 if busy else 1.0):
+                self._accept() if key.fileobj is self._listening else self._read(key.fileobj)  # type: ignore[arg-type]
+            now = time.monotonic()
+            if self._answer_one():
+                asked = now
+            elif now - asked > IDLE_EXIT_S:
+                return
+            self._models.let_go(MODEL_IDLE_S)
+            if self._waiting:
+                alone = now
+            elif now - alone > ALONE_EXIT_S:
+                return
+
+    def _accept(self) -> None:
+        connection, _ = self._listening.accept()
+        connection.settimeout(SEND_TIMEOUT_S)
+        self._waiting[connection], self._parts[connection] = deque(), bytearray()
+        self._selector.register(connection, selectors.EVENT_READ)
+        self._send(connection, self._hello)
+
+    def _read(self, connection: socket.socket) -> None:
+        try:
+            data = connection.recv(2**20)
+        except OSError:
+            data = b""
+        if not data:
+            self._drop(connection)  # with what it still waited for
+            return
+        part = self._parts[connection]
+        part += data
+        if b"\n" in data:
+            *lines, rest = bytes(part).split(b"\n")
+            self._waiting[connection].extend(lines)
+            self._parts[connection] = bytearray(rest)
+
+    def _answer_one(self) -> bool:
+        """Answer the oldest request of the connection whose turn it is."""
+        connection = next((one for one, lines in self._waiting.items() if lines), None)
+        if connection is None:
+            return False
+        line = self._waiting[connection].popleft()
+        self._waiting.move_to_end(connection)
+        request = json.loads(line)
+        self._send(connection, answer(self._models, request) | {"id": request["id"]})
+        return True
+
+    def _send(self, connection: socket.socket, value: dict[str, Any]) -> None:
+        try:
+            connection.sendall(json.dumps(value).encode() + b"\n")
+        except OSError:
+            self._drop(connection)
+
+    def _drop(self, connection: socket.socket) -> None:
+        if self._waiting.pop(connection, None) is not None:
+            del self._parts[connection]
+            self._selector.unregister(connection)
+            connection.close()
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoints", type=Path, required=True)
-    checkpoints = parser.parse_args().checkpoints
-    replies = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # whatever a library prints must not land among the replies
-    scorer = Scorer(checkpoints)
-    import rlhf_core.learn.reward_model  # noqa: F401  # the slow imports, before the first request
+    parser.add_argument("--socket", type=Path, required=True)
+    parser.add_argument("--budget-mb", type=float, required=True)
+    arguments = parser.parse_args()
+    lock = filelock.FileLock(arguments.socket.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except filelock.Timeout:
+        return 0  # another one serves
+    arguments.socket.unlink(missing_ok=True)
+    os.dup2(2, 1)
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listening.bind(str(arguments.socket))
+    listening.listen(64)  # callers may wait here while the slow imports go on
+    from transformers.utils import logging as transformers_logging
 
-    _send(replies, {"ready": True})
-    requests = sys.stdin.buffer
-    while select.select([requests], [], [], IDLE_EXIT_S)[0]:
-        line = requests.readline()
-        if not line:
-            break
-        request = json.loads(line)
-        _send(replies, answer(scorer, request) | {"id": request["id"]})
+    transformers_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    from rlhf_core.inference.models import WarmModels
+
+    try:
+        Server(listening, WarmModels(arguments.checkpoints, arguments.budget_mb)).serve()
+    finally:
+        arguments.socket.unlink(missing_ok=True)  # before the lock goes, so that a successor's is never removed
+        lock.release()
     return 0
-
-
-def _send(replies: BinaryIO, value: dict[str, Any]) -> None:
-    replies.write(json.dumps(value).encode() + b"\n")
-    replies.flush()
 
 
 if __name__ == "__main__":

@@ -114,20 +114,17 @@ class Interval:
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
-def interval(statistic: Statistic, groups: NDArray[Any], *arrays: NDArray[Any], draws: int = DRAWS, seed: int = 0) -> Interval:
-    """A statistic of ``arrays`` (each (N,)) with its interval.
+def redrawn(statistic: Statistic, groups: NDArray[Any], *arrays: NDArray[Any], draws: int = DRAWS, seed: int = 0) -> Floats:
+    """Values of a statistic on bootstrap draws of whole groups, those draws left out on which it has none.
 
     Args:
-        statistic: Called with the arrays, whole or drawn; None where it has no value.
+        statistic: Called with the drawn arrays; None where it has no value.
         groups: (N,) what is drawn together: the query of each thing.
-        arrays: What the statistic takes.
+        arrays: What the statistic takes, each (N,).
         draws: Bootstrap draws.
         seed: Of the draws; two statistics with one seed and one ``groups`` see the same draws.
     """
-    value = statistic(*arrays)
     names, index = np.unique(groups, return_inverse=True)
-    if value is None or len(names) < 3:
-        return Interval(value, None, None)
     order = np.argsort(index, kind="stable")
     members = np.split(order, np.cumsum(np.bincount(index))[:-1])
     rng = np.random.default_rng(seed)
@@ -137,7 +134,20 @@ def interval(statistic: Statistic, groups: NDArray[Any], *arrays: NDArray[Any], 
         drawn = statistic(*(array[rows] for array in arrays))
         if drawn is not None:
             found.append(drawn)
-    if len(found) < draws / 2:
+    return np.array(found)
+
+
+def interval(statistic: Statistic, groups: NDArray[Any], *arrays: NDArray[Any], draws: int = DRAWS, seed: int = 0) -> Interval:
+    """A statistic of ``arrays`` (each (N,)) with its interval; arguments as of :func:`redrawn`."""
+    value = statistic(*arrays)
+    if value is None or len(np.unique(groups)) < 3:
+        return Interval(value, None, None)
+    return around(value, redrawn(statistic, groups, *arrays, draws=draws, seed=seed), draws)
+
+
+def around(value: float | None, found: Floats, draws: int = DRAWS) -> Interval:
+    """The interval of what :func:`redrawn` found; none where fewer than half of the draws had a value."""
+    if value is None or len(found) < draws / 2:
         return Interval(value, None, None)
     low, high = np.percentile(found, [2.5, 97.5])
     return Interval(value, float(low), float(high))

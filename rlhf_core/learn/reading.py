@@ -24,13 +24,17 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Encoded:
-    """Token ids, special tokens included. ``spans``: first and last token + 1 of each, never empty. ``cut``: the middle was left
-    out, because it was too long. ``lost``: spans whose end went with it."""
+    """Token ids, special tokens included. ``spans``: first and last token + 1 of each, never empty. ``left_out``: tokens that
+    were cut from the middle, because it was too long. ``lost``: spans whose end went with them."""
 
     ids: list[int]
     spans: list[tuple[int, int]]
-    cut: bool = False
+    left_out: int = 0
     lost: tuple[int, ...] = ()
+
+    @property
+    def cut(self) -> bool:
+        return self.left_out > 0
 
 
 def whole_answer(query: str, answer: str) -> Reading:
@@ -98,7 +102,7 @@ class Encoder:
         shift, last = len(self._before), len(ids)
         spans = [(shift + min(begin, max(0, end - 1)), shift + max(end, 1)) for begin, end in spans]
         found = [*self._before, *ids, *self._after]
-        return Encoded(found, [(begin, min(end, shift + max(1, last))) for begin, end in spans], over > 0, tuple(lost))
+        return Encoded(found, [(begin, min(end, shift + max(1, last))) for begin, end in spans], max(0, over), tuple(lost))
 
     def _tokens_of(self, one: Reading, tokens: Any, k: int, begin: int, end: int) -> tuple[int, int]:
         """First and last token + 1 of the characters from ``begin`` to ``end``; white space around them does not count."""

@@ -243,23 +243,31 @@ class RewardModel:
         self, answers: Sequence[tuple[str, Sequence[str], str | None]], how: StepReading | None = None
     ) -> list[list[float]]:
         """The same of many answers, ``(query, steps, response)`` each, read together."""
+        encoded = self.encode_steps(answers, how)
+        outputs = self.outputs([part for some in encoded for part in some])
+        rewards = iter(self.scales[0].stars(outputs[:, 0].astype(float)).tolist())
+        return [[next(rewards) for part in some for _ in part.spans] for some in encoded]
+
+    def encode_steps(
+        self, answers: Sequence[tuple[str, Sequence[str], str | None]], how: StepReading | None = None
+    ) -> list[list[Encoded]]:
+        """What is read for the steps of each answer: all of them in one text, or a text each with what stands before it, where
+        that was asked for or an answer is too long to read at once. The spans are the steps, in order."""
         how = how or self.step_reading
         if how == "one_pass" and not isinstance(self.network, SpanNetwork):
             raise InvalidInput("This model's readout is a classifier's, one reward for each text. Score its steps by prefixes.")
-        alone = set(range(len(answers)))  # each step with what stands before it: asked for, or too long to read at once
-        found: list[list[float]] = [[] for _ in answers]
+        found: list[list[Encoded]] = [[] for _ in answers]
+        alone = [k for k in range(len(answers)) if answers[k][1]]
         if how == "one_pass":
-            with_steps = [k for k in range(len(answers)) if answers[k][1]]
-            encoded = self.encode([all_steps(*answers[k]) for k in with_steps])
-            whole = [(k, one) for k, one in zip(with_steps, encoded, strict=True) if not one.lost]
-            alone -= {k for k, _ in whole}
-            rewards = iter(self.scales[0].stars(self.outputs([one for _, one in whole])[:, 0]).tolist())
-            for k, one in whole:
-                found[k] = [next(rewards) for _ in one.spans]
-        readings = {k: step_readings(*answers[k]) for k in sorted(alone)}
-        rewards = iter(self.score([one for some in readings.values() for one in some]))
+            together = dict(zip(alone, self.encode([all_steps(*answers[k]) for k in alone]), strict=True))
+            alone = [k for k, one in together.items() if one.lost]
+            for k, one in together.items():
+                if not one.lost:
+                    found[k] = [one]
+        readings = {k: step_readings(*answers[k]) for k in alone}
+        encoded = iter(self.encode([one for some in readings.values() for one in some]))
         for k, some in readings.items():
-            found[k] = [next(rewards) for _ in some]
+            found[k] = [next(encoded) for _ in some]
         return found
 
     def score_answer_by_steps(self, query: str, steps: Sequence[str], response: str | None = None, how: How = "min") -> float:
@@ -325,20 +333,24 @@ class RewardModel:
     def _by_length(self, encoded: Sequence[Encoded], work: Any, precision: str | None, width: int) -> Floats:
         was_training = self.network.training
         self.network.eval()
-        begins = np.cumsum([0, *(len(one.spans) for one in encoded)])
+        numbers: dict[tuple[int, ...], int] = {}  # each text is read once, as in pairs of the same answers, for all its spans
+        spans: list[dict[tuple[int, int], int]] = []
+        asked: list[tuple[int, int]] = []  # of each span: its text, and its place among that text's spans
+        for one in encoded:
+            number = numbers.setdefault(tuple(one.ids), len(numbers))
+            if number == len(spans):
+                spans.append({})
+            asked += [(number, spans[number].setdefault(span, len(spans[number]))) for span in one.spans]
+        texts = [Encoded(list(ids), list(some)) for ids, some in zip(numbers, spans, strict=True)]
+        begins = np.cumsum([0, *(len(one.spans) for one in texts)])
         found = np.empty((begins[-1], width), np.float32)
-        firsts: dict[tuple[tuple[int, ...], tuple[tuple[int, int], ...]], int] = {}
-        first_of = [firsts.setdefault((tuple(one.ids), tuple(one.spans)), k) for k, one in enumerate(encoded)]
-        order = sorted(firsts.values(), key=lambda k: len(encoded[k].ids))  # each text once, as in pairs of the same answers
-        for batch in by_tokens(order, [len(one.ids) for one in encoded], SCORE_BATCH_TOKENS[self.device.type]):
+        order = sorted(range(len(texts)), key=lambda k: len(texts[k].ids))
+        for batch in by_tokens(order, [len(one.ids) for one in texts], SCORE_BATCH_TOKENS[self.device.type]):
             with autocast(self.device, precision or self.precision):
-                given = work([encoded[k] for k in batch]).float().cpu().numpy()
+                given = work([texts[k] for k in batch]).float().cpu().numpy()
             found[np.concatenate([np.arange(begins[k], begins[k + 1]) for k in batch])] = given
-        for k, first in enumerate(first_of):
-            if k != first:
-                found[begins[k] : begins[k + 1]] = found[begins[first] : begins[first + 1]]
         self.network.train(was_training)
-        return found
+        return found[[begins[number] + place for number, place in asked]]
 
     def score(self, readings: Sequence[Reading]) -> list[float]:
         """Rewards in stars of all spans, reading after reading."""

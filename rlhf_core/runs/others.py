@@ -18,7 +18,7 @@ from rlhf_core.ground.errors import NotEnoughData, RunRefused
 from rlhf_core.learn.pairs import Pair, preferred_pairs
 from rlhf_core.learn.policy import Batch, Policy
 from rlhf_core.learn.rewards import Answer, Source, steps_of
-from rlhf_core.runs.ppo_data import prompt_of, reply_of
+from rlhf_core.learn.writing import prompt_of, reply_of
 from rlhf_core.runs.recording import Recorder
 from rlhf_core.runs.trl_trainers import Watch, carry_out, options
 

@@ -32,8 +32,9 @@ from rlhf_core.learn.policy import Policy
 from rlhf_core.learn.policy_card import policy_card
 from rlhf_core.learn.ppo import Episode, Learner, Measured, answers_of
 from rlhf_core.learn.reward_model import computes_in_bf16, library_versions, pick_device
+from rlhf_core.learn.writing import load_policy
 from rlhf_core.runs.others import optimise
-from rlhf_core.runs.ppo_data import Judges, PromptOrder, load_judges, load_policy, prompt_encoder, read_prompts
+from rlhf_core.runs.ppo_data import Judges, PromptOrder, load_judges, prompt_encoder, read_prompts
 from rlhf_core.runs.recording import Cancelled, Recorder, log
 from rlhf_core.runs.saved_state import EVERY_S, SavedState, learning, put_back, stands_in
 

@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from rlhf_core.analytics.snapshot import Snapshot
-from rlhf_core.checkpoints.base_models import BaseModel, offline_choices
 from rlhf_core.checkpoints.registry import open_trusted
 from rlhf_core.ground.cards import Kind
 from rlhf_core.ground.configs import PPOConfig, parse_sources
-from rlhf_core.ground.errors import InvalidInput, ModelRefused, ModelUnavailable
+from rlhf_core.ground.errors import InvalidInput, ModelRefused
 from rlhf_core.ground.records import parse_utc
-from rlhf_core.ground.text import before_answer, query_key
+from rlhf_core.ground.text import query_key
 from rlhf_core.learn.reward_model import RewardModel
 from rlhf_core.learn.rewards import CheckpointRewards, FunctionRewards, Source, Weighed
+from rlhf_core.learn.writing import prompt_ids
 
 EXAMPLES = (
     "What training programs are available for solar installation in Massachusetts?",
@@ -88,52 +87,6 @@ class PromptOrder:
         self._order, self._at = taken["order"], taken["at"]
 
 
-def load_policy(base: BaseModel) -> tuple[Any, Any]:
-    """A causal model in float32 and its tokenizer.
-
-    Raises:
-        ModelUnavailable: it cannot be loaded, writes no text, or has no end token.
-    """
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(base.load_from)
-        kind = AutoConfig.from_pretrained(base.load_from)
-        if (
-            kind.is_encoder_decoder
-            or type(kind) not in AutoModelForCausalLM._model_mapping
-            or kind.model_type in ("bert", "roberta")
-        ):
-            raise ModelUnavailable(
-                f"{base.name!r} is a {kind.model_type} model, which writes no text from left to right. Choose a causal model; "
-                "`python -m rlhf_core demo` makes a tiny one."
-            )
-        model = AutoModelForCausalLM.from_pretrained(base.load_from, use_safetensors=True, dtype=torch.float32)
-    except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
-        line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelUnavailable(
-            f"The policy {base.name!r} could not be loaded: {line} If it is a hub name, the hub does not answer or does not know "
-            f"it. {offline_choices()}"
-        ) from error
-    if tokenizer.eos_token_id is None:
-        raise ModelUnavailable(
-            f"The tokenizer of {base.name!r} has no end token, so its answers would never end; use another one."
-        )
-    return model, tokenizer
-
-
-def prompt_of(query: str, tokenizer: Any) -> str:
-    """What a policy is given: by the tokenizer's chat template where it has one, otherwise ``User: ... Assistant:`` as reward
-    models read it."""
-    if not tokenizer.chat_template:
-        return before_answer(query).rstrip()
-    message = [{"role": "user", "content": query}]
-    return str(tokenizer.apply_chat_template(message, add_generation_prompt=True, tokenize=False))
-
-
-def reply_of(answer: str, tokenizer: Any) -> str:
-    """What follows it, without an end token."""
-    return answer if tokenizer.chat_template else f" {answer}"
-
-
 def prompt_encoder(model: Any, tokenizer: Any, config: PPOConfig) -> tuple[Callable[[str], list[int]], list[str]]:
     """What makes token ids of a query, and what it has cut so far (a list that grows).
 
@@ -152,14 +105,11 @@ def prompt_encoder(model: Any, tokenizer: Any, config: PPOConfig) -> tuple[Calla
     cut: list[str] = []
 
     def encode(query: str) -> list[int]:
-        templated = bool(tokenizer.chat_template)  # which writes special tokens itself
-        ids = tokenizer(prompt_of(query, tokenizer), add_special_tokens=not templated, verbose=False).input_ids
-        while not templated and len(ids) > 1 and ids[-1] == tokenizer.eos_token_id:
-            ids = ids[:-1]
+        ids = prompt_ids(query, tokenizer)
         if len(ids) > room:
             cut.append(query)
             ids = ids[-room:]
-        return list(ids)
+        return ids
 
     return encode, cut
 

@@ -23,7 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from rlhf_core.analytics.snapshot import Snapshot, open_snapshot
 from rlhf_core.checkpoints.base_models import locate
-from rlhf_core.checkpoints.registry import Checkpoint, seal
+from rlhf_core.checkpoints.registry import SEEN_FILE, Checkpoint, seal
 from rlhf_core.ground.cards import CARD_FILE, ReportCard
 from rlhf_core.ground.configs import MICRO_BATCH_TOKENS, RewardConfig
 from rlhf_core.ground.errors import ModelUnavailable, RlhfError, disk_errors
@@ -185,7 +185,8 @@ def train_reward(
         "kept_epoch": learned.kept_epoch, "train_seconds": round(learned.seconds, 1),
         "verdict": {"state": card.state, "words": card.verdict},
     }  # fmt: skip
-    checkpoint = _save(workspace, run_id, snapshot, config, reward_model, True, metrics, card)
+    seen = data.seen(measured_on_all=learned.folds is not None)
+    checkpoint = _save(workspace, run_id, snapshot, config, reward_model, True, metrics, card, seen)
     return (
         f"{checkpoint.id}: {card.verdict} {_in_words(measured)} on {measured['examples']} held-out examples, "
         f"{learned.seconds:.0f} s of training.",
@@ -336,7 +337,9 @@ def _train(
             recorder.phase("saving", step=step)
             state.save(stand(epoch, done))
             _finish_weights(reward_model, adapted, thresholds, data)
-            checkpoint = _save(workspace, run_id, snapshot, config, reward_model, step == total, {"trained_steps": step}, None)
+            checkpoint = _save(
+                workspace, run_id, snapshot, config, reward_model, step == total, {"trained_steps": step}, None, data.seen()
+            )
             raise Cancelled(
                 f"Stopped after step {step} of {total}; what was learnt so far is saved. Go on with --resume-from {run_id}.",
                 checkpoint.id,
@@ -502,12 +505,13 @@ def _check_stop(recorder: Recorder) -> None:
 
 def _save(
     workspace: Workspace, run_id: str, snapshot: Snapshot, config: RewardConfig, reward_model: RewardModel,
-    complete: bool, metrics: dict[str, Any], card: ReportCard | None,
+    complete: bool, metrics: dict[str, Any], card: ReportCard | None, seen: Sequence[str],
 ) -> Checkpoint:  # fmt: skip
     with disk_errors("saving the checkpoint", workspace.checkpoints):
         sweep_leftovers(workspace.checkpoints)
         with building(workspace.checkpoints) as scratch:
             reward_model.save(scratch)
+            write_json(scratch / SEEN_FILE, {"queries": [*seen]})
             if card is not None:
                 write_json(scratch / CARD_FILE, card.model_dump())
                 (scratch / "README.md").write_text(model_card(card, config, snapshot.id), encoding="utf-8")

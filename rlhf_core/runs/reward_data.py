@@ -60,6 +60,14 @@ class Data:
                                            *self.train_pairs, *self.validation_pairs, *self.test_pairs]  # fmt: skip
         return len({query_key(one.query) for one in texts})
 
+    def seen(self, *, measured_on_all: bool = False) -> list[str]:
+        """Keys of the queries that a model learns from. ``measured_on_all``: after a cross-validation it has learned from what is
+        tested on too."""
+        texts: list[Example | Pair] = [*self.rated.train, *self.train_pairs]
+        if measured_on_all:
+            texts += [*self.rated.test, *self.test_pairs]
+        return sorted({query_key(one.query) for one in texts})
+
 
 def read_data(snapshot: Snapshot, config: RewardConfig) -> Data:
     """

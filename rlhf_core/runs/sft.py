@@ -25,7 +25,7 @@ from rlhf_core.learn.adapters import adapted, merged_weights
 from rlhf_core.learn.examples import build_examples
 from rlhf_core.learn.reward_model import computes_in_bf16, library_versions, pick_device
 from rlhf_core.learn.tiny_policy import TINY, tiny_policy
-from rlhf_core.runs.ppo_data import load_policy, prompt_of, reply_of
+from rlhf_core.learn.writing import load_policy, prompt_of, reply_of
 from rlhf_core.runs.recording import Cancelled, Recorder, log
 from rlhf_core.runs.trl_trainers import Watch, carry_out, options
 

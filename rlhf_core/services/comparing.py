@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlhf_core.checkpoints.base_models import offline_names
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints
-from rlhf_core.ground.errors import InvalidInput, RlhfError
+from rlhf_core.ground.answers import Answer
+from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.records import Chat
 from rlhf_core.ground.text import shorten
 from rlhf_core.inference.client import ModelRef
 from rlhf_core.intake.splitting import split_answer
+from rlhf_core.services import scoring
 from rlhf_core.services.workbench import Workbench
+
+BAD_STARS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +45,27 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """``rewards[label][k]`` is the reward in stars that a candidate gives to ``places[k]``; ``errors`` by label."""
+    """``rewards[label][k]`` is the reward in stars that a candidate gives to ``places[k]``; ``errors`` by label. ``left_out``:
+    tokens that a candidate left out of the middle of what it read, because it was too long. ``thresholds``: stars below which a
+    candidate takes a step for an error, where it knows."""
 
     query: str
     places: list[Place]
     rewards: dict[str, list[float]]
     errors: dict[str, str]
+    left_out: dict[str, int]
+    thresholds: dict[str, float]
+
+    @property
+    def first_bad(self) -> int | None:
+        """Index of the first step that people call bad (a mean of 2 stars or less); None where there is none."""
+        return next((k for k, one in enumerate(self.places[:-1]) if one.people and one.people[0] <= BAD_STARS), None)
+
+    def drop(self, label: str) -> int | None:
+        """Index of the step at which the reward falls most from the step before; None where it never falls."""
+        rewards = self.rewards[label][:-1]
+        falls = [later - earlier for earlier, later in itertools.pairwise(rewards)]
+        return None if not falls or min(falls) >= 0 else falls.index(min(falls)) + 1
 
 
 def candidates(workbench: Workbench) -> list[Candidate]:
@@ -59,6 +80,15 @@ def candidates(workbench: Workbench) -> list[Candidate]:
     parents = [one.parent for one in checkpoints if one.parent not in known]
     names = dict.fromkeys([*parents, *(name for name in offline_names() if name not in known)])
     return trained + [Candidate(f"untrained {shorten(name, 40)}", ModelRef(base=name)) for name in names]
+
+
+def chats_named(workbench: Workbench, ids: Sequence[str]) -> list[Chat]:
+    """Those of these chats that are in the store."""
+    found = []
+    for one in ids:
+        with contextlib.suppress(NotFound):
+            found.append(workbench.store.chat(one))
+    return found
 
 
 def places_of_chat(workbench: Workbench, chat: Chat) -> list[Place]:
@@ -90,16 +120,47 @@ def compare(workbench: Workbench, chosen: Sequence[Candidate], query: str, place
         raise InvalidInput("Type the question that the answer is for.")
     if not chosen:
         raise InvalidInput("Choose at least one checkpoint.")
-    response = places[-1].text
-    steps = [place.text for place in places[:-1]]
+    answer = Answer(query, places[-1].text, tuple(place.text for place in places[:-1]))
     rewards: dict[str, list[float]] = {}
     failures: dict[str, str] = {}
-    for candidate in chosen:
-        try:
-            rewards[candidate.label] = workbench.scoring.score(candidate.ref, [(query, response)], steps)
-        except RlhfError as error:
-            failures[candidate.label] = str(error)
-    return Comparison(query, places, rewards, failures)
+    left_out: dict[str, int] = {}
+    thresholds: dict[str, float] = {}
+    results = scoring.score_answers(workbench, [one.ref for one in chosen], [answer])
+    for candidate, result in zip(chosen, results, strict=True):
+        if isinstance(result, RlhfError):
+            failures[candidate.label] = str(result)
+            continue
+        rewards[candidate.label] = [*result[0].steps, result[0].whole]
+        left_out[candidate.label] = result[0].left_out
+        threshold = candidate.checkpoint.manifest["scoring"].get("error_threshold") if candidate.checkpoint else None
+        if threshold is not None:
+            thresholds[candidate.label] = threshold
+    return Comparison(query, places, rewards, failures, left_out, thresholds)
+
+
+def in_words(result: Comparison) -> list[str]:
+    """Where people see the first bad step, and where each checkpoint's reward falls most."""
+    found = []
+    bad = result.first_bad
+    if bad is not None:
+        found.append(f"People call {result.places[bad].label.lower()} the first bad one.")
+    for label, rewards in result.rewards.items():
+        drop = result.drop(label)
+        if drop is None:
+            continue
+        by = rewards[drop - 1] - rewards[drop]
+        words = f"{label} falls most at {result.places[drop].label.lower()}, by {by:.2f} stars"
+        if bad is not None:
+            words += ", as people do" if drop == bad else ""
+        threshold = result.thresholds.get(label)
+        if threshold is not None:
+            below = next((k for k, one in enumerate(rewards[:-1]) if one < threshold), None)
+            words += (
+                f"; it takes no step for an error (below {threshold:.2f})" if below is None
+                else f"; it takes {result.places[below].label.lower()} for the first error (below {threshold:.2f})"
+            )  # fmt: skip
+        found.append(f"{words}.")
+    return found
 
 
 def trained_count(workbench: Workbench) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from rlhf_core.ground.errors import InvalidInput, NotFound
+from rlhf_core.ground.answers import Answer, AnswerScore
+from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.judgement import After, Aspect, Rubric
 from rlhf_core.ground.records import Change, Chat, Chosen, LabelOp, LabelView, Queue, QueueProgress, Session, Task, Worked
 from rlhf_core.inference.client import ModelRef
+from rlhf_core.services import scoring
 from rlhf_core.services.workbench import Workbench
 
 BAD_BELOW = 3.0  # stars
@@ -75,7 +77,8 @@ def prioritise(
     model = ModelRef(checkpoint=queue.checkpoint_id)
     for begin in range(0, len(chats), SCORED_AT_ONCE):
         some = chats[begin : begin + SCORED_AT_ONCE]
-        for chat, reward in zip(some, workbench.scoring.score(model, [(one.query, one.response) for one in some]), strict=True):
+        for chat, score in zip(some, _scores(workbench, model, [Answer(one.query, one.response) for one in some]), strict=True):
+            reward = score.whole
             priorities[chat.id] = -abs(reward - BAD_BELOW) if queue.item_order == "uncertain" else reward - people[chat.id]
         if on_progress:
             on_progress(begin + len(some), len(chats))
@@ -101,15 +104,26 @@ def prepare_hints(
     chats = _chats_of(workbench, queue, limit)
     rewards: dict[str, dict[str, float]] = {}
     model = ModelRef(checkpoint=queue.hint_checkpoint)
-    for done, chat in enumerate(chats, 1):
-        steps = workbench.store.chat(chat.id).steps if queue.task == "rate" else ()
-        contents = [step.step_content for step in steps]
-        scores = workbench.scoring.score(model, [(chat.query, chat.response)], contents)
-        rewards[chat.id] = dict(zip([*(step.id for step in steps), ""], scores, strict=True))
+    for begin in range(0, len(chats), SCORED_AT_ONCE):
+        some = chats[begin : begin + SCORED_AT_ONCE]
+        steps = [workbench.store.chat(chat.id).steps if queue.task == "rate" else () for chat in some]
+        answers = [
+            Answer(chat.query, chat.response, tuple(step.step_content for step in of_chat))
+            for chat, of_chat in zip(some, steps, strict=True)
+        ]
+        for chat, of_chat, score in zip(some, steps, _scores(workbench, model, answers), strict=True):
+            rewards[chat.id] = dict(zip([*(step.id for step in of_chat), ""], [*score.steps, score.whole], strict=True))
         if on_progress:
-            on_progress(done, len(chats))
+            on_progress(begin + len(some), len(chats))
     workbench.store.set_hints(queue.id, queue.hint_checkpoint, rewards)
     return len(rewards)
+
+
+def _scores(workbench: Workbench, model: ModelRef, answers: Sequence[Answer]) -> list[AnswerScore]:
+    (scores,) = scoring.score_answers(workbench, [model], answers)
+    if isinstance(scores, RlhfError):
+        raise scores
+    return scores
 
 
 def queue(found: Sequence[Queue], queue_id: str | None = None) -> Queue:

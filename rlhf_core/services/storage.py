@@ -73,6 +73,7 @@ def remove(workbench: Workbench, what: str) -> None:
             (workbench.workspace.run_folder(what) / STATE_FILE).unlink(missing_ok=True)
         else:
             retire(open_checkpoint(workbench.workspace.checkpoints, what))
+            workbench.score_cache.forget(what)
 
 
 def _size_of(checkpoint: Checkpoint) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,8 @@ from rlhf_core.ground.runs import (
     STATE_FILE,
     Run,
     RunKind,
+    RunLine,
+    RunStatus,
     train_command,
 )
 from rlhf_core.services.modelling import gate
@@ -212,6 +215,20 @@ def command_of(workbench: Workbench, run: Run) -> list[str]:
 def runs(workbench: Workbench, limit: int = 200) -> list[Run]:
     workbench.require("train")
     return workbench.ledger.recent(limit)
+
+
+def find(
+    workbench: Workbench, kinds: Sequence[str] = (), statuses: Sequence[str] = (), words: str = "", limit: int = -1
+) -> list[RunLine]:  # fmt: skip
+    """Lines of a list of runs: see :meth:`RunLedger.find`."""
+    workbench.require("train")
+    return workbench.ledger.find(kinds, statuses, words, limit)
+
+
+def tally(workbench: Workbench) -> dict[tuple[RunKind, RunStatus], int]:
+    """How many runs there are of each kind and status."""
+    workbench.require("train")
+    return workbench.ledger.tally()
 
 
 def run(workbench: Workbench, run_id: str) -> Run:

@@ -16,6 +16,7 @@ from rlhf_core.ground.records import Profile, Session, StoreCounts, new_id
 from rlhf_core.ground.roles import Action, may, refusal
 from rlhf_core.ground.settings import SECRET_KEY_VARIABLE, STORE_VARIABLE, TeamSettings, Workspace, secret_key, team_settings
 from rlhf_core.inference.client import ScoringClient
+from rlhf_core.inference.score_cache import ScoreCache
 from rlhf_core.store.base import RunLedger, Store
 from rlhf_core.store.sqlite import Database, SqliteStore
 from rlhf_core.store.sqlite_runs import SqliteRunLedger
@@ -39,6 +40,7 @@ class Workbench:
         self._server: Server | None = None
         self.ledger: RunLedger = SqliteRunLedger(self._database)
         self.scoring = ScoringClient(workspace.checkpoints, workspace.root / "logs" / "scoring.log")
+        self.score_cache = ScoreCache(workspace.score_cache)
         self._sandboxes: list[Sandbox] = []  # one, made on first use; shared with the workbenches of a team's people
 
     @classmethod

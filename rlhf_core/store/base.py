@@ -38,7 +38,7 @@ from rlhf_core.ground.records import (
     StoreCounts,
     Worked,
 )
-from rlhf_core.ground.runs import Run, RunKind, RunStatus
+from rlhf_core.ground.runs import Run, RunKind, RunLine, RunStatus
 from rlhf_core.ground.tables import Export
 
 
@@ -330,6 +330,13 @@ class RunLedger(Protocol):
 
     def recent(self, limit: int = 200) -> list[Run]:
         """Newest first."""
+
+    def find(self, kinds: Sequence[str] = (), statuses: Sequence[str] = (), words: str = "", limit: int = -1) -> list[RunLine]:
+        """Newest first: those of these kinds and statuses (none named: all) whose id, checkpoint, snapshot, options or message
+        hold the words, small and capital letters alike. ``limit``: at most so many, or all."""
+
+    def tally(self) -> dict[tuple[RunKind, RunStatus], int]:
+        """How many runs there are of each kind and status."""
 
     def unfinished(self) -> list[Run]:
         """Queued and running ones, in the order in which they start: by priority, then age."""

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
 from rlhf_core.ground.errors import NotFound, RunRefused
 from rlhf_core.ground.files import canonical_json
 from rlhf_core.ground.records import utc_now
-from rlhf_core.ground.runs import Run, RunKind, RunStatus
+from rlhf_core.ground.runs import Run, RunKind, RunLine, RunStatus
 from rlhf_core.ground.settings import SQL_ROOT
 from rlhf_core.store.sql import named_statements
 from rlhf_core.store.sqlite import Database
@@ -62,6 +63,17 @@ class SqliteRunLedger:
 
     def recent(self, limit: int = 200) -> list[Run]:
         return self._read("runs", limit=limit)
+
+    def find(self, kinds: Sequence[str] = (), statuses: Sequence[str] = (), words: str = "", limit: int = -1) -> list[RunLine]:
+        wanted = {"limit": limit, "words": words.strip(), "now": utc_now()}
+        wanted |= {"kinds": json.dumps([*kinds]), "statuses": json.dumps([*statuses])}
+        with self._database.connection() as connection:
+            return [RunLine(*row) for row in connection.execute(self._sql["find_runs"], wanted).fetchall()]
+
+    def tally(self) -> dict[tuple[RunKind, RunStatus], int]:
+        with self._database.connection() as connection:
+            found = connection.execute(self._sql["tally_of_runs"]).fetchall()
+        return {(kind, status): count for kind, status, count in found}
 
     def unfinished(self) -> list[Run]:
         return self._read("unfinished_runs")

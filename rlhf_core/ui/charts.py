@@ -2,30 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import altair as alt
+import numpy as np
 import pandas as pd
 
 from rlhf_core.ground.cards import Curve, Floor, ReliabilityBin, Value
 from rlhf_core.services.agreement import Row
 from rlhf_core.services.comparing import Comparison
 
+if TYPE_CHECKING:
+    from rlhf_core.learn.measures import Bin
+    from rlhf_core.services.comparing_sets import Things
+
 PEOPLE = "people's mean"
 
 
-def loss_curve(lines: list[dict[str, Any]], unit: str) -> alt.Chart | alt.LayerChart:
-    """Training loss by step, with its running mean."""
-    frame = pd.DataFrame(lines)
-    frame["smooth"] = frame["loss"].ewm(span=max(5, len(frame) // 20)).mean()
+Specification = dict[str, Any]
+
+
+def specification(chart: alt.Chart | alt.LayerChart) -> Specification:
+    """Of a chart without data, every encoding with its type. Drawn by ``st.vega_lite_chart(data, specification)`` each second or
+    so while a run goes, it stays the same, and neither server nor browser need build it anew."""
+    return {name: value for name, value in chart.to_dict().items() if name not in ("$schema", "config")}
+
+
+@functools.cache
+def loss_curve(unit: str) -> Specification:
+    """Training loss by step, with its running mean. Data: step, epoch, loss, smooth."""
     step = alt.X("step:Q", title="optimiser step", axis=alt.Axis(tickMinStep=1, format="d"))
     title = f"loss ({unit})"
-    points = alt.Chart(frame).mark_circle(opacity=0.3, size=14).encode(
-        step, alt.Y("loss:Q", title=title), tooltip=["step", "epoch", alt.Tooltip("loss", format=".4f")]
+    points = alt.Chart().mark_circle(opacity=0.3, size=14).encode(
+        step, alt.Y("loss:Q", title=title), tooltip=["step:Q", "epoch:Q", alt.Tooltip("loss:Q", format=".4f")]
     )  # fmt: skip
-    line = alt.Chart(frame).mark_line(strokeWidth=2.5).encode(step, alt.Y("smooth:Q", title=title))
-    return (points + line).properties(height=280)
+    line = alt.Chart().mark_line(strokeWidth=2.5).encode(step, alt.Y("smooth:Q", title=title))
+    return specification((points + line).properties(height=280))
+
+
+def smoothed(frame: pd.DataFrame, name: str, part: int) -> pd.DataFrame:
+    """The frame with a running mean of a column, over about one ``part`` of its rows, as ``smooth``."""
+    return frame.assign(smooth=frame[name].ewm(span=max(5, len(frame) // part)).mean())
 
 
 def overlaid(points: Sequence[tuple[str, str, int, float]], unit: str) -> alt.Chart:
@@ -110,30 +129,82 @@ def gold_over_time(frame: pd.DataFrame) -> alt.Chart:
     )
 
 
-def rewards_by_place(comparison: Comparison) -> alt.Chart:
-    """One line for each checkpoint across an answer's steps, people's mean beside them."""
+def colour_of_stars(value: object) -> str:
+    """CSS for a cell of a table: from red (1 star) over nothing (3) to green (5)."""
+    if not isinstance(value, int | float) or value != value:
+        return ""
+    strength = min(1.0, abs(value - 3) / 2) * 0.45
+    return f"background-color: rgba({'13, 148, 136' if value > 3 else '220, 68, 55'}, {strength:.2f})"
+
+
+def rewards_by_place(comparison: Comparison) -> alt.LayerChart:
+    """One line for each checkpoint across an answer's steps, people's mean beside them. A triangle marks the step at which a
+    reward falls most; a dashed line people's first bad step."""
     rows = [
-        {"place": place.label, "position": position, "scorer": label, "reward": rewards[position]}
+        {"place": place.label, "scorer": label, "reward": rewards[position], "fall": position == comparison.drop(label)}
         for label, rewards in comparison.rewards.items()
         for position, place in enumerate(comparison.places)
     ]
     rows += [
-        {"place": place.label, "position": position, "scorer": PEOPLE, "reward": place.people[0]}
-        for position, place in enumerate(comparison.places)
+        {"place": place.label, "scorer": PEOPLE, "reward": place.people[0], "fall": False}
+        for place in comparison.places
         if place.people is not None
     ]
     frame = pd.DataFrame(rows)
-    return (
-        alt.Chart(frame)
-        .mark_line(point=alt.OverlayMarkDef(size=70), strokeWidth=2.5)
-        .encode(
-            alt.X("place:N", title=None, sort=[place.label for place in comparison.places], axis=alt.Axis(labelAngle=0)),
-            alt.Y("reward:Q", title="reward (stars)", scale=alt.Scale(zero=False, padding=12)),
-            alt.Color("scorer:N", title=None, legend=alt.Legend(orient="top", columns=1, labelLimit=600)),
-            tooltip=["scorer", "place", alt.Tooltip("reward", format=".3f")],
-        )
-        .properties(height=400)
-    )
+    place = alt.X("place:N", title=None, sort=[one.label for one in comparison.places], axis=alt.Axis(labelAngle=0))
+    reward = alt.Y("reward:Q", title="reward (stars)", scale=alt.Scale(zero=False, padding=12))
+    colour = alt.Color("scorer:N", title=None, legend=alt.Legend(orient="top", columns=1, labelLimit=600))
+    hover = ["scorer:N", "place:N", alt.Tooltip("reward:Q", format=".3f")]
+    lines = alt.Chart(frame).mark_line(point=alt.OverlayMarkDef(size=70), strokeWidth=2.5).encode(
+        place, reward, colour, tooltip=hover
+    )  # fmt: skip
+    falls = alt.Chart(frame[frame["fall"]]).mark_point(shape="triangle-down", size=260, filled=True, yOffset=-14).encode(
+        place, reward, colour, tooltip=hover
+    )  # fmt: skip
+    layers = [lines, falls]
+    bad = comparison.first_bad
+    if bad is not None:
+        mark = pd.DataFrame([{"place": comparison.places[bad].label, "what": "people: first bad step"}])
+        layers.append(alt.Chart(mark).mark_rule(strokeDash=[5, 4], color="#888888").encode(place))
+        layers.append(alt.Chart(mark).mark_text(align="left", dx=6, color="#888888").encode(place, y=alt.value(8), text="what:N"))
+    return alt.LayerChart(layer=layers, height=400)
+
+
+def rewards_against(things: Things, one: int, other: int, title: str, above: str) -> alt.LayerChart:
+    """Rewards of two checkpoints, a point a thing, coloured by people's mean where they rated it. At most 2,000 are drawn."""
+    some = things.only(np.linspace(0, len(things.order) - 1, min(2000, len(things.order))).astype(int))
+    frame = pd.DataFrame({
+        "x": some.rewards[one], "y": some.rewards[other], "people": some.people,
+        "what": np.where(some.order > 0, "step", "whole answer"),
+    })  # fmt: skip
+    low, high = float(frame[["x", "y"]].min().min()), float(frame[["x", "y"]].max().max())
+    scale = alt.Scale(domain=[low, high], nice=True)
+    points = alt.Chart(frame).mark_point(filled=True, size=36, opacity=0.7).encode(
+        alt.X("x:Q", title=f"{title} (stars)", scale=scale), alt.Y("y:Q", title=f"{above} (stars)", scale=scale),
+        alt.Color("people:Q", title="people (stars)", scale=alt.Scale(scheme="redyellowgreen", domain=[1, 5])),
+        alt.Shape("what:N", title=None, scale=alt.Scale(domain=["step", "whole answer"], range=["circle", "square"])),
+        tooltip=["what:N", *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("x", "y", "people"))],
+    )  # fmt: skip
+    line = alt.Chart(pd.DataFrame({"x": [low, high], "y": [low, high]})).mark_line(strokeDash=[4, 4], color="#888888")
+    return (line.encode(alt.X("x:Q"), alt.Y("y:Q")) + points).properties(height=380)
+
+
+def reliabilities(bins: Mapping[str, Sequence[Bin]]) -> alt.LayerChart:
+    """People's mean score against the mean reward of things of like reward, a line a checkpoint; on the dashed line rewards are
+    right."""
+    frame = pd.DataFrame([
+        {"checkpoint": label, "reward": one.reward, "score": one.score, "count": one.count}
+        for label, some in bins.items() for one in some
+    ])  # fmt: skip
+    low, high = float(min(frame["reward"].min(), 1)), float(max(frame["reward"].max(), 5))
+    scale = alt.Scale(domain=[low, high])
+    line = alt.Chart(pd.DataFrame({"x": [low, high], "y": [low, high]})).mark_line(strokeDash=[4, 4], color="#888888")
+    points = alt.Chart(frame).mark_line(point=True).encode(
+        alt.X("reward:Q", title="reward (stars)", scale=scale), alt.Y("score:Q", title="people (stars)", scale=scale),
+        alt.Color("checkpoint:N", title=None, legend=alt.Legend(orient="top", columns=1, labelLimit=500)),
+        tooltip=["checkpoint:N", alt.Tooltip("reward:Q", format=".2f"), alt.Tooltip("score:Q", format=".2f"), "count:Q"],
+    )  # fmt: skip
+    return (line.encode(alt.X("x:Q"), alt.Y("y:Q")) + points).properties(height=240)
 
 
 def against_floors(auc: Value, floors: Sequence[Floor]) -> alt.LayerChart:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import altair as alt
@@ -42,7 +43,7 @@ def draw(kind: RunKind, lines: Lines, *, unfinished: bool) -> None:
     st.markdown("**Loss**", help=meaning)
     if steps:
         unit = REWARD_METRICS["loss"].unit if kind == "reward" else "nats a token"
-        st.altair_chart(charts.loss_curve(steps, unit))
+        st.vega_lite_chart(charts.smoothed(pd.DataFrame(steps)[["step", "epoch", "loss"]], "loss", 20), charts.loss_curve(unit))
     else:
         st.caption("The curve begins with the first training step." if unfinished else "No training step was done.")
     if kind == "reward":
@@ -73,13 +74,13 @@ def _policy(steps: Lines, lines: Lines, *, unfinished: bool) -> None:
     if not steps:
         st.caption("The curves begin with the first step." if unfinished else "No step was done.")
         return
-    st.altair_chart(reward_curves(steps, tables))
+    st.vega_lite_chart(reward_frame(steps, tables), reward_curves())
     measured = [name for name in SMALL if any(line.get(name) is not None for line in steps)]
     for names in filter(None, (measured[:3], measured[3:])):
         for column, name in zip(st.columns(3), names, strict=False):
             with column:
                 st.markdown(f"**{PPO_METRICS[name].title}**", help=help_of(PPO_METRICS[name]))
-                st.altair_chart(small_curve(steps, PPO_METRICS[name]))
+                st.vega_lite_chart(small_frame(steps, name), small_curve(PPO_METRICS[name]))
     if tables:
         st.markdown("**Held-out prompts**")
         frame = pd.DataFrame([{"step": line["step"]} | {name: line.get(name) for name in OF_TABLES} for line in tables])
@@ -109,43 +110,59 @@ def draw_all(steps: Lines, shown: set[str]) -> None:
         for column, name in zip(st.columns(3), names[begin : begin + 3], strict=False):
             with column:
                 st.markdown(f"**{METRICS[name].title}**", help=help_of(METRICS[name]))
-                st.altair_chart(small_curve(steps, METRICS[name]))
+                st.vega_lite_chart(small_frame(steps, name), small_curve(METRICS[name]))
 
 
-def reward_curves(steps: Lines, tables: Lines) -> alt.LayerChart:
-    """Reward by step with its running mean; answers to held-out prompts by the reward and by the judge as points on lines."""
+HELD_OUT = {"reward": "held-out prompts, the same reward", "judge": "held-out prompts, the judge"}
+
+
+def reward_frame(steps: Lines, tables: Lines) -> pd.DataFrame:
+    """Steps with their reward and its running mean; held-out tables as ``held`` and ``who``, all in one frame."""
     frame = pd.DataFrame([{"step": line["step"], "reward": line.get("reward")} for line in steps], dtype=float)
-    frame["smooth"] = frame["reward"].ewm(span=max(5, len(frame) // 10)).mean()
+    held = pd.DataFrame(
+        [{"step": one["step"], "who": who, "held": one[name]} for one in tables for name, who in HELD_OUT.items()
+         if one.get(name) is not None], columns=["step", "who", "held"],
+    )  # fmt: skip
+    return pd.concat([charts.smoothed(frame, "reward", 10), held.astype({"step": float, "held": float})], ignore_index=True)
+
+
+@functools.cache
+def reward_curves() -> charts.Specification:
+    """Reward by step with its running mean; answers to held-out prompts by the reward and by the judge as points on lines."""
     step = alt.X("step:Q", title="step", axis=alt.Axis(tickMinStep=1, format="d"))
     scale = alt.Scale(zero=False)
     title = f"reward ({PPO_METRICS['reward'].unit.partition(',')[0]})"
-    points = alt.Chart(frame).mark_circle(opacity=0.3, size=14).encode(step, alt.Y("reward:Q", title=title, scale=scale))
-    line = alt.Chart(frame).mark_line(strokeWidth=2.5).encode(step, alt.Y("smooth:Q", title=title, scale=scale))
-    held = pd.DataFrame(
-        [{"step": one["step"], "who": who, "reward": one[name]} for one in tables
-         for name, who in (("reward", "held-out prompts, the same reward"), ("judge", "held-out prompts, the judge"))
-         if one.get(name) is not None], columns=["step", "who", "reward"],
+    trained = alt.Chart().transform_filter("isValid(datum.reward)")
+    points = trained.mark_circle(opacity=0.3, size=14).encode(step, alt.Y("reward:Q", title=title, scale=scale))
+    line = trained.mark_line(strokeWidth=2.5).encode(step, alt.Y("smooth:Q", title=title, scale=scale))
+    others = (
+        alt.Chart()
+        .transform_filter("isValid(datum.held)")
+        .mark_line(point=alt.OverlayMarkDef(size=60), strokeDash=[5, 3])
+        .encode(
+            step, alt.Y("held:Q", title=title, scale=scale),
+            alt.Color("who:N", title=None, legend=alt.Legend(orient="top", labelLimit=300),
+                      scale=alt.Scale(domain=[*HELD_OUT.values()], range=["#0f766e", "#d97706"])),
+            tooltip=["step:Q", "who:N", alt.Tooltip("held:Q", title="reward", format=".3f")],
+        )
     )  # fmt: skip
-    others = alt.Chart(held).mark_line(point=alt.OverlayMarkDef(size=60), strokeDash=[5, 3]).encode(
-        step, alt.Y("reward:Q", title=title, scale=scale),
-        alt.Color("who:N", title=None, legend=alt.Legend(orient="top", labelLimit=300),
-                  scale=alt.Scale(domain=["held-out prompts, the same reward", "held-out prompts, the judge"],
-                                  range=["#0f766e", "#d97706"])),
-        tooltip=["step", "who", alt.Tooltip("reward", format=".3f")],
-    )  # fmt: skip
-    return (points + line + others).properties(height=280)
+    return charts.specification((points + line + others).properties(height=280))
 
 
-def small_curve(steps: Lines, metric: Metric) -> alt.Chart:
-    """One measure by step."""
-    frame = pd.DataFrame([{"step": line["step"], "value": line.get(metric.name)} for line in steps])
-    return (
-        alt.Chart(frame)
+def small_frame(steps: Lines, name: str) -> pd.DataFrame:
+    return pd.DataFrame([{"step": line["step"], "value": line.get(name)} for line in steps])
+
+
+@functools.cache
+def small_curve(metric: Metric) -> charts.Specification:
+    """One measure by step. Data: step, value."""
+    return charts.specification(
+        alt.Chart()
         .mark_line()
         .encode(
             alt.X("step:Q", title=None, axis=alt.Axis(tickCount=4, tickMinStep=1, format="d")),
             alt.Y("value:Q", title=metric.unit, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=4, titleFontSize=10)),
-            tooltip=["step", alt.Tooltip("value", format=".4g", title=metric.title)],
+            tooltip=["step:Q", alt.Tooltip("value:Q", format=".4g", title=metric.title)],
         )
         .properties(height=130)
     )

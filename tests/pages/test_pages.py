@@ -387,7 +387,7 @@ def test_runs_are_found_compared_and_traced(demo: Workbench) -> None:
     first = ppo_run(demo)
     run = training.add_reward_run(demo, snapshot.id, RewardConfig.parse({"reward_base_model": "minilm-l6"}))
     app = check(open_page("runs.py"))
-    assert "2 runs. Mark two or more" in texts(app)
+    assert "2 runs. Mark one to open it, two or more" in texts(app)
     app.multiselect[0].set_value(["reward"]).run()
     assert list(check(app).dataframe[0].value["run"]) == [run.id]
     app.multiselect[0].set_value([])
@@ -467,13 +467,16 @@ def test_comparing_shows_rewards_and_failures_side_by_side(demo: Workbench, monk
     labels = [one.label for one in comparing.candidates(demo)]
 
     def compare(_: Workbench, chosen: Any, query: str, places: Any) -> comparing.Comparison:
-        return comparing.Comparison(query, places, {labels[1]: [2.5] * len(places)}, {labels[0]: "corrupt file"})
+        return comparing.Comparison(
+            query, places, {labels[1]: [2.5] * len(places)}, {labels[0]: "corrupt file"}, {labels[1]: 3}, {}
+        )
 
     monkeypatch.setattr(comparing, "compare", compare)
     app = open_page("compare.py")
     next(button for button in app.button if button.label == "Compare").click().run()
     words = texts(check(app))
     assert "corrupt file" in words
+    assert "3 tokens in the middle were left out" in words
     table = app.dataframe[0].value
     assert table["place"].tolist()[-1] == "Whole answer"
     assert set(table[labels[1]]) == {2.5}

@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from rlhf_core.ground.answers import Answer, AnswerScore
 from rlhf_core.ground.errors import CorruptArtifact, InvalidInput
 from rlhf_core.services import comparing, training
 from rlhf_core.services.workbench import Workbench
@@ -40,18 +41,19 @@ def test_a_candidate_that_fails_does_not_take_the_others_down(workbench: Workben
     chosen = comparing.candidates(workbench)[:2]
     asked = []
 
-    def score(ref: Any, pairs: Any, steps: Any) -> list[float]:
-        asked.append((pairs, steps))
-        if ref.checkpoint:
-            raise CorruptArtifact("broken file")
-        return [1.0] * (len(pairs) + len(steps))
+    def score(refs: Any, answers: Any, *, device: str) -> list[Any]:
+        asked.append((answers, device))
+        return [CorruptArtifact("broken file") if ref.checkpoint else [AnswerScore(1.0, [4.0, 2.0], 7)] for ref in refs]
 
     monkeypatch.setattr(workbench.scoring, "score", score)
     response, places = comparing.places_of_text("Do:\n- a\n- b")
     result = comparing.compare(workbench, chosen, "q", places)
-    assert asked[0] == ([("q", response)], ["Do:\n- a", "b"])
+    assert asked == [([Answer("q", response, ("Do:\n- a", "b"))], "auto")]
     assert result.errors == {chosen[0].label: "broken file"}
-    assert result.rewards == {chosen[1].label: [1.0, 1.0, 1.0]}
+    assert result.rewards == {chosen[1].label: [4.0, 2.0, 1.0]}
+    assert result.left_out == {chosen[1].label: 7}
+    assert result.drop(chosen[1].label) == 1
+    assert comparing.in_words(result) == [f"{chosen[1].label} falls most at step 2, by 2.00 stars."]
     for query, some in ((" ", chosen), ("q", [])):
         with pytest.raises(InvalidInput):
             comparing.compare(workbench, some, query, places)

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from rlhf_core.ground.answers import Answer, AnswerScore
 from rlhf_core.ground.errors import Forbidden, InvalidInput
 from rlhf_core.ground.judgement import After, Decision, GoldAnswer, GoldPlace
 from rlhf_core.ground.records import EVERYTHING, LabelOp, Preference, Queue, Session, new_id
-from rlhf_core.services import judging, labeling
+from rlhf_core.services import judging, labeling, scoring
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui.pad.telling import stands_left, telling
 from tests.conftest import chosen_pairs
@@ -103,15 +105,15 @@ def test_a_checkpoint_scores_the_chats_ahead(demo: Workbench, ana: Session, monk
     """Rewards are given here; that a real checkpoint scores is tested with the scoring process."""
     asked: list[int] = []
 
-    def score(_ref: object, pairs: list[tuple[str, str]], steps: list[str]) -> list[float]:
-        asked.append(len(steps) + len(pairs))
-        return [1.0 + k for k in range(asked[-1])]
+    def score(_workbench: Workbench, _refs: object, answers: Sequence[Answer]) -> list[list[AnswerScore]]:
+        asked.extend(len(one.steps) + 1 for one in answers)
+        return [[AnswerScore(9.0, [1.0 + k for k in range(len(one.steps))]) for one in answers]]
 
-    monkeypatch.setattr(demo.scoring, "score", score)
+    monkeypatch.setattr(scoring, "score_answers", score)
     queue = labeling.save_queue(demo, Queue(new_id(), "Hinted", words="solar", hint_checkpoint="ck"))
     seen: list[int] = []
     count = labeling.prepare_hints(demo, queue, on_progress=lambda done, _total: seen.append(done))
-    assert seen == list(range(1, count + 1))
+    assert seen[-1] == count == len(asked)
     (view,) = labeling.claim(demo, ana, queue.id, 1)
     assert asked[0] == len(view.chat.steps) + 1
     mine = demo.store.for_user(ana)

@@ -1,8 +1,9 @@
 import pytest
 
+from rlhf_core.ground.answers import AnswerScore
 from rlhf_core.ground.errors import Forbidden, InvalidInput, NotFound
 from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, Session, new_id
-from rlhf_core.services import erasing, labeling
+from rlhf_core.services import erasing, labeling, scoring
 from rlhf_core.services.workbench import Workbench
 
 
@@ -56,7 +57,9 @@ def test_a_checkpoint_decides_the_order(demo: Workbench, ana: Session, monkeypat
     """Rewards are given here; that a real checkpoint scores is tested with the scoring process."""
     chats = demo.store.search_chats(limit=100)
     rewards = {chat.response: 1 + 4 * k / 59 for k, chat in enumerate(chats)}
-    monkeypatch.setattr(demo.scoring, "score", lambda _ref, pairs: [rewards[response] for _, response in pairs])
+    monkeypatch.setattr(
+        scoring, "score_answers", lambda _workbench, _refs, answers: [[AnswerScore(rewards[one.response], []) for one in answers]]
+    )
     uncertain = labeling.save_queue(demo, Queue(new_id(), "Uncertain", item_order="uncertain", checkpoint_id="ck"))
     assert labeling.claim(demo, ana, uncertain.id, 1) == []
     seen: list[int] = []

@@ -24,6 +24,24 @@ SELECT * FROM runs WHERE id = $id;
 -- name: runs
 SELECT * FROM runs ORDER BY created_at DESC, id LIMIT $limit;
 
+-- name: find_runs
+-- Lists are JSON; an empty one, and empty words, stand for all. Words are looked for in whatever is known of a run.
+SELECT id, kind, status, created_at,
+       (julianday(ifnull(finished_at, $now)) - julianday(started_at)) * 1440,
+       step, total_steps,
+       ifnull(config ->> 'reward_base_model', config ->> 'base_model'),
+       checkpoint_id, nullif(snapshot_id, ''),
+       substr(coalesce(message, phase, ''), 1, 160)
+FROM runs
+WHERE ($kinds = '[]' OR kind IN (SELECT value FROM json_each($kinds)))
+  AND ($statuses = '[]' OR status IN (SELECT value FROM json_each($statuses)))
+  AND ($words = '' OR instr(lower(id || ' ' || ifnull(checkpoint_id, '') || ' ' || snapshot_id || ' ' || config || ' ' || ifnull(message, '')), lower($words)) > 0)
+ORDER BY created_at DESC, id
+LIMIT $limit;
+
+-- name: tally_of_runs
+SELECT kind, status, count(*) FROM runs GROUP BY kind, status ORDER BY kind, status;
+
 -- name: unfinished_runs
 -- In the order in which they start.
 SELECT * FROM runs WHERE status IN ('queued', 'running') ORDER BY priority DESC, created_at, id;

@@ -1,0 +1,141 @@
+"""Models that stay in memory between requests, within a budget. Worker side: this imports torch."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rlhf_core.checkpoints.base_models import locate
+from rlhf_core.checkpoints.registry import Checkpoint, open_checkpoint
+from rlhf_core.ground.errors import InvalidInput
+from rlhf_core.learn.reward_model import RewardModel, pick_device
+from rlhf_core.learn.scoring import Ready
+from rlhf_core.learn.writing import Writer
+
+MB = 2**20
+BODY_FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+@dataclass(slots=True)
+class Kept:
+    """A model in memory. ``size_mb``: of its weights; ``used``: when it was last asked, on the monotonic clock."""
+
+    what: Ready | Writer
+    size_mb: float
+    used: float
+
+
+class WarmModels:
+    """Models by what they are asked for; those that were not asked for longest go first when there is no room.
+
+    Args:
+        checkpoints: The workspace's.
+        budget_mb: MiB of weights; one model larger than that is kept alone.
+    """
+
+    def __init__(self, checkpoints: Path, budget_mb: float) -> None:
+        self._checkpoints, self._budget_mb = checkpoints, budget_mb
+        self._kept: OrderedDict[str, Kept] = OrderedDict()
+
+    @property
+    def size_mb(self) -> float:
+        """MiB of weights in memory."""
+        return sum(one.size_mb for one in self._kept.values())
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def reward_model(self, ref: dict[str, Any], device: str) -> Ready:
+        """A reward model on this device (auto, cpu or cuda), loaded if need be. A checkpoint that was removed is not served.
+
+        Raises:
+            NotFound, CorruptArtifact, ModelUnavailable: it cannot be loaded.
+            InvalidInput: it is a policy.
+        """
+        checkpoint = self._checkpoint(ref["checkpoint"]) if "checkpoint" in ref else None
+        kept = self._get(
+            ref, checkpoint.folder if checkpoint else None,
+            lambda: _load_checkpoint(checkpoint) if checkpoint else self._load_base(ref),
+        )  # fmt: skip
+        assert isinstance(kept.what, Ready)
+        model, wanted = kept.what.model, pick_device(device)
+        if model.device != wanted:
+            model.network.to(wanted)
+            model.device = wanted
+        return kept.what
+
+    def writer(self, ref: dict[str, Any], device: str) -> Writer:
+        """A policy on this device: a checkpoint, or any causal model's name or folder.
+
+        Raises:
+            NotFound, CorruptArtifact, ModelUnavailable: it cannot be loaded, or writes no text.
+        """
+        base = locate(ref["policy"], self._checkpoints, verify=_key(ref) not in self._kept)
+        folder = Path(base.load_from) if base.place in ("folder", "checkpoint") else None
+        kept = self._get(ref, folder, lambda: Writer.load(base))
+        assert isinstance(kept.what, Writer)
+        wanted = pick_device(device)
+        if kept.what.device != wanted:
+            kept.what.network.to(wanted)
+            kept.what.device = wanted
+        return kept.what
+
+    def _get(self, ref: dict[str, Any], folder: Path | None, load: Callable[[], Ready | Writer]) -> Kept:
+        key = _key(ref)
+        kept = self._kept.get(key)
+        if kept is None:
+            self._make_room(_weights_mb(folder) if folder else 0.0)
+            what = load()
+            network = what.model.network if isinstance(what, Ready) else what.network
+            kept = Kept(what, sum(one.numel() * one.element_size() for one in network.parameters()) / MB, 0.0)
+            self._make_room(kept.size_mb)
+            self._kept[key] = kept
+        kept.used = time.monotonic()
+        self._kept.move_to_end(key)
+        return kept
+
+    def let_go(self, idle_s: float) -> int:
+        """Drop the models that nobody asked for in so many seconds; how many they were."""
+        old = [key for key, one in self._kept.items() if time.monotonic() - one.used >= idle_s]
+        for key in old:
+            del self._kept[key]
+        return len(old)
+
+    def _make_room(self, needed_mb: float) -> None:
+        while self._kept and self.size_mb + needed_mb > self._budget_mb:
+            self._kept.popitem(last=False)
+
+    def _checkpoint(self, checkpoint_id: str) -> Checkpoint:
+        checkpoint = open_checkpoint(self._checkpoints, checkpoint_id)
+        if checkpoint.kind != "reward":
+            raise InvalidInput(f"{checkpoint_id} is a {checkpoint.kind}, which writes answers; only a reward model scores them.")
+        return checkpoint
+
+    def _load_base(self, ref: dict[str, Any]) -> Ready:
+        base = locate(ref["base"], self._checkpoints, verify=True)
+        model = RewardModel.from_base(base, max_length=ref["max_length"], seed=ref["seed"], device=pick_device("cpu"))
+        model.network.eval()
+        return Ready(model)
+
+
+def _key(ref: dict[str, Any]) -> str:
+    return json.dumps(ref, sort_keys=True)
+
+
+def _load_checkpoint(checkpoint: Checkpoint) -> Ready:
+    checkpoint.verify()
+    model = RewardModel.from_checkpoint(checkpoint.folder, checkpoint.manifest["scoring"], device=pick_device("cpu"))
+    model.version = checkpoint.id
+    model.network.eval()
+    files = checkpoint.manifest["files"]
+    body = tuple(files[name]["sha256"] for name in BODY_FILES if name in files)
+    return Ready(model, body if "model.safetensors" in files else None)
+
+
+def _weights_mb(folder: Path) -> float:
+    return sum(one.stat().st_size for one in folder.glob("*.safetensors")) / MB
