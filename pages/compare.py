@@ -73,8 +73,7 @@ def one_answer(chosen: list[Candidate]) -> None:
 def show(result: comparing.Comparison, chosen: list[Candidate]) -> None:
     st.subheader(shorten(result.query, 140).replace("$", "\\$"))
     st.altair_chart(charts.rewards_by_place(result))
-    for line in comparing.in_words(result):
-        st.caption(markdown_of(line))
+    st.caption(markdown_of("  \n".join(comparing.in_words(result))))
     for label, left_out in result.left_out.items():
         if left_out:
             st.warning(
@@ -109,6 +108,10 @@ view = st.segmented_control(
     key=keys.COMPARE_VIEW, label_visibility="collapsed",
 )  # fmt: skip
 labels = st.multiselect("Checkpoints", choices, default=[*trained[:2], *untrained[:1]], placeholder="Choose two or more")
+for label in st.session_state.get(keys.COMPARE_CHOSEN, []):
+    if label not in choices:
+        st.warning(f"{label} is not on this machine any more: somebody removed it.", icon=":material/delete:")
+st.session_state[keys.COMPARE_CHOSEN] = labels
 picked = [choices[label] for label in labels]
 try:
     if view == "set":

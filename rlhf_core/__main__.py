@@ -158,13 +158,17 @@ def _parser() -> argparse.ArgumentParser:
     one = command("card", _card, "a reward model's report card, as Markdown; exits with 2 where its rewards are refused")
     one.add_argument("checkpoint", metavar="ID")
     one.add_argument("--json", action="store_true", help="print JSON")
-    one = command("score", _score, "score one answer with a checkpoint, step by step; prints JSON")
-    one.add_argument("--checkpoint", required=True, metavar="ID")
-    one.add_argument("--query", required=True)
-    one.add_argument("--response", required=True)
     command("options", _options, "every option of every kind of run, as Markdown")
     command("supervise", _supervise, "start queued runs on this machine (the app does so by itself)")
 
+    one = command("score", _score, "score answers and their steps with reward checkpoints; prints a JSON object a line")
+    one.add_argument("--checkpoint", nargs="+", required=True, metavar="ID", help="several are set side by side")
+    one.add_argument("--file", type=Path, metavar="FILE", help="answers of a file that import reads (default: a snapshot's)")
+    one.add_argument("--snapshot", metavar="ID", help="id or its beginning (default: the newest)")
+    one.add_argument("--query", metavar="TEXT", help="one question, with --response")
+    one.add_argument("--response", metavar="TEXT", help="its answer, or - to read it from standard input")
+    one.add_argument("--held-out", action="store_true", help="leave out questions that one of the checkpoints learned from")
+    one.add_argument("--at-most", type=int, metavar="N", help="so many answers, whole questions drawn (default: all)")
     train = commands.add_parser("train", help="train a model").add_subparsers(metavar="MODEL", required=True)
     for kind, about, snapshot in _TRAINABLE:
         one = train.add_parser(kind, parents=[shared], help=about, description=about)
@@ -467,6 +471,36 @@ def _push(arguments: argparse.Namespace) -> None:
     print(pushing.push(_open(arguments), arguments.checkpoint, arguments.repository, private=not arguments.public))
 
 
+def _score(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import comparing, comparing_sets
+
+    workbench = _open(arguments)
+    chosen = [comparing.candidate(workbench, name) for name in dict.fromkeys(arguments.checkpoint)]
+    if (arguments.query is None) != (arguments.response is None):
+        raise InvalidInput("--query and --response go together.")
+    if arguments.query is not None:
+        response = sys.stdin.read() if arguments.response == "-" else arguments.response
+        gathered = comparing_sets.of_text(arguments.query, response)
+    elif arguments.file is not None:
+        gathered = comparing_sets.of_path(workbench, arguments.file, arguments.at_most)
+    else:
+        gathered = comparing_sets.of_snapshot(
+            workbench, arguments.snapshot or _newest(workbench), at_most=arguments.at_most, rated_only=False,
+            unseen_by=[one.checkpoint for one in chosen if one.checkpoint] if arguments.held_out else (),
+        )  # fmt: skip
+
+    def say(done: int, of: int) -> None:
+        print(f"{done:,} of {of:,} answers", end="\r" if sys.stderr.isatty() else "\n", file=sys.stderr, flush=True)
+
+    compared = comparing_sets.compare(workbench, chosen, gathered, say)
+    for label, message in compared.errors.items():
+        print(f"{label}: {message}", file=sys.stderr)
+    for line in comparing_sets.as_lines(compared):
+        print(json.dumps(line, ensure_ascii=False))
+    if compared.errors:
+        raise SystemExit(1)
+
+
 def _clean(arguments: argparse.Namespace) -> None:
     from rlhf_core.services import storage
 
@@ -506,26 +540,6 @@ def _card(arguments: argparse.Namespace) -> int:
     text = found.card.model_dump_json(indent=2) if arguments.json else (found.checkpoint.folder / "README.md").read_text("utf-8")
     print(text, end="" if text.endswith("\n") else "\n")
     return 2 if found.card.state == "refused" else 0
-
-
-def _score(arguments: argparse.Namespace) -> None:
-    from rlhf_core.checkpoints.registry import open_checkpoint
-    from rlhf_core.ground.records import utc_now
-    from rlhf_core.services import comparing
-
-    workbench = _open(arguments)
-    checkpoint = open_checkpoint(workbench.workspace.checkpoints, arguments.checkpoint)
-    response, places = comparing.places_of_text(arguments.response)
-    candidate = next(one for one in comparing.candidates(workbench) if one.checkpoint and one.checkpoint.id == checkpoint.id)
-    try:
-        result = comparing.compare(workbench, [candidate], arguments.query, places)
-    finally:
-        workbench.close()
-    if result.errors:
-        raise RlhfError(result.errors[candidate.label])
-    *steps, whole = result.rewards[candidate.label]
-    reply = {"reward": whole, "steps": steps, "model": checkpoint.id, "time": utc_now(), "response": response}
-    print(json.dumps(reply, ensure_ascii=False))
 
 
 def _options(_: argparse.Namespace) -> None:

@@ -27,9 +27,10 @@ from rlhf_core.ground.processes import ProcessIdentity
 from rlhf_core.ground.settings import PROJECT_ROOT
 
 START_TIMEOUT_S = 120.0
-REQUEST_TIMEOUT_S = 300.0
+REQUEST_TIMEOUT_S = 120.0  # and a hundredth of a second for each token that each model has to read
 WARM_DELAY_S = 1.0
 AT_ONCE = 32  # answers in a request; between two of them others have their turn
+AT_ONCE_TOKENS = 65_536  # of them, about: one that has more goes alone
 BUDGET_VARIABLE = "RLHF_SCORING_MEMORY_MB"
 _LONGEST_SOCKET_PATH = 100
 
@@ -47,6 +48,26 @@ class ModelRef:
         if self.checkpoint is not None:
             return {"checkpoint": self.checkpoint}
         return {"base": self.base, "seed": self.seed, "max_length": self.max_length}
+
+
+def tokens_of(answer: Answer) -> int:
+    """About how many tokens have to be read to score it and its steps: each with what stands before it, cut to some length."""
+    return (1 + len(answer.steps)) * min(512, 64 + (len(answer.query) + len(answer.response)) // 3)
+
+
+def parts_of(answers: Sequence[Answer]) -> Iterator[list[Answer]]:
+    """As many as go into one request, again and again."""
+    part: list[Answer] = []
+    tokens = 0
+    for one in answers:
+        more = tokens_of(one)
+        if part and (len(part) == AT_ONCE or tokens + more > AT_ONCE_TOKENS):
+            yield part
+            part, tokens = [], 0
+        part.append(one)
+        tokens += more
+    if part:
+        yield part
 
 
 def budget_mb() -> float:
@@ -106,15 +127,16 @@ class ScoringClient:
             For each model one :class:`AnswerScore` for each answer, or why it cannot score.
 
         Raises:
-            WorkerFailed: the process died twice, or took longer than five minutes over a few answers.
+            WorkerFailed: the process died twice, or took much longer than these answers should.
         """
         found: list[list[AnswerScore] | RlhfError] = [[] for _ in models]
-        for begin in range(0, max(1, len(answers)), AT_ONCE):
-            some = answers[begin : begin + AT_ONCE]
+        done = 0
+        for some in parts_of(answers):
             able = [k for k, one in enumerate(found) if isinstance(one, list)]
             if not able:
                 break
-            reply = self._ask({
+            patience = REQUEST_TIMEOUT_S + 0.01 * len(able) * sum(map(tokens_of, some))
+            reply = self._ask(timeout_s=patience, request={
                 "op": "score", "device": device, "models": [models[k].to_request() for k in able],
                 "answers": [[one.query, one.response, list(one.steps)] for one in some],
             })  # fmt: skip
@@ -125,8 +147,9 @@ class ScoringClient:
                     found[k] = _error(result)
                 else:
                     so_far += [AnswerScore(**one) for one in result["scores"]]
+            done += len(some)
             if on_progress:
-                on_progress(begin + len(some))
+                on_progress(done)
         return found
 
     def explain(self, model: ModelRef, reading: tuple[str, str, int, int], *, device: str = "auto") -> dict[str, Any]:
@@ -185,17 +208,17 @@ class ScoringClient:
         """The process's id, once it was connected and while it lives."""
         return next((one.process.pid for one in self._free if one.process.is_alive()), None)
 
-    def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, request: dict[str, Any], timeout_s: float | None = None) -> dict[str, Any]:
         """
         Raises:
             RlhfError: what the process said of the request as a whole.
         """
         request |= {"id": next(self._ids)}
         try:
-            reply = self._once(request)
+            reply = self._once(request, timeout_s or REQUEST_TIMEOUT_S)
         except _Gone:  # it may have ended from idleness just now, or somebody ended it: one fresh try
             try:
-                reply = self._once(request)
+                reply = self._once(request, timeout_s or REQUEST_TIMEOUT_S)
             except _Gone as gone:
                 raise WorkerFailed(f"The scoring process died twice over this. {self._last_words()}") from gone
         if reply["id"] != request["id"]:
@@ -204,9 +227,9 @@ class ScoringClient:
             raise _error(reply)
         return reply
 
-    def _once(self, request: dict[str, Any]) -> dict[str, Any]:
+    def _once(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         with self._line() as line:
-            return line.ask(request)
+            return line.ask(request, timeout_s)
 
     @contextlib.contextmanager
     def _line(self) -> Iterator[_Line]:
@@ -286,21 +309,20 @@ class _Line:
             raise
         self.process = ProcessIdentity(hello["pid"], hello["create_time"])
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+    def ask(self, request: dict[str, Any], timeout_s: float) -> dict[str, Any]:
         """
         Raises:
             _Gone: it died. WorkerFailed: it does not answer, and was ended.
         """
         try:
-            self._socket.settimeout(REQUEST_TIMEOUT_S)
+            self._socket.settimeout(timeout_s)
             self._socket.sendall(json.dumps(request).encode() + b"\n")
-            return self._receive(REQUEST_TIMEOUT_S)
+            return self._receive(timeout_s)
         except TimeoutError:
             if self.process.is_alive():
                 os.kill(self.process.pid, signal.SIGKILL)
             raise WorkerFailed(
-                f"The scoring process did not answer within {REQUEST_TIMEOUT_S:.0f} s and was ended. Try again, or with fewer "
-                "answers."
+                f"The scoring process did not answer within {timeout_s:.0f} s and was ended. Try again, or with fewer answers."
             ) from None
         except OSError as error:
             raise _Gone from error

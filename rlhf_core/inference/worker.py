@@ -154,8 +154,13 @@ class Server:
             return False
         line = self._waiting[connection].popleft()
         self._waiting.move_to_end(connection)
-        request = json.loads(line)
-        self._send(connection, answer(self._models, request) | {"id": request["id"]})
+        try:
+            request = json.loads(line)
+            number = request["id"]
+        except (ValueError, KeyError, TypeError):
+            self._drop(connection)  # no client of ours
+            return True
+        self._send(connection, answer(self._models, request) | {"id": number})
         return True
 
     def _send(self, connection: socket.socket, value: dict[str, Any]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlhf_core.checkpoints.base_models import offline_names
-from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints
+from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.records import Chat
@@ -80,6 +80,20 @@ def candidates(workbench: Workbench) -> list[Candidate]:
     parents = [one.parent for one in checkpoints if one.parent not in known]
     names = dict.fromkeys([*parents, *(name for name in offline_names() if name not in known)])
     return trained + [Candidate(f"untrained {shorten(name, 40)}", ModelRef(base=name)) for name in names]
+
+
+def candidate(workbench: Workbench, name: str) -> Candidate:
+    """The reward checkpoint of this id, labelled by it.
+
+    Raises:
+        NotFound, CorruptArtifact: there is none, or it cannot be read.
+        InvalidInput: it is a policy.
+    """
+    workbench.require("compare")
+    checkpoint = open_checkpoint(workbench.workspace.checkpoints, name)
+    if checkpoint.kind != "reward":
+        raise InvalidInput(scoring.no_scorer(checkpoint))
+    return Candidate(checkpoint.id, ModelRef(checkpoint=checkpoint.id), checkpoint)
 
 
 def chats_named(workbench: Workbench, ids: Sequence[str]) -> list[Chat]:

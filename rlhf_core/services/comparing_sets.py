@@ -8,8 +8,9 @@ from __future__ import annotations
 import functools
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
@@ -23,6 +24,7 @@ from rlhf_core.ground.records import Queue, new_id
 from rlhf_core.ground.text import query_key
 from rlhf_core.intake.parsing import parse_file
 from rlhf_core.intake.rows import MAX_STEPS
+from rlhf_core.intake.splitting import split_answer
 from rlhf_core.learn import side_by_side
 from rlhf_core.learn.measures import first_below
 from rlhf_core.learn.side_by_side import (
@@ -269,6 +271,45 @@ def of_file(workbench: Workbench, file: BinaryIO, name: str, at_most: int | None
                 answer = Answer(query, response, tuple(text for _, text in sorted(steps[chat_id])))
                 found.append(Judged(chat_id, answer, source, given))
     return Gathered(found, {pair: lead for pair, lead in _preferences(preferences).items() if known.issuperset(pair)})
+
+
+def of_path(workbench: Workbench, path: Path, at_most: int | None = AT_MOST) -> Gathered:
+    """The same of a file on this machine.
+
+    Raises:
+        NotFound: there is none. ImportRejected, InvalidInput: as of :func:`of_file`.
+    """
+    try:
+        with path.open("rb") as file:
+            return of_file(workbench, file, path.name, at_most)
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no file {path}. Check the path.") from error
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}. Check the path and its permissions.") from error
+
+
+def of_text(query: str, response: str) -> Gathered:
+    """One answer as it was typed, its steps split from it.
+
+    Raises:
+        InvalidInput: there is no question, or no answer.
+    """
+    if not query.strip() or not response.strip():
+        raise InvalidInput("Type a question and its answer.")
+    split = split_answer(response)
+    return Gathered([Judged("", Answer(query.strip(), split.response, tuple(split.steps)), "typed")])
+
+
+def as_lines(compared: Compared) -> Iterator[dict[str, Any]]:
+    """An object for each answer: what it is, what people gave it, and every checkpoint's rewards in stars."""
+    for k, one in enumerate(compared.answers):
+        means = [one.people[order][0] if order in one.people else None for order in range(len(one.answer.steps) + 1)]
+        yield {
+            "id": one.chat_id or None, "source": one.source, "query": one.answer.query, "response": one.answer.response,
+            "steps": list(one.answer.steps),
+            "people": {"whole": means[0], "steps": means[1:]},
+            "rewards": {label: scores[k].to_json() for label, scores in compared.scores.items()},
+        }  # fmt: skip
 
 
 def seen_by(checkpoint: Checkpoint) -> set[str] | None:

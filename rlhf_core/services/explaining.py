@@ -66,9 +66,12 @@ def words(workbench: Workbench, candidate: Candidate, reading: Reading) -> Words
     return Words(said["text"], said["reward"], said["baseline"], given, said["rest"], said["left_out"])
 
 
-def nearest(workbench: Workbench, candidate: Candidate, reading: Reading, *, count: int = 5) -> list[Near]:
+def nearest(
+    workbench: Workbench, candidate: Candidate, reading: Reading, *, whole: bool, count: int = 5
+) -> list[Near]:  # fmt: skip
     """Of the ratings that the checkpoint learned from (where its snapshot is gone: of the newest), those of texts that it takes
-    for most alike. Texts that share words are found first, so that only a few dozen have to be read.
+    for most alike. Texts that share words are found first, so that only a few dozen have to be read. ``whole``:
+    among whole answers, else among steps, where there are any.
 
     Raises:
         InvalidInput: there is no snapshot.
@@ -85,12 +88,10 @@ def nearest(workbench: Workbench, candidate: Candidate, reading: Reading, *, cou
     own = candidate.checkpoint.snapshot_id if candidate.checkpoint else ""
     snapshot = known.get(own) or next(iter(known.values()))
     query, answer, begin, end = reading
-    whole = begin == 0 and end == len(answer)
-    examples = build_examples(
-        snapshot.table("chats"), snapshot.table("reasoning_steps"), snapshot.table("chat_feedback"),
-        "answers" if whole else "steps",
-    )[:RATED_AT_MOST]  # fmt: skip
-    examples = [one for one in examples if one.own.strip() and not (one.query == query and one.text == answer)]
+    tables = (snapshot.table("chats"), snapshot.table("reasoning_steps"), snapshot.table("chat_feedback"))
+    rated = [one for one in build_examples(*tables) if one.own.strip() and not (one.query == query and one.text == answer)]
+    alike = [one for one in rated if one.is_step != whole]  # answers for an answer, steps for a step, where there are any
+    examples = (alike or rated)[:RATED_AT_MOST]
     if not examples:
         return []
     try:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rlhf_core.checkpoints.registry import open_checkpoint
+from rlhf_core.checkpoints.registry import Checkpoint, open_checkpoint
 from rlhf_core.ground.answers import Answer, AnswerScore
 from rlhf_core.ground.errors import InvalidInput, RlhfError
 from rlhf_core.ground.processes import this_host
-from rlhf_core.inference.client import AT_ONCE, ModelRef
+from rlhf_core.inference.client import ModelRef, parts_of
 from rlhf_core.services.workbench import Workbench
 
 Scores = list[AnswerScore] | RlhfError
@@ -47,10 +47,11 @@ def score_answers(
     }  # fmt: skip
     todo = sorted(lacking, key=lambda key: -len(lacking[key].response))  # of like length together; the longest first
     device = scoring_device(workbench) if todo else "auto"
-    for begin in range(0, len(todo), AT_ONCE):
-        some = todo[begin : begin + AT_ONCE]
+    done = 0
+    for part in parts_of([lacking[key] for key in todo]):
+        some = todo[done : done + len(part)]
         able = [k for k in range(len(models)) if k not in wrong and any(key not in known[k] for key in some)]
-        given = workbench.scoring.score([models[k] for k in able], [lacking[key] for key in some], device=device)
+        given = workbench.scoring.score([models[k] for k in able], part, device=device)
         for k, scores in zip(able, given, strict=True):
             if isinstance(scores, RlhfError):
                 wrong[k] = scores
@@ -59,8 +60,9 @@ def score_answers(
             known[k] |= fresh
             if (checkpoint := models[k].checkpoint) is not None:
                 workbench.score_cache.write(checkpoint, fresh)
+        done += len(part)
         if on_progress:
-            on_progress(begin + len(some), len(todo))
+            on_progress(done, len(todo))
     return [wrong[k] if k in wrong else [known[k][key] for key in keys] for k in range(len(models))]
 
 
@@ -78,4 +80,9 @@ def _check(workbench: Workbench, checkpoint_id: str) -> None:
     """
     checkpoint = open_checkpoint(workbench.workspace.checkpoints, checkpoint_id)
     if checkpoint.kind != "reward":
-        raise InvalidInput(f"{checkpoint_id} is a {checkpoint.kind}, which writes answers; only a reward model scores them.")
+        raise InvalidInput(no_scorer(checkpoint))
+
+
+def no_scorer(checkpoint: Checkpoint) -> str:
+    """Why it scores nothing."""
+    return f"{checkpoint.id} is a {checkpoint.kind}, which writes answers; only a reward model scores them."

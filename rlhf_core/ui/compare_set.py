@@ -92,7 +92,9 @@ def gather(workbench: Workbench, chosen: Sequence[Candidate]) -> Gathered | None
         snapshot = left.selectbox("Snapshot", taken, format_func=lambda one: f"{one.id} · {plural(one.ratings, 'rating')}")
         words = right.text_input("The question contains", "")
         sources = left.multiselect("Source", comparing_sets.sources_of(workbench, snapshot.id), placeholder="all")
-        at_most = right.number_input("At most", 1, 100_000, comparing_sets.AT_MOST, help="answers; whole questions are drawn")
+        at_most = right.number_input(
+            "Answers at most", 1, 100_000, comparing_sets.AT_MOST, help="Whole questions are drawn, always the same ones."
+        )
         with st.container(horizontal=True):
             held_out = st.checkbox(
                 "Held out", key="compare:held_out",
@@ -119,7 +121,9 @@ def show(workbench: Workbench, report: Report) -> None:
         f"{len(things.order):,} things."
     )
     for label, count in compared.seen.items():
-        if count:
+        if count is None:
+            st.caption(f":orange[:material/visibility:] {markdown_of(label)} does not say which questions it learned from.")
+        elif count:
             st.caption(
                 f":orange[:material/visibility:] {markdown_of(label)} learned from the questions of {count:,} of these answers: "
                 "against people it looks better than it is. *Held out* leaves them out."

@@ -46,7 +46,9 @@ def draw(workbench: Workbench, result: Comparison, chosen: Mapping[str, Candidat
                     show_words(explaining.words(workbench, chosen[label], reading))
             if near:
                 with st.spinner("Looking among rated examples …"):
-                    show_near(explaining.nearest(workbench, chosen[label], reading))
+                    show_near(
+                        explaining.nearest(workbench, chosen[label], reading, whole=result.places[index].step_order is None)
+                    )
         except RlhfError as error:
             show_error(error)
 

@@ -18,7 +18,7 @@ import pytest
 from rlhf_core.ground.answers import Answer, AnswerScore
 from rlhf_core.ground.errors import InvalidInput, ModelUnavailable, NotFound, RlhfError, WorkerFailed
 from rlhf_core.ground.settings import PROJECT_ROOT
-from rlhf_core.inference.client import BUDGET_VARIABLE, ModelRef, ScoringClient, budget_mb, socket_path
+from rlhf_core.inference.client import BUDGET_VARIABLE, ModelRef, ScoringClient, budget_mb, parts_of, socket_path, tokens_of
 
 pytestmark = pytest.mark.slow
 GOOD = Answer("solar job", "Ask for the training voucher.\n\nThen enrol.", ("Ask for the training voucher.", "Then enrol."))
@@ -55,6 +55,28 @@ def test_it_scores_in_a_process_of_its_own(client: ScoringClient, tiny_encoder: 
     assert done == [32, 64, 70]
     assert isinstance(many[0], list)
     assert [one.whole for one in many[0]] == pytest.approx([bad.whole] * 70, abs=1e-5)
+
+
+def test_who_talks_nonsense_is_hung_up_on(client: ScoringClient, tiny_encoder: Path) -> None:
+    ref = ModelRef(base=str(tiny_encoder))
+    scores(client, ref, BAD)
+    pid = client.pid
+    for nonsense in (b"GET / HTTP/1.1\n", b"[]\n", b'{"op": "score"}\n'):
+        with socket.socket(socket.AF_UNIX) as stranger:
+            stranger.settimeout(30)
+            stranger.connect(str(socket_path(client._checkpoints)))
+            assert b"pid" in stranger.recv(1000)
+            stranger.sendall(nonsense)
+            assert stranger.recv(1000) == b""
+    assert scores(client, ref, BAD)
+    assert client.pid == pid
+
+
+def test_long_answers_go_alone() -> None:
+    long = Answer("q", "word " * 5000, ("word",) * 400)
+    assert [len(part) for part in parts_of([BAD] * 40 + [long, long, BAD])] == [32, 8, 1, 1, 1]
+    assert list(parts_of([])) == []
+    assert tokens_of(long) == 401 * 512
 
 
 def test_what_is_too_long_is_said(client: ScoringClient, tiny_encoder: Path) -> None:
@@ -129,7 +151,7 @@ def test_one_that_hangs_is_ended_and_said(tmp_path: Path, tiny_encoder: Path, mo
     assert pid
     os.kill(pid, signal.SIGSTOP)
     monkeypatch.setattr("rlhf_core.inference.client.REQUEST_TIMEOUT_S", 1.0)
-    with pytest.raises(WorkerFailed, match="did not answer within 1 s and was ended"):
+    with pytest.raises(WorkerFailed, match=r"did not answer within \d+ s and was ended"):
         scores(one, ModelRef(base=str(tiny_encoder)), BAD)
     gone(pid)
 

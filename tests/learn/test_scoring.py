@@ -11,6 +11,7 @@ from rlhf_core.ground.answers import Answer
 from rlhf_core.learn.reward_model import RewardModel
 from rlhf_core.learn.scales import StarScale
 from rlhf_core.learn.scoring import Ready, score_together
+from tests.learn.policies import tiny_llama, tiny_tokenizer
 
 ANSWERS = [
     Answer("solar job", "Ask for the voucher.\n\nThen enrol.", ("Ask for the voucher.", "Then enrol.")),
@@ -80,3 +81,15 @@ def test_what_is_too_long_says_how_much_was_left_out(tiny_encoder: Path) -> None
     assert cut.left_out == whole - 32
     assert score_together([Ready(one)], []) == [[]]
     assert score_together([], ANSWERS) == []
+
+
+def test_models_of_other_tokenizers_kinds_and_lengths_stand_side_by_side(tiny_encoder: Path, tmp_path: Path) -> None:
+    tokenizer = tiny_tokenizer()
+    tiny_llama(tokenizer).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    models = [model(tiny_encoder), model(tmp_path, reading="one_pass", max_length=256), model(tiny_encoder, max_length=16)]
+    found = score_together([Ready(one) for one in models], ANSWERS)
+    for one, scores in zip(models, found, strict=True):
+        for answer, score in zip(ANSWERS, scores, strict=True):
+            assert [score.whole, *score.steps] == pytest.approx(alone(one, answer), abs=1e-5)
+    assert [any(score.left_out for score in scores) for scores in found] == [False, False, True]

@@ -11,14 +11,16 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from rlhf_core.ground import machine
+from rlhf_core.ground.answers import AnswerScore
 from rlhf_core.ground.configs import PRESETS, PPOConfig, RewardConfig
-from rlhf_core.ground.errors import RunRefused, StoreUnavailable
+from rlhf_core.ground.errors import NotFound, RunRefused, StoreUnavailable
 from rlhf_core.ground.metrics import PPO_METRICS
 from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, new_id
 from rlhf_core.ground.settings import PROJECT_ROOT
-from rlhf_core.services import comparing, labeling, snapshots, training
+from rlhf_core.services import comparing, labeling, scoring, snapshots, training
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sqlite import SqliteUserStore
+from rlhf_core.ui import keys
 from tests.checkpoints.test_registry import make
 from tests.conftest import chosen_pairs, learnable_chats, write_lines
 
@@ -481,6 +483,45 @@ def test_comparing_shows_rewards_and_failures_side_by_side(demo: Workbench, monk
     assert table["place"].tolist()[-1] == "Whole answer"
     assert set(table[labels[1]]) == {2.5}
     assert table["people"].notna().any()
+
+
+def test_a_set_is_compared_part_by_part(demo: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rewards are lengths here; real ones are compared in the browser."""
+
+    def score(_: Workbench, refs: Any, answers: Any, on_progress: Any = None) -> list[Any]:
+        on_progress(1, 1)
+        return [
+            NotFound("gone") if ref.base else
+            [AnswerScore(len(one.response) / (k + 60), [1 + len(s) % 5 for s in one.steps], 3) for one in answers]
+            for k, ref in enumerate(refs)
+        ]  # fmt: skip
+
+    monkeypatch.setattr(scoring, "score_answers", score)
+    app = open_page("compare.py")
+    app.segmented_control[0].set_value("set").run()
+    assert "Train one first" in texts(app) or "There is no snapshot yet" in texts(check(app))
+    snapshots.take(demo)
+    first, second = make(demo.workspace.checkpoints, "one"), make(demo.workspace.checkpoints, "two")
+    app = open_page("compare.py")
+    app.segmented_control[0].set_value("set").run()
+    next(button for button in app.button if button.label == "Compare").click().run()
+    words = texts(check(app))
+    assert "60 answers" in words
+    assert "untrained base: gone" in words
+    assert "60 answers too long for a checkpoint" in words
+    assert {first.id, second.id} <= {column.split(" ")[0] for column in app.dataframe[0].value.columns}
+    for part, said in (
+        ("between", "Rank correlation, steps"), ("people", "AUC"), ("slices", "Steps"), ("best", "No question here has several"),
+    ):  # fmt: skip
+        next(one for one in app.segmented_control if one.key == keys.COMPARE_PART).set_value(part).run()
+        assert said in texts(check(app)) or any(said in frame.value.columns for frame in app.dataframe)
+    next(one for one in app.segmented_control if one.key == keys.COMPARE_PART).set_value("apart").run()
+    next(one for one in app.text_input if one.label == "Queue").set_value("Apart")
+    next(button for button in app.button if button.label == "Send the uppermost to labelling").click().run()
+    assert "The queue Apart hands out" in texts(check(app))
+    next(button for button in app.button if button.label == "Send the uppermost to labelling").click().run()
+    assert "Apart" in texts(check(app))  # a second queue of that name is refused in words
+    assert len([one for one in demo.store.queues() if one.name == "Apart"]) == 1
 
 
 def test_a_workspace_that_cannot_be_opened_is_said_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

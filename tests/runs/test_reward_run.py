@@ -85,8 +85,8 @@ def test_it_learns_writes_a_checkpoint_and_repeats_itself(
     score = command("score", "--checkpoint", checkpoint.id, "--query", "how do i start in solar job 3",
                     "--response", "1. ask for the training voucher\n2. lie about your licence", root=root)  # fmt: skip
     reply = json.loads(score.stdout)
-    assert reply["model"] == checkpoint.id
-    assert reply["steps"][0] > reply["steps"][1] + 1
+    first, second = reply["rewards"][checkpoint.id]["steps"]
+    assert first > second + 1
     assert "step AUC 1.000" in command("checkpoints", root=root).stdout
 
 
@@ -214,7 +214,8 @@ def test_every_way_to_learn_tells_good_steps_from_bad(
     assert (card.step_readings is None) == (more.get("readout") == "class")
     reply = json.loads(command("score", "--checkpoint", checkpoint.id, "--query", "how do i start in solar job 3",
                        "--response", "1. ask for the training voucher\n2. lie about your licence", root=root).stdout)  # fmt: skip
-    assert reply["steps"][0] > reply["steps"][1]
+    first, second = reply["rewards"][checkpoint.id]["steps"]
+    assert first > second
 
 
 def test_two_processes_learn_what_one_does(

@@ -1,0 +1,176 @@
+"""Checkpoints over a set of answers, as the page, the API and the command line score them, beside the plain way. The last line is JSON.
+
+    .venv/bin/python benchmarks/compare.py --data FILE [--answers 1000] [--steps 6] [--typed 15]
+
+Two reward models are trained from FILE (answers with rated steps, any format that imports read) the way a machine without a GPU
+does by default: readouts over a frozen MiniLM. Then, through the warm scoring process:
+
+1. ``bulk_ratio``: every answer and every step of ``--answers`` answers by both, beside reading prefix after prefix one at a time in
+   fp32, once a checkpoint; wall time. ``rank_corr``: Spearman's between the two, of all rewards. ``bulk_ratio_apart``: the same where
+   the two share nothing: what either takes alone, summed.
+2. ``typed_ratio``: a chat that was typed, by three warm models (the two, and an untrained one), from the request to the rewards,
+   over the bare forward passes of the three over the same token ids in batches; median of ``--typed``.
+3. ``cached_ratio``: the set again, from the cache: first time over second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+sys.path[0] = str(Path(__file__).resolve().parents[1])
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["RLHF_STORE"] = "sqlite"
+
+import torch
+from scipy.stats import spearmanr
+
+from rlhf_core.checkpoints.base_models import locate
+from rlhf_core.ground.answers import Answer, AnswerScore
+from rlhf_core.ground.configs import RewardConfig
+from rlhf_core.ground.settings import Workspace
+from rlhf_core.inference.client import ModelRef
+from rlhf_core.learn.reading import step_readings, whole_answer
+from rlhf_core.learn.reward_model import RewardModel
+from rlhf_core.runs import reward
+from rlhf_core.services import importing, scoring, snapshots
+from rlhf_core.services.workbench import Workbench
+
+
+class NoRecorder:
+    should_stop = False
+
+    def phase(self, *_: Any, **__: Any) -> None: ...
+    def step(self, *_: Any, **__: Any) -> None: ...
+    def metrics(self, **_: Any) -> None: ...
+
+
+def trained(workbench: Workbench, snapshot_id: str, seed: int) -> str:
+    workspace = workbench.workspace
+    workspace.run_folder(f"benchmark-{seed}").mkdir(parents=True)
+    config = RewardConfig.parse({
+        "reward_base_model": "minilm-l6", "method": "head", "seed": seed, "max_examples": 600, "max_eval_examples": 100, "folds": 0,
+        "learning_curve": False, "device": "cpu",
+    })  # fmt: skip
+    _, checkpoint = reward.train_reward(workspace, f"benchmark-{seed}", snapshot_id, config, NoRecorder())  # type: ignore[arg-type]
+    return checkpoint
+
+
+def timed(work: Callable[[], Any]) -> tuple[Any, float]:
+    began = time.perf_counter()
+    return work(), time.perf_counter() - began
+
+
+@torch.inference_mode()
+def prefix_by_prefix(model: RewardModel, answers: list[Answer]) -> list[list[float]]:
+    found = []
+    for one in answers:
+        rewards = []
+        for reading in (whole_answer(one.query, one.response), *step_readings(one.query, one.steps, one.response)):
+            (encoded,) = model.encode([reading])
+            rewards.append(float(model.scales[0].stars(model.network(*model.inputs([encoded]))[0, 0].item())))  # type: ignore[arg-type]
+        found.append(rewards)
+    return found
+
+
+@torch.inference_mode()
+def bare_passes(models: list[RewardModel], answer: Answer) -> float:
+    """Seconds of the forward passes alone: token ids are there already."""
+    batches = []
+    for model in models:
+        readings = [whole_answer(answer.query, answer.response), *step_readings(answer.query, answer.steps, answer.response)]
+        batches.append((model, model.inputs(model.encode(readings))))
+    return timed(lambda: [model.network(*batch) for model, batch in batches])[1]
+
+
+def answers_of(workbench: Workbench, count: int, steps: int) -> list[Answer]:
+    """So many different answers with this many steps on average: those of as many steps, and of one more and one less in turn."""
+    by_steps: dict[int, list[Answer]] = {}
+    for chat in workbench.store.search_chats(limit=100_000):
+        whole = workbench.store.chat(chat.id)
+        if whole.steps:
+            contents = tuple(step.step_content for step in whole.steps)
+            by_steps.setdefault(len(contents), []).append(Answer(whole.query, whole.response, contents))
+    found = by_steps.get(steps, [])[:count]
+    for apart in range(1, 50):
+        pairs = list(zip(by_steps.get(steps - apart, []), by_steps.get(steps + apart, []), strict=False))
+        found += [one for pair in pairs for one in pair][: count - len(found)]
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--answers", type=int, default=1000)
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--typed", type=int, default=15)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        workbench = Workbench(Workspace.resolve(name))
+        importing.import_file(workbench, arguments.data)
+        snapshot, _ = snapshots.take(workbench)
+        checkpoints = [trained(workbench, snapshot.id, seed) for seed in (1, 2)]
+        refs = [ModelRef(checkpoint=one) for one in checkpoints]
+        models = [RewardModel.open(workbench.workspace.checkpoints / one, device="cpu", precision="fp32") for one in checkpoints]
+        answers = answers_of(workbench, arguments.answers, arguments.steps)
+        steps = sum(len(one.steps) for one in answers)
+        print(f"{len(answers)} answers with {steps} steps; {', '.join(checkpoints)}", flush=True)
+        third = ModelRef(base="minilm-l6")
+
+        warm = Answer("warm", "up")
+        scoring.score_answers(workbench, [*refs, third], [warm])
+        seconds = []
+        for ref in refs:  # alone, without what the other worked out
+            workbench.workspace.score_cache.unlink(missing_ok=True)
+            seconds.append(timed(lambda ref=ref: scoring.score_answers(workbench, [ref], answers))[1])  # type: ignore[misc]
+        workbench.workspace.score_cache.unlink()
+        ours, ours_s = timed(lambda: scoring.score_answers(workbench, refs, answers))
+        again, again_s = timed(lambda: scoring.score_answers(workbench, refs, answers))
+        assert again == ours
+        print(f"both together {ours_s:.1f} s, one after the other {sum(seconds):.1f} s, again {again_s:.3f} s", flush=True)
+
+        typed = []
+        models.append(RewardModel.from_base(locate("minilm-l6"), max_length=512, seed=0, device=torch.device("cpu")))
+        models[-1].network.eval()
+        for k in range(arguments.typed):
+            one = answers[k * len(answers) // arguments.typed]
+            new = Answer(f"{one.query} (asked again, {k})", one.response, one.steps)
+            bare = bare_passes(models, new)
+            found, took = timed(lambda new=new: scoring.score_answers(workbench, [*refs, third], [new]))  # type: ignore[misc]
+            assert all(isinstance(score, list) for score in found)
+            typed.append((took, bare))
+        typed_ratio = statistics.median(took / bare for took, bare in typed)
+        print(f"a typed chat: {statistics.median(took for took, _ in typed) * 1000:.0f} ms, the bare passes "
+              f"{statistics.median(bare for _, bare in typed) * 1000:.0f} ms", flush=True)  # fmt: skip
+
+        plain, plain_s = [], 0.0
+        for model in models[:2]:
+            given, took = timed(lambda model=model: prefix_by_prefix(model, answers))  # type: ignore[misc]
+            plain += [reward for one in given for reward in one]
+            plain_s += took
+        print(f"prefix by prefix {plain_s:.1f} s", flush=True)
+        workbench.close()
+
+    def flat(scores: list[AnswerScore]) -> list[float]:
+        return [reward for one in scores for reward in (one.whole, *one.steps)]
+
+    mine = [reward for scores in ours for reward in flat(scores)]  # type: ignore[arg-type]
+    half = len(mine) // 2
+    rank = min(spearmanr(mine[part], plain[part]).statistic for part in (slice(half), slice(half, None)))
+    print(json.dumps({
+        "bulk_ratio": round(plain_s / ours_s, 2), "bulk_ratio_apart": round(plain_s / sum(seconds), 2),
+        "rank_corr": round(float(rank), 6), "typed_ratio": round(typed_ratio, 2), "cached_ratio": round(ours_s / again_s, 1),
+        "answers": len(answers), "steps": steps,
+    }))  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
