@@ -216,7 +216,8 @@ class ScoringClient:
         request |= {"id": next(self._ids)}
         try:
             reply = self._once(request, timeout_s or REQUEST_TIMEOUT_S)
-        except _Gone:  # it may have ended from idleness just now, or somebody ended it: one fresh try
+        except _Gone:  # it may have ended from idleness, or somebody ended it: one fresh try
+            self.close()  # other connections to it are dead too
             try:
                 reply = self._once(request, timeout_s or REQUEST_TIMEOUT_S)
             except _Gone as gone:

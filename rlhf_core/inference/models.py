@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections import OrderedDict
@@ -9,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from rlhf_core.checkpoints.base_models import locate
 from rlhf_core.checkpoints.registry import Checkpoint, open_checkpoint
@@ -18,7 +21,7 @@ from rlhf_core.learn.scoring import Ready
 from rlhf_core.learn.writing import Writer
 
 MB = 2**20
-BODY_FILES = ("model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "merges.txt", "spiece.model")
 
 
 @dataclass(slots=True)
@@ -133,8 +136,20 @@ def _load_checkpoint(checkpoint: Checkpoint) -> Ready:
     model.version = checkpoint.id
     model.network.eval()
     files = checkpoint.manifest["files"]
-    body = tuple(files[name]["sha256"] for name in BODY_FILES if name in files)
-    return Ready(model, body if "model.safetensors" in files else None)
+    return Ready(model, (_hash_of(model.network.body), *(files[name]["sha256"] for name in TOKENIZER_FILES if name in files)))
+
+
+def _hash_of(body: Any) -> str:
+    """Of all weights that a text's states depend on, and of what they are put together by. A pooler, which some models bring along
+    and nothing here reads, does not count: where a base has none it is drawn anew by each run."""
+    found = hashlib.sha256()
+    settings = {name: value for name, value in body.config.to_diff_dict().items() if name != "_name_or_path"}
+    found.update(json.dumps(settings, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(body.state_dict().items()):
+        if not name.startswith("pooler."):
+            found.update(name.encode())
+            found.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+    return found.hexdigest()
 
 
 def _weights_mb(folder: Path) -> float:

@@ -99,7 +99,9 @@ def nearest(
     except ValueError:  # nothing but marks and stop words
         return []
     shared = (vectors[:-1] @ vectors[-1].T).toarray().ravel()
-    few = sorted(range(len(examples)), key=lambda k: -shared[k])[:CANDIDATES]
+    few = [k for k in sorted(range(len(examples)), key=lambda k: -shared[k])[:CANDIDATES] if shared[k] > 0]
+    if not few:
+        return []
     readings = []
     for k in few:
         one = examples[k]

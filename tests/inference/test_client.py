@@ -104,6 +104,18 @@ def test_killed_it_is_started_again(client: ScoringClient, tiny_encoder: Path) -
     assert client.pid != pid
 
 
+def test_connections_to_one_that_is_gone_are_not_tried_one_by_one(tmp_path: Path, tiny_encoder: Path) -> None:
+    one = ScoringClient(tmp_path, tmp_path / "log.txt")
+    with one._line(), one._line(), one._line():
+        pass
+    assert len(one._free) == 3
+    assert one.pid
+    os.kill(one.pid, signal.SIGKILL)
+    assert scores(one, ModelRef(base=str(tiny_encoder)), BAD)
+    assert len(one._free) == 1
+    one.close()
+
+
 def test_many_threads_get_their_own_answers_while_a_long_list_is_scored(client: ScoringClient, tiny_encoder: Path) -> None:
     ref = ModelRef(base=str(tiny_encoder))
     alone = [scores(client, ref, one)[0].whole for one in (GOOD, BAD)]

@@ -485,6 +485,7 @@ def test_comparing_shows_rewards_and_failures_side_by_side(demo: Workbench, monk
     assert table["people"].notna().any()
 
 
+@pytest.mark.slow
 def test_a_set_is_compared_part_by_part(demo: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rewards are lengths here; real ones are compared in the browser."""
 
