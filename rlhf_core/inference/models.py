@@ -140,7 +140,7 @@ def _load_checkpoint(checkpoint: Checkpoint) -> Ready:
 
 
 def _hash_of(body: Any) -> str:
-    """Of all weights that a text's states depend on, and of what they are put together by. A pooler, which some models bring along
+    """Of all weights that a text's states depend on, and how they are put together. A pooler, which some models bring along
     and nothing here reads, does not count: where a base has none it is drawn anew by each run."""
     found = hashlib.sha256()
     settings = {name: value for name, value in body.config.to_diff_dict().items() if name != "_name_or_path"}
