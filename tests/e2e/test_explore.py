@@ -48,7 +48,7 @@ def test_from_a_mark_to_the_chats_behind_it(serve: Serve, page: Page, judged: Wo
     before = behind.inner_text()
     click_a_mark(page, drawing, "score")
     expect(page.get_by_role("button", name=re.compile("stars [1-5]"))).to_be_visible()
-    expect(behind).not_to_have_text(before)
+    expect(behind).not_to_have_text(before, timeout=30_000)
     no_exception(page)
     page.locator("[class*='st-key-behind-row'] button").first.click()
     expect(page.get_by_text(re.compile(r"Step 1 · "))).to_be_visible()

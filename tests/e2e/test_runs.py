@@ -72,7 +72,7 @@ def test_two_servers_one_run_and_nobody_watching(
 
     # the page of all runs
     page.get_by_role("link", name="All runs").click()
-    expect(page.get_by_text("1 run. Mark two or more")).to_be_visible()
+    expect(page.get_by_text("1 run. Mark one to open it, two or more to compare them.")).to_be_visible()
     page.get_by_text("Lineage", exact=True).click()
     expect(page.locator('[data-testid="stGraphVizChart"] svg')).to_be_visible(timeout=30_000)
     expect(page.get_by_text(f"Learned from 1 snapshot: {snapshot.id}")).to_be_visible()
