@@ -57,7 +57,7 @@ def trained(workbench: Workbench, snapshot_id: str, seed: int) -> str:
     workspace = workbench.workspace
     workspace.run_folder(f"benchmark-{seed}").mkdir(parents=True)
     config = RewardConfig.parse({
-        "reward_base_model": "minilm-l6", "method": "head", "seed": seed, "max_examples": 600, "max_eval_examples": 100, "folds": 0,
+        "reward_base_model": "minilm-l6", "method": "head", "seed": seed, "max_examples": 200, "max_eval_examples": 60, "folds": 0,
         "learning_curve": False, "device": "cpu",
     })  # fmt: skip
     _, checkpoint = reward.train_reward(workspace, f"benchmark-{seed}", snapshot_id, config, NoRecorder())  # type: ignore[arg-type]
