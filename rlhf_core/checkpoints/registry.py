@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_core.ground.cards import Kind, read_card, require_trust
-from rlhf_core.ground.errors import CorruptArtifact, NotFound
+from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, NotFound
 from rlhf_core.ground.files import building, canonical_json, publish, read_json, sha256_of, write_json
 from rlhf_core.ground.records import utc_now
 
@@ -130,6 +130,19 @@ def open_checkpoint(checkpoints: Path, checkpoint_id: str, *, verify: bool = Fal
         ) from error
     if verify:
         checkpoint.verify()
+    return checkpoint
+
+
+def open_scorer(checkpoints: Path, checkpoint_id: str) -> Checkpoint:
+    """Open a checkpoint that has to be a reward model.
+
+    Raises:
+        NotFound, CorruptArtifact: the checkpoint.
+        InvalidInput: it is a policy.
+    """
+    checkpoint = open_checkpoint(checkpoints, checkpoint_id)
+    if checkpoint.kind != "reward":
+        raise InvalidInput(f"{checkpoint_id} is a {checkpoint.kind}, which writes answers; only a reward model scores them.")
     return checkpoint
 
 

@@ -16,6 +16,10 @@ class Answer(NamedTuple):
     response: str
     steps: tuple[str, ...] = ()
 
+    def part(self, order: int) -> str:
+        """A step by its order from 1, or (0) the whole."""
+        return self.steps[order - 1] if order else self.response
+
     @property
     def key(self) -> str:
         """SHA-256 of all that a model reads of it."""
@@ -32,5 +36,23 @@ class AnswerScore:
     steps: list[float]
     left_out: int = 0
 
+    def of(self, order: int) -> float:
+        """The reward of a step by its order from 1, or (0) of the whole."""
+        return self.steps[order - 1] if order else self.whole
+
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Explained:
+    """Which words moved a reward. ``reward`` and ``baseline`` in stars: of the text, and of the same with every token blanked.
+    ``words``: begin and end in ``text`` and what each adds, in stars; they sum to the difference up to ``rest`` (the error of the
+    estimate). ``left_out``: tokens that were not read."""
+
+    text: str
+    reward: float
+    baseline: float
+    words: list[tuple[int, int, float]]
+    rest: float
+    left_out: int

@@ -21,10 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from rlhf_core.ground import errors, machine
-from rlhf_core.ground.answers import Answer, AnswerScore
+from rlhf_core.ground.answers import Answer, AnswerScore, Explained
 from rlhf_core.ground.errors import InvalidInput, RlhfError, WorkerFailed
 from rlhf_core.ground.processes import ProcessIdentity
 from rlhf_core.ground.settings import PROJECT_ROOT
+from rlhf_core.learn.reading import Reading
 
 START_TIMEOUT_S = 120.0
 REQUEST_TIMEOUT_S = 120.0  # and a hundredth of a second for each token that each model has to read
@@ -94,7 +95,7 @@ class ScoringClient:
 
     def __init__(self, checkpoints: Path, log_file: Path) -> None:
         self._checkpoints, self._log_file = checkpoints, log_file
-        self._starting = threading.Lock()
+        self._starting, self._warming = threading.Lock(), threading.Lock()
         self._child: subprocess.Popen[bytes] | None = None
         self._free: list[_Line] = []
         self._ids = itertools.count()
@@ -102,14 +103,18 @@ class ScoringClient:
     def warm(self) -> None:
         """Start the process soon and without waiting for it, so that its imports overlap with the person's choosing and not with
         the page's first drawing."""
-        if not self._free:
+        if self.pid is None:
             timer = threading.Timer(WARM_DELAY_S, self._warm_now)
             timer.daemon = True
             timer.start()
 
     def _warm_now(self) -> None:
-        with contextlib.suppress(RlhfError), self._line():  # whoever scores next hears of it
-            pass
+        if self._warming.acquire(blocking=False):
+            try:
+                with contextlib.suppress(RlhfError), self._line():  # whoever scores next hears of it
+                    pass
+            finally:
+                self._warming.release()
 
     def score(
         self, models: Sequence[ModelRef], answers: Sequence[Answer], *, device: str = "auto",
@@ -152,26 +157,23 @@ class ScoringClient:
                 on_progress(done)
         return found
 
-    def explain(self, model: ModelRef, reading: tuple[str, str, int, int], *, device: str = "auto") -> dict[str, Any]:
+    def explain(self, model: ModelRef, reading: Reading, *, device: str = "auto") -> Explained:
         """Which words moved a reward.
 
         Args:
             model: That gave it.
-            reading: Query, answer, and the first and last character + 1 of the judged span of it.
+            reading: What it read; the reward is that of its first span.
             device: As of :meth:`score`.
-
-        Returns:
-            ``text``, ``reward``, ``baseline``, ``words`` (begin, end, stars), ``rest``, ``left_out``: see
-            :class:`rlhf_core.learn.explaining.Explained`.
 
         Raises:
             RlhfError: it cannot be loaded or explained.
         """
-        return self._ask({"op": "explain", "device": device, "model": model.to_request(), "reading": list(reading)})
+        reply = self._ask({"op": "explain", "device": device, "model": model.to_request(), "reading": _sent(reading)})
+        words = [(begin, end, stars) for begin, end, stars in reply["words"]]
+        return Explained(reply["text"], reply["reward"], reply["baseline"], words, reply["rest"], reply["left_out"])
 
     def alike(
-        self, model: ModelRef, reading: tuple[str, str, int, int], others: Sequence[tuple[str, str, int, int]], *,
-        device: str = "auto",
+        self, model: ModelRef, reading: Reading, others: Sequence[Reading], *, device: str = "auto"
     ) -> list[float]:  # fmt: skip
         """How alike the model takes each of the others to be to a reading: a cosine from -1 to 1.
 
@@ -179,8 +181,8 @@ class ScoringClient:
             RlhfError: it cannot be loaded, or shows no states.
         """
         reply = self._ask({
-            "op": "alike", "device": device, "model": model.to_request(), "reading": list(reading),
-            "others": [list(one) for one in others],
+            "op": "alike", "device": device, "model": model.to_request(), "reading": _sent(reading),
+            "others": [_sent(one) for one in others],
         })  # fmt: skip
         return list(reply["likeness"])
 
@@ -359,6 +361,11 @@ def socket_path(checkpoints: Path) -> Path:
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or status.st_mode & 0o077:
         raise WorkerFailed(f"{folder} is not a folder of this account alone. Remove it; the scoring process listens there.")
     return folder / name
+
+
+def _sent(reading: Reading) -> list[Any]:
+    """As the process reads it: query, answer, and where the judged span begins and ends."""
+    return [reading.query, reading.answer, *reading.spans[0]]
 
 
 def _error(said: dict[str, Any]) -> RlhfError:

@@ -14,8 +14,7 @@ from typing import Any
 import torch
 
 from rlhf_core.checkpoints.base_models import locate
-from rlhf_core.checkpoints.registry import Checkpoint, open_checkpoint
-from rlhf_core.ground.errors import InvalidInput
+from rlhf_core.checkpoints.registry import Checkpoint, open_scorer
 from rlhf_core.learn.reward_model import RewardModel, pick_device
 from rlhf_core.learn.scoring import Ready
 from rlhf_core.learn.writing import Writer
@@ -26,11 +25,19 @@ TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "voca
 
 @dataclass(slots=True)
 class Kept:
-    """A model in memory. ``size_mb``: of its weights; ``used``: when it was last asked, on the monotonic clock."""
+    """A model in memory. ``used``: when it was last asked, on the monotonic clock."""
 
     what: Ready | Writer
-    size_mb: float
-    used: float
+    used: float = 0.0
+
+    @property
+    def model(self) -> RewardModel | Writer:
+        return self.what.model if isinstance(self.what, Ready) else self.what
+
+    @property
+    def size_mb(self) -> float:
+        """MiB of its weights."""
+        return sum(one.numel() * one.element_size() for one in self.model.network.parameters()) / MB
 
 
 class WarmModels:
@@ -60,17 +67,13 @@ class WarmModels:
             NotFound, CorruptArtifact, ModelUnavailable: it cannot be loaded.
             InvalidInput: it is a policy.
         """
-        checkpoint = self._checkpoint(ref["checkpoint"]) if "checkpoint" in ref else None
-        kept = self._get(
-            ref, checkpoint.folder if checkpoint else None,
+        checkpoint = open_scorer(self._checkpoints, ref["checkpoint"]) if "checkpoint" in ref else None
+        found = self._get(
+            ref, device, checkpoint.folder if checkpoint else None,
             lambda: _load_checkpoint(checkpoint) if checkpoint else self._load_base(ref),
         )  # fmt: skip
-        assert isinstance(kept.what, Ready)
-        model, wanted = kept.what.model, pick_device(device)
-        if model.device != wanted:
-            model.network.to(wanted)
-            model.device = wanted
-        return kept.what
+        assert isinstance(found, Ready)
+        return found
 
     def writer(self, ref: dict[str, Any], device: str) -> Writer:
         """A policy on this device: a checkpoint, or any causal model's name or folder.
@@ -80,27 +83,27 @@ class WarmModels:
         """
         base = locate(ref["policy"], self._checkpoints, verify=_key(ref) not in self._kept)
         folder = Path(base.load_from) if base.place in ("folder", "checkpoint") else None
-        kept = self._get(ref, folder, lambda: Writer.load(base))
-        assert isinstance(kept.what, Writer)
-        wanted = pick_device(device)
-        if kept.what.device != wanted:
-            kept.what.network.to(wanted)
-            kept.what.device = wanted
-        return kept.what
+        found = self._get(ref, device, folder, lambda: Writer.load(base))
+        assert isinstance(found, Writer)
+        return found
 
-    def _get(self, ref: dict[str, Any], folder: Path | None, load: Callable[[], Ready | Writer]) -> Kept:
+    def _get(
+        self, ref: dict[str, Any], device: str, folder: Path | None, load: Callable[[], Ready | Writer]
+    ) -> Ready | Writer:  # fmt: skip
         key = _key(ref)
         kept = self._kept.get(key)
         if kept is None:
             self._make_room(_weights_mb(folder) if folder else 0.0)
-            what = load()
-            network = what.model.network if isinstance(what, Ready) else what.network
-            kept = Kept(what, sum(one.numel() * one.element_size() for one in network.parameters()) / MB, 0.0)
+            kept = Kept(load())
             self._make_room(kept.size_mb)
             self._kept[key] = kept
         kept.used = time.monotonic()
         self._kept.move_to_end(key)
-        return kept
+        model, wanted = kept.model, pick_device(device)
+        if model.device != wanted:
+            model.network.to(wanted)
+            model.device = wanted
+        return kept.what
 
     def let_go(self, idle_s: float) -> int:
         """Drop the models that nobody asked for in so many seconds; how many they were."""
@@ -112,12 +115,6 @@ class WarmModels:
     def _make_room(self, needed_mb: float) -> None:
         while self._kept and self.size_mb + needed_mb > self._budget_mb:
             self._kept.popitem(last=False)
-
-    def _checkpoint(self, checkpoint_id: str) -> Checkpoint:
-        checkpoint = open_checkpoint(self._checkpoints, checkpoint_id)
-        if checkpoint.kind != "reward":
-            raise InvalidInput(f"{checkpoint_id} is a {checkpoint.kind}, which writes answers; only a reward model scores them.")
-        return checkpoint
 
     def _load_base(self, ref: dict[str, Any]) -> Ready:
         base = locate(ref["base"], self._checkpoints, verify=True)

@@ -49,7 +49,7 @@ def scored(models: Any, request: dict[str, Any]) -> dict[str, Any]:
 
 
 def explained(models: Any, request: dict[str, Any]) -> dict[str, Any]:
-    """A reply: an :class:`~rlhf_core.learn.explaining.Explained` of one reading."""
+    """A reply: an :class:`~rlhf_core.ground.answers.Explained` of one reading."""
     from dataclasses import asdict
 
     from rlhf_core.learn.explaining import explain

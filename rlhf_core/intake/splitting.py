@@ -11,6 +11,8 @@ import json
 import re
 from typing import NamedTuple
 
+from rlhf_core.ground.answers import Answer
+
 _STEP = re.compile(r"\s{0,3}(?:#{1,6}\s*|[*_]{1,2})?step\s+(\d+)\b\s*[:.)\-–—]?\s*[*_]{0,2}\s*[:.)\-–—]?\s*", re.IGNORECASE)
 _NUMBER = re.compile(r"\s{0,3}(?:[*_]{1,2})?(\d{1,3})[.)]\s+")
 _BULLET = re.compile(r"\s{0,3}[-*+•]\s+")
@@ -37,6 +39,12 @@ def split_answer(text: str) -> SplitAnswer:
         if len(starts) >= 2:
             return SplitAnswer(text, _cut_at(text, lines, starts))
     return SplitAnswer(text, _paragraphs(lines))
+
+
+def answer_of(query: str, text: str) -> Answer:
+    """A typed or written answer to a query, its steps split from it."""
+    split = split_answer(text)
+    return Answer(query.strip(), split.response, tuple(split.steps))
 
 
 def split_sentences(text: str) -> SplitAnswer:

@@ -1,1 +1,2 @@
-"""Core room: what learns. Examples, batches, the reward model, its measures. Imports torch; no page ever imports this room."""
+"""Core room: what learns. Examples, batches, the reward model, its measures. Modules that say torch-free serve pages too; no page
+reaches the others."""

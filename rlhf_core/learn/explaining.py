@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,7 @@ import torch
 from captum.attr import LayerIntegratedGradients
 from torch import Tensor
 
+from rlhf_core.ground.answers import Explained
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.text import before_answer
 from rlhf_core.learn.measures import Floats
@@ -22,20 +22,6 @@ from rlhf_core.learn.reward_model import RewardModel
 STEPS = 32  # of the integral
 TOGETHER_TOKENS = 2048  # of one pass
 _WORD = re.compile(r"\S+")
-
-
-@dataclass(frozen=True, slots=True)
-class Explained:
-    """``reward`` and ``baseline`` in stars: of the text, and of the same text with every token blanked. ``words``: begin and end
-    in ``text`` and what each adds, in stars; they sum to the difference up to ``rest`` (the error of the integral).
-    ``left_out``: tokens that were not read."""
-
-    text: str
-    reward: float
-    baseline: float
-    words: list[tuple[int, int, float]]
-    rest: float
-    left_out: int
 
 
 def explain(model: RewardModel, reading: Reading) -> Explained:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rlhf_core.ground.cards import Kind
 from rlhf_core.learn.measures import (
     DRAWS,
     Bin,
@@ -33,7 +34,6 @@ from rlhf_core.learn.measures import (
     spearman,
 )
 
-Kind = Literal["steps", "answers"]
 By = Literal["source", "position", "length"]
 WHOLE = 0  # the order of a whole answer; steps count from 1
 FEWEST_QUERIES = 3  # to draw from

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rlhf_core.checkpoints.registry import list_checkpoints
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.errors import InvalidInput, RlhfError
-from rlhf_core.intake.splitting import split_answer
+from rlhf_core.intake.splitting import answer_of
 from rlhf_core.services import scoring
 from rlhf_core.services.comparing import Candidate
 from rlhf_core.services.workbench import Workbench
@@ -67,8 +67,7 @@ def sample(
     found = []
     for text, ended in given:
         if text.strip():
-            split = split_answer(text)
-            found.append(Sampled(Answer(query.strip(), split.response, tuple(split.steps)), ended))
+            found.append(Sampled(answer_of(query, text), ended))
     return found
 
 

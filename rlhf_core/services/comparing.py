@@ -8,17 +8,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rlhf_core.checkpoints.base_models import offline_names
-from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint
+from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_scorer
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.records import Chat
 from rlhf_core.ground.text import shorten
 from rlhf_core.inference.client import ModelRef
 from rlhf_core.intake.splitting import split_answer
+from rlhf_core.learn.examples import DISLIKED
 from rlhf_core.services import scoring
 from rlhf_core.services.workbench import Workbench
-
-BAD_STARS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +27,11 @@ class Candidate:
     label: str
     ref: ModelRef
     checkpoint: Checkpoint | None = None
+
+    @property
+    def error_threshold(self) -> float | None:
+        """Stars below which it takes a step for an error; None where it has none."""
+        return self.checkpoint.manifest["scoring"].get("error_threshold") if self.checkpoint else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +63,7 @@ class Comparison:
     @property
     def first_bad(self) -> int | None:
         """Index of the first step that people call bad (a mean of 2 stars or less); None where there is none."""
-        return next((k for k, one in enumerate(self.places[:-1]) if one.people and one.people[0] <= BAD_STARS), None)
+        return next((k for k, one in enumerate(self.places[:-1]) if one.people and one.people[0] <= DISLIKED), None)
 
     def drop(self, label: str) -> int | None:
         """Index of the step at which the reward falls most from the step before; None where it never falls."""
@@ -90,9 +94,7 @@ def candidate(workbench: Workbench, name: str) -> Candidate:
         InvalidInput: it is a policy.
     """
     workbench.require("compare")
-    checkpoint = open_checkpoint(workbench.workspace.checkpoints, name)
-    if checkpoint.kind != "reward":
-        raise InvalidInput(scoring.no_scorer(checkpoint))
+    checkpoint = open_scorer(workbench.workspace.checkpoints, name)
     return Candidate(checkpoint.id, ModelRef(checkpoint=checkpoint.id), checkpoint)
 
 
@@ -146,9 +148,8 @@ def compare(workbench: Workbench, chosen: Sequence[Candidate], query: str, place
             continue
         rewards[candidate.label] = [*result[0].steps, result[0].whole]
         left_out[candidate.label] = result[0].left_out
-        threshold = candidate.checkpoint.manifest["scoring"].get("error_threshold") if candidate.checkpoint else None
-        if threshold is not None:
-            thresholds[candidate.label] = threshold
+        if candidate.error_threshold is not None:
+            thresholds[candidate.label] = candidate.error_threshold
     return Comparison(query, places, rewards, failures, left_out, thresholds)
 
 

@@ -18,21 +18,22 @@ import numpy as np
 from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.checkpoints.registry import SEEN_FILE, Checkpoint
 from rlhf_core.ground.answers import Answer, AnswerScore
+from rlhf_core.ground.cards import Kind
 from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError, disk_errors
 from rlhf_core.ground.files import read_json
 from rlhf_core.ground.records import Queue, new_id
 from rlhf_core.ground.text import query_key
 from rlhf_core.intake.parsing import parse_file
 from rlhf_core.intake.rows import MAX_STEPS
-from rlhf_core.intake.splitting import split_answer
+from rlhf_core.intake.splitting import answer_of
 from rlhf_core.learn import side_by_side
+from rlhf_core.learn.examples import DISLIKED
 from rlhf_core.learn.measures import first_below
 from rlhf_core.learn.side_by_side import (
     Ahead,
     BestOf,
     By,
     FirstErrors,
-    Kind,
     Slice,
     Things,
     ahead,
@@ -43,7 +44,7 @@ from rlhf_core.learn.side_by_side import (
     of_aspect,
     slices,
 )
-from rlhf_core.services import scoring, snapshots
+from rlhf_core.services import importing, scoring, snapshots
 from rlhf_core.services.comparing import Candidate
 from rlhf_core.services.workbench import Workbench
 
@@ -52,12 +53,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "By", "Compared", "Gathered", "Judged", "Kind", "Slice", "Things", "ahead", "aspect_slices", "best_of_n", "compare",
-    "correlations", "first_errors",
-    "flips", "frame", "lead_in_words", "measured", "of_file", "of_snapshot", "slices", "sources_of", "to_queue",
+    "correlations", "first_errors", "flips",
+    "frame", "lead_in_words", "measured", "of_file", "of_snapshot", "slices", "sources_of", "to_queue",
 ]  # fmt: skip
 
 AT_MOST = 1000  # answers, unless more are asked for
-DISLIKED = 2.0  # stars; a step at or below it is one that people call bad
 PREFERENCE = ("chat_id", "other_id", "step_order", "aspect", "verdict")
 VERDICT = {"chat": 1.0, "other": -1.0, "tie": 0.0}
 Mean = tuple[float, int]  # of scores in stars, and how many
@@ -114,19 +114,14 @@ class Compared:
         rows = [(k, order) for k, one in enumerate(self.answers) for order in range(len(one.answer.steps) + 1)]
         keys = [query_key(one.answer.query) for one in self.answers]
 
-        def text(k: int, order: int) -> str:
-            answer = self.answers[k].answer
-            return answer.steps[order - 1] if order else answer.response
-
         return Things(
             answer=np.array([k for k, _ in rows], np.int64), order=np.array([order for _, order in rows], np.int64),
             query=np.array([keys[k] for k, _ in rows]), source=np.array([self.answers[k].source for k, _ in rows]),
-            chars=np.array([len(text(*row)) for row in rows], float),
+            chars=np.array([len(self.answers[k].answer.part(order)) for k, order in rows], float),
             people=np.array([self.answers[k].people.get(order, (float("nan"), 0))[0] for k, order in rows], float),
-            rewards=np.array([
-                [of.steps[order - 1] if order else of.whole for k, order in rows for of in (scores[k],)]
-                for scores in self.scores.values()
-            ], float).reshape(len(self.scores), len(rows)),
+            rewards=np.array(
+                [[scores[k].of(order) for k, order in rows] for scores in self.scores.values()], float
+            ).reshape(len(self.scores), len(rows)),
         )  # fmt: skip
 
 
@@ -279,13 +274,8 @@ def of_path(workbench: Workbench, path: Path, at_most: int | None = AT_MOST) -> 
     Raises:
         NotFound: there is none. ImportRejected, InvalidInput: as of :func:`of_file`.
     """
-    try:
-        with path.open("rb") as file:
-            return of_file(workbench, file, path.name, at_most)
-    except FileNotFoundError as error:
-        raise NotFound(f"There is no file {path}. Check the path.") from error
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}. Check the path and its permissions.") from error
+    with importing.file_errors(path), path.open("rb") as file:
+        return of_file(workbench, file, path.name, at_most)
 
 
 def of_text(query: str, response: str) -> Gathered:
@@ -296,8 +286,7 @@ def of_text(query: str, response: str) -> Gathered:
     """
     if not query.strip() or not response.strip():
         raise InvalidInput("Type a question and its answer.")
-    split = split_answer(response)
-    return Gathered([Judged("", Answer(query.strip(), split.response, tuple(split.steps)), "typed")])
+    return Gathered([Judged("", answer_of(query, response), "typed")])
 
 
 def as_lines(compared: Compared) -> Iterator[dict[str, Any]]:
@@ -335,6 +324,7 @@ def compare(
     if not answers:
         raise InvalidInput("There is no answer to score.")
     given = scoring.score_answers(workbench, [one.ref for one in chosen], [one.answer for one in answers], on_progress)
+    keys = [query_key(one.answer.query) for one in answers]
     scores: dict[str, list[AnswerScore]] = {}
     errors: dict[str, str] = {}
     thresholds: dict[str, float | None] = {}
@@ -344,10 +334,9 @@ def compare(
             errors[candidate.label] = str(result)
             continue
         scores[candidate.label] = result
-        checkpoint = candidate.checkpoint
-        thresholds[candidate.label] = checkpoint.manifest["scoring"].get("error_threshold") if checkpoint else None
-        keys = seen_by(checkpoint) if checkpoint else set()
-        seen[candidate.label] = None if keys is None else sum(query_key(one.answer.query) in keys for one in answers)
+        thresholds[candidate.label] = candidate.error_threshold
+        learned_from = seen_by(candidate.checkpoint) if candidate.checkpoint else set()
+        seen[candidate.label] = None if learned_from is None else sum(key in learned_from for key in keys)
     return Compared(answers, scores, errors, thresholds, seen, gathered.preferences)
 
 
@@ -365,10 +354,7 @@ def frame(compared: Compared, things: Things) -> pd.DataFrame:
         "people": things.people,
         "ratings": [answers[k].people.get(int(order), (0.0, 0))[1] for k, order in zip(things.answer, things.order, strict=True)],
         "query": [answers[k].answer.query for k in things.answer],
-        "text": [
-            answers[k].answer.steps[order - 1] if order else answers[k].answer.response
-            for k, order in zip(things.answer, things.order, strict=True)
-        ],
+        "text": [answers[k].answer.part(order) for k, order in zip(things.answer, things.order, strict=True)],
         "source": things.source,
         "chat_id": [answers[k].chat_id for k in things.answer],
     })  # fmt: skip
@@ -396,9 +382,7 @@ def aspect_slices(compared: Compared) -> list[Slice]:
             by_aspect[aspect].append((k, order, mean))
     found = []
     for aspect, things in sorted(by_aspect.items()):
-        rewards = np.array([
-            [of[k].steps[order - 1] if order else of[k].whole for k, order, _ in things] for of in compared.scores.values()
-        ])  # fmt: skip
+        rewards = np.array([[scores[k].of(order) for k, order, _ in things] for scores in compared.scores.values()])
         part = of_aspect(aspect, np.array([mean for _, _, mean in things]), rewards)
         if part is not None:
             found.append(part)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, get_args
@@ -49,14 +50,25 @@ def import_file(workbench: Workbench, path: Path, *, preset: Preset = "auto", or
         NotFound, InvalidInput: no such file, a folder, not readable, a wrong format.
         ImportRejected: some lines are bad; nothing was imported.
     """
-    try:
+    with file_errors(path):
         if path.is_dir():
             files = sorted(path.glob("data/*.parquet"))  # what `export --layout datasets` makes
             if len(files) != 1:
                 raise InvalidInput(f"{path} is a folder. Name a file in it, or a data set's folder with one data/*.parquet.")
             path = files[0]
-        with path.open("rb") as file:
-            return import_stream(workbench, file, path.name, preset=preset, origin=origin)
+    with file_errors(path), path.open("rb") as file:
+        return import_stream(workbench, file, path.name, preset=preset, origin=origin)
+
+
+@contextmanager
+def file_errors(path: Path) -> Iterator[None]:
+    """Say of a file that somebody named why it cannot be read.
+
+    Raises:
+        NotFound: there is none. InvalidInput: it is not readable.
+    """
+    try:
+        yield
     except FileNotFoundError as error:
         raise NotFound(f"There is no file {path}. Check the path.") from error
     except OSError as error:

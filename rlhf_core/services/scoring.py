@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from rlhf_core.checkpoints.registry import Checkpoint, open_checkpoint
+from rlhf_core.checkpoints.registry import open_scorer
 from rlhf_core.ground.answers import Answer, AnswerScore
-from rlhf_core.ground.errors import InvalidInput, RlhfError
+from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.processes import this_host
 from rlhf_core.inference.client import ModelRef, parts_of
 from rlhf_core.services.workbench import Workbench
@@ -36,7 +36,7 @@ def score_answers(
         known.append({})
         if model.checkpoint is not None:
             try:
-                _check(workbench, model.checkpoint)
+                open_scorer(workbench.workspace.checkpoints, model.checkpoint)
             except RlhfError as error:
                 wrong[k] = error
                 continue
@@ -70,19 +70,3 @@ def scoring_device(workbench: Workbench) -> str:
     """Where to score: not on a GPU while a run holds one."""
     held = [one for one in workbench.ledger.unfinished() if one.status == "running" and one.host == this_host()]
     return "cpu" if any((one.device or "cpu") != "cpu" for one in held) else "auto"
-
-
-def _check(workbench: Workbench, checkpoint_id: str) -> None:
-    """
-    Raises:
-        NotFound, CorruptArtifact: there is no such checkpoint any more, or no readable one.
-        InvalidInput: it is a policy.
-    """
-    checkpoint = open_checkpoint(workbench.workspace.checkpoints, checkpoint_id)
-    if checkpoint.kind != "reward":
-        raise InvalidInput(no_scorer(checkpoint))
-
-
-def no_scorer(checkpoint: Checkpoint) -> str:
-    """Why it scores nothing."""
-    return f"{checkpoint.id} is a {checkpoint.kind}, which writes answers; only a reward model scores them."

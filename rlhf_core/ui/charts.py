@@ -196,15 +196,8 @@ def reliabilities(bins: Mapping[str, Sequence[Bin]]) -> alt.LayerChart:
         {"checkpoint": label, "reward": one.reward, "score": one.score, "count": one.count}
         for label, some in bins.items() for one in some
     ])  # fmt: skip
-    low, high = float(min(frame["reward"].min(), 1)), float(max(frame["reward"].max(), 5))
-    scale = alt.Scale(domain=[low, high])
-    line = alt.Chart(pd.DataFrame({"x": [low, high], "y": [low, high]})).mark_line(strokeDash=[4, 4], color="#888888")
-    points = alt.Chart(frame).mark_line(point=True).encode(
-        alt.X("reward:Q", title="reward (stars)", scale=scale), alt.Y("score:Q", title="people (stars)", scale=scale),
-        alt.Color("checkpoint:N", title=None, legend=alt.Legend(orient="top", columns=1, labelLimit=500)),
-        tooltip=["checkpoint:N", alt.Tooltip("reward:Q", format=".2f"), alt.Tooltip("score:Q", format=".2f"), "count:Q"],
-    )  # fmt: skip
-    return (line.encode(alt.X("x:Q"), alt.Y("y:Q")) + points).properties(height=240)
+    colour = alt.Color("checkpoint:N", title=None, legend=alt.Legend(orient="top", columns=1, labelLimit=500))
+    return _reliability(frame, color=colour).properties(height=240)
 
 
 def against_floors(auc: Value, floors: Sequence[Floor]) -> alt.LayerChart:
@@ -244,13 +237,18 @@ def learning_curve(curve: Curve) -> alt.LayerChart:
 
 
 def reliability(bins: Sequence[ReliabilityBin]) -> alt.LayerChart:
-    """People's mean score against the mean reward of things of like reward; on the line rewards are right."""
-    frame = pd.DataFrame([one.model_dump() for one in bins])
+    """The same of one checkpoint."""
+    return _reliability(pd.DataFrame([one.model_dump() for one in bins])).properties(height=200)
+
+
+def _reliability(frame: pd.DataFrame, **encodings: Any) -> alt.LayerChart:
+    """Of columns reward, score and count; ``encodings``: of the points too."""
     low, high = float(min(frame["reward"].min(), 1)), float(max(frame["reward"].max(), 5))
     scale = alt.Scale(domain=[low, high])
     line = alt.Chart(pd.DataFrame({"x": [low, high], "y": [low, high]})).mark_line(strokeDash=[4, 4], color="#888888")
+    hover = [alt.Tooltip("reward:Q", format=".2f"), alt.Tooltip("score:Q", format=".2f"), "count:Q"]
     points = alt.Chart(frame).mark_line(point=True).encode(
         alt.X("reward:Q", title="reward (stars)", scale=scale), alt.Y("score:Q", title="people (stars)", scale=scale),
-        tooltip=[alt.Tooltip("reward", format=".2f"), alt.Tooltip("score", format=".2f"), "count"],
+        tooltip=[*(["checkpoint:N"] if "checkpoint" in frame else []), *hover], **encodings,
     )  # fmt: skip
-    return (line.encode(alt.X("x:Q"), alt.Y("y:Q")) + points).properties(height=200)
+    return line.encode(alt.X("x:Q"), alt.Y("y:Q")) + points

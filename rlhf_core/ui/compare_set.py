@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import pandas as pd
@@ -29,7 +30,6 @@ PARTS = {
 SHOWN = 500  # rows of the table; the file has all
 QUEUE_COUNT = 40  # steps, at first
 KINDS: tuple[Kind, ...] = ("steps", "answers")
-FLIPPED: tuple[Kind, ...] = ("answers", "steps")
 SLICES: dict[By | Literal["aspect"], str] = {"source": "source", "position": "step", "length": "length", "aspect": "aspect"}
 ABOUT_APART = (
     "From the lowest to the highest reward, in stars, after each checkpoint's mean is taken off: one that is stricter with all "
@@ -45,6 +45,12 @@ class Report:
     things: Things
     table: pd.DataFrame
     known: dict[Any, Any]
+
+    def recall(self, key: Any, work_out: Callable[[], Any]) -> Any:
+        """Worked out once, however often the page is drawn."""
+        if key not in self.known:
+            self.known[key] = work_out()
+        return self.known[key]
 
 
 def draw(workbench: Workbench, chosen: Sequence[Candidate]) -> None:
@@ -216,10 +222,8 @@ def between(report: Report) -> None:
         return
     a, b = labels.index(one), labels.index(other)
     st.altair_chart(charts.rewards_against(report.things, a, b, one, other))
-    for kind in FLIPPED:
-        found = report.known.get(("flips", a, b, kind))
-        if found is None:
-            found = report.known["flips", a, b, kind] = comparing_sets.flips(report.things, a, b, kind)
+    for kind in reversed(KINDS):
+        found = report.recall(("flips", a, b, kind), partial(comparing_sets.flips, report.things, a, b, kind))
         what = "answers to one question" if kind == "answers" else "steps of one answer"
         if not found.pairs:
             continue
@@ -236,7 +240,7 @@ def flip_table(report: Report, found: Sequence[Any], a: int, b: int) -> pd.DataF
 
     def text(k: int) -> str:
         answer, order = answers[things.answer[k]].answer, int(things.order[k])
-        return shorten(f"{order}. {answer.steps[order - 1]}" if order else answer.response, 160)
+        return shorten(f"{order}. {answer.part(order)}" if order else answer.response, 160)
 
     return pd.DataFrame([
         {
@@ -254,13 +258,7 @@ def against_people(report: Report) -> None:
     for kind in KINDS:
         if not (things.of_kind(kind) & things.rated).any():
             continue
-        if ("people", kind) not in report.known:
-            with st.spinner("Drawing intervals …"):
-                report.known["people", kind] = (
-                    [comparing_sets.measured(things, k, kind) for k in range(len(labels))],
-                    [comparing_sets.ahead(things, k, 0, kind) for k in range(1, len(labels))],
-                )
-        found, leads = report.known["people", kind]
+        found, leads = report.recall(("people", kind), partial(figures, things, kind))
         st.markdown(f"**{kind.capitalize()}** that people rated: {found[0].things:,}")
         st.dataframe(pd.DataFrame([
             {
@@ -285,6 +283,16 @@ def against_people(report: Report) -> None:
         })  # fmt: skip
     if not things.rated.any():
         st.info("People rated nothing of this. Send what the checkpoints disagree on to labelling.")
+
+
+def figures(things: Things, kind: Kind) -> tuple[list[Any], list[Any]]:
+    """Each checkpoint's, and by how much those after the first are ahead of it."""
+    with st.spinner("Drawing intervals …"):
+        count = len(things.rewards)
+        return (
+            [comparing_sets.measured(things, k, kind) for k in range(count)],
+            [comparing_sets.ahead(things, k, 0, kind) for k in range(1, count)],
+        )
 
 
 def span(found: Any) -> str | None:
@@ -321,7 +329,7 @@ def slices(report: Report) -> None:
 
 
 def best(report: Report) -> None:
-    found = comparing_sets.best_of_n(report.compared)
+    found = report.recall("best", partial(comparing_sets.best_of_n, report.compared))
     if not found:
         st.info("No question here has several answers that people told apart, by comparing pairs of them or by scores.")
         return

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import streamlit as st
 
+from rlhf_core.ground.answers import Explained
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.text import shorten
 from rlhf_core.services import explaining
@@ -53,7 +54,7 @@ def draw(workbench: Workbench, result: Comparison, chosen: Mapping[str, Candidat
             show_error(error)
 
 
-def show_words(found: explaining.Words) -> None:
+def show_words(found: Explained) -> None:
     st.html(f'<div style="line-height: 1.9">{coloured(found)}</div>')
     strongest = sorted(found.words, key=lambda one: -abs(one[2]))[:6]
     listed = ", ".join(f"{found.text[begin:end]} {weight:+.2f}" for begin, end, weight in strongest if abs(weight) >= 0.005)
@@ -65,7 +66,7 @@ def show_words(found: explaining.Words) -> None:
     )
 
 
-def coloured(found: explaining.Words) -> str:
+def coloured(found: Explained) -> str:
     """The text as HTML, each word on the colour of what it adds. Whatever the text holds is escaped."""
     most = max((abs(weight) for *_, weight in found.words), default=0.0) or 1.0
     parts = []
@@ -82,10 +83,11 @@ def coloured(found: explaining.Words) -> str:
 def show_near(found: list[explaining.Near]) -> None:
     if not found:
         st.caption("No rated example shares a word with it.")
-    for one in found:
+    for near in found:
+        one = near.example
         what = "answer" if one.step_order is None else f"step {one.step_order}"
         st.markdown(
             f"**{one.score:.1f} stars** ({plural(one.ratings, 'rating')}) · {what} · "
-            f"likeness {one.likeness:.2f} · {markdown_of(shorten(one.query, 80))}"
+            f"likeness {near.likeness:.2f} · {markdown_of(shorten(one.query, 80))}"
         )
-        st.caption(markdown_of(shorten(one.text, 300)))
+        st.caption(markdown_of(shorten(one.own, 300)))

@@ -7,6 +7,7 @@ import pytest
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.records import new_id
 from rlhf_core.inference.client import ModelRef
+from rlhf_core.learn.reading import Reading
 from rlhf_core.services import best_of, comparing, explaining, snapshots
 from rlhf_core.services.comparing import Candidate
 from rlhf_core.services.workbench import Workbench
@@ -16,9 +17,10 @@ MODEL = Candidate("some", ModelRef(base="b"))
 
 def test_what_is_read_of_a_place() -> None:
     response, places = comparing.places_of_text("Do:\n- first this\n- then that")
-    query, answer, begin, end = explaining.reading_of("q", places, 1)
-    assert (query, answer, answer[begin:end]) == ("q", response[: response.index("that") + 4], places[1].text)
-    assert explaining.reading_of("q", places, 2) == ("q", response, 0, len(response))
+    one = explaining.reading_of("q", places, 1)
+    ((begin, end),) = one.spans
+    assert (one.query, one.answer, one.answer[begin:end]) == ("q", response[: response.index("that") + 4], places[1].text)
+    assert explaining.reading_of("q", places, 2) == Reading("q", response, ((0, len(response)),))
 
 
 def test_examples_that_share_words_are_looked_among(demo: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -26,7 +28,7 @@ def test_examples_that_share_words_are_looked_among(demo: Workbench, monkeypatch
 
     def alike(_ref: object, reading: Any, others: list[Any], *, device: str) -> list[float]:
         asked.append((reading, others))
-        return [len(answer[begin:end]) / 1000 for _, answer, begin, end in others]
+        return [len(one.answer[slice(*one.spans[0])]) / 1000 for one in others]
 
     monkeypatch.setattr(demo.scoring, "alike", alike)
     chat = demo.store.chat(demo.store.search_chats(limit=1)[0].id)
@@ -38,14 +40,14 @@ def test_examples_that_share_words_are_looked_among(demo: Workbench, monkeypatch
     found = explaining.nearest(demo, MODEL, reading, whole=False, count=3)
     ((_, others),) = asked
     assert len(others) <= explaining.CANDIDATES
-    assert all(answer[begin:end].strip() for _, answer, begin, end in others)
-    assert (chat.query, reading[1]) not in {(query, answer) for query, answer, *_ in others}, "it is no example of itself"
+    assert all(one.answer[slice(*one.spans[0])].strip() for one in others)
+    assert (chat.query, reading.answer) not in {(one.query, one.answer) for one in others}, "it is no example of itself"
     assert [one.likeness for one in found] == sorted((one.likeness for one in found), reverse=True)
-    assert all(one.step_order is not None for one in found), "steps for a step"
-    assert all(1 <= one.score <= 5 and one.ratings >= 1 for one in found)
+    assert all(one.example.step_order is not None for one in found), "steps for a step"
+    assert all(1 <= one.example.score <= 5 and one.example.ratings >= 1 for one in found)
     whole = explaining.nearest(demo, MODEL, explaining.reading_of(chat.query, places, len(places) - 1), whole=True)
-    assert all(one.step_order is None for one in whole)
-    assert explaining.nearest(demo, MODEL, ("q", "\U0001f600", 0, 1), whole=True) == []
+    assert all(one.example.step_order is None for one in whole)
+    assert explaining.nearest(demo, MODEL, Reading("q", "\U0001f600", ((0, 1),)), whole=True) == []
 
 
 def test_the_best_of_what_a_policy_writes(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
