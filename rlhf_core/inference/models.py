@@ -133,10 +133,10 @@ def _load_checkpoint(checkpoint: Checkpoint) -> Ready:
     model.version = checkpoint.id
     model.network.eval()
     files = checkpoint.manifest["files"]
-    return Ready(model, (_hash_of(model.network.body), *(files[name]["sha256"] for name in TOKENIZER_FILES if name in files)))
+    return Ready(model, (body_hash(model.network.body), *(files[name]["sha256"] for name in TOKENIZER_FILES if name in files)))
 
 
-def _hash_of(body: Any) -> str:
+def body_hash(body: Any) -> str:
     """Of all weights that a text's states depend on, and how they are put together. A pooler, which some models bring along
     and nothing here reads, does not count: where a base has none it is drawn anew by each run."""
     found = hashlib.sha256()
@@ -145,7 +145,7 @@ def _hash_of(body: Any) -> str:
     for name, tensor in sorted(body.state_dict().items()):
         if not name.startswith("pooler."):
             found.update(name.encode())
-            found.update(tensor.cpu().contiguous().view(torch.uint8).numpy().data)
+            found.update(tensor.cpu().reshape(-1).contiguous().view(torch.uint8).numpy().data)
     return found.hexdigest()
 
 

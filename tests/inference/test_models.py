@@ -4,11 +4,13 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
+from rlhf_core.checkpoints.base_models import locate
 from rlhf_core.checkpoints.registry import seal
 from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, ModelUnavailable, NotFound
 from rlhf_core.ground.files import building
-from rlhf_core.inference.models import WarmModels
+from rlhf_core.inference.models import WarmModels, body_hash
 from rlhf_core.learn.reward_model import RewardModel
 from rlhf_core.services.workbench import Workbench
 from tests.e2e.test_compare import policy_checkpoint, reward_checkpoint
@@ -87,3 +89,13 @@ def test_what_cannot_be_served_is_said(workbench: Workbench, tiny_encoder: Path,
         fresh.reward_model(ref, "cpu")
     with pytest.raises(NotFound):
         fresh.reward_model({"checkpoint": "reward-x"}, "cpu")
+
+
+def test_bodies_with_single_numbers_among_their_weights_are_told_apart(tiny_encoder: Path) -> None:
+    bodies = [RewardModel.from_base(locate(str(tiny_encoder)), max_length=64, seed=0, device=torch.device("cpu")).network.body
+              for _ in range(2)]  # fmt: skip
+    for body in bodies:
+        body.register_buffer("temperature", torch.tensor(1.0))
+    assert body_hash(bodies[0]) == body_hash(bodies[1])
+    bodies[1].temperature.fill_(2.0)
+    assert body_hash(bodies[0]) != body_hash(bodies[1])
