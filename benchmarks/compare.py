@@ -6,8 +6,8 @@ Two reward models are trained from FILE (answers with rated steps, any format th
 does by default: readouts over a frozen MiniLM. Then, through the warm scoring process:
 
 1. ``bulk_ratio``: every answer and every step of ``--answers`` answers by both, beside reading prefix after prefix one at a time in
-   fp32, once a checkpoint; wall time. ``rank_corr``: Spearman's between the two, of all rewards. ``bulk_ratio_apart``: the same where
-   the two share nothing: what either takes alone, summed.
+   fp32, once a checkpoint; wall time. ``rank_corr``: Spearman's between the two, of all rewards. ``bulk_ratio_causal``: the same of a
+   tenth of the answers by two untrained causal models of that size, which share no body and read every beginning of an answer with it.
 2. ``typed_ratio``: a chat that was typed, by three warm models (the two, and an untrained one), from the request to the rewards,
    over the bare forward passes of the three over the same token ids in batches; median of ``--typed``.
 3. ``cached_ratio``: the set again, from the cache: first time over second.
@@ -32,6 +32,8 @@ os.environ["RLHF_STORE"] = "sqlite"
 
 import torch
 from scipy.stats import spearmanr
+from tokenizers import processors
+from transformers import AutoModel, AutoTokenizer, LlamaConfig, PreTrainedTokenizerFast
 
 from rlhf_core.checkpoints.base_models import locate
 from rlhf_core.ground.answers import Answer, AnswerScore
@@ -106,6 +108,24 @@ def answers_of(workbench: Workbench, count: int, steps: int) -> list[Answer]:
     return found
 
 
+def causal_base(folder: Path, seed: int) -> Path:
+    """An untrained causal model with as many layers and as wide as MiniLM-L6, and its words."""
+    bare = AutoTokenizer.from_pretrained(locate("minilm-l6").load_from).backend_tokenizer
+    bare.post_processor = processors.Sequence([])  # no token behind a text, as causal models have none
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=bare, pad_token="[PAD]", unk_token="[UNK]")
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(seed)
+    AutoModel.from_config(LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1024,
+        max_position_embeddings=512,
+    )).save_pretrained(folder)  # fmt: skip
+    return folder
+
+
+def flat(scores: list[AnswerScore]) -> list[float]:
+    return [reward for one in scores for reward in (one.whole, *one.steps)]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
@@ -127,15 +147,10 @@ def main() -> None:
 
         warm = Answer("warm", "up")
         scoring.score_answers(workbench, [*refs, third], [warm])
-        seconds = []
-        for ref in refs:  # alone, without what the other worked out
-            workbench.workspace.score_cache.unlink(missing_ok=True)
-            seconds.append(timed(lambda ref=ref: scoring.score_answers(workbench, [ref], answers))[1])  # type: ignore[misc]
-        workbench.workspace.score_cache.unlink()
         ours, ours_s = timed(lambda: scoring.score_answers(workbench, refs, answers))
         again, again_s = timed(lambda: scoring.score_answers(workbench, refs, answers))
         assert again == ours
-        print(f"both together {ours_s:.1f} s, one after the other {sum(seconds):.1f} s, again {again_s:.3f} s", flush=True)
+        print(f"both together {ours_s:.1f} s, again {again_s:.3f} s", flush=True)
 
         typed = []
         models.append(RewardModel.from_base(locate("minilm-l6"), max_length=512, seed=0, device=torch.device("cpu")))
@@ -157,16 +172,27 @@ def main() -> None:
             plain += [reward for one in given for reward in one]
             plain_s += took
         print(f"prefix by prefix {plain_s:.1f} s", flush=True)
-        workbench.close()
 
-    def flat(scores: list[AnswerScore]) -> list[float]:
-        return [reward for one in scores for reward in (one.whole, *one.steps)]
+        causal = [causal_base(Path(name) / f"causal-{seed}", seed) for seed in (1, 2)]
+        tenth = answers[:: max(1, len(answers) // 100)]
+        causal_refs = [ModelRef(base=str(one)) for one in causal]
+        scoring.score_answers(workbench, causal_refs, [warm])
+        causal_ours, causal_ours_s = timed(lambda: scoring.score_answers(workbench, causal_refs, tenth))
+        causal_plain_s, causal_rank = 0.0, 1.0
+        for folder, scores in zip(causal, causal_ours, strict=True):
+            model = RewardModel.from_base(locate(str(folder)), max_length=512, seed=0, device=torch.device("cpu"))
+            model.network.eval()
+            given, took = timed(lambda model=model: prefix_by_prefix(model, tenth))  # type: ignore[misc]
+            causal_plain_s += took
+            causal_rank = min(causal_rank, spearmanr(flat(scores), [one for some in given for one in some]).statistic)  # type: ignore[arg-type]
+        print(f"causal: ours {causal_ours_s:.1f} s, prefix by prefix {causal_plain_s:.1f} s, rank {causal_rank:.6f}", flush=True)
+        workbench.close()
 
     mine = [reward for scores in ours for reward in flat(scores)]  # type: ignore[arg-type]
     half = len(mine) // 2
     rank = min(spearmanr(mine[part], plain[part]).statistic for part in (slice(half), slice(half, None)))
     print(json.dumps({
-        "bulk_ratio": round(plain_s / ours_s, 2), "bulk_ratio_apart": round(plain_s / sum(seconds), 2),
+        "bulk_ratio": round(plain_s / ours_s, 2), "bulk_ratio_causal": round(causal_plain_s / causal_ours_s, 2),
         "rank_corr": round(float(rank), 6), "typed_ratio": round(typed_ratio, 2), "cached_ratio": round(ours_s / again_s, 1),
         "answers": len(answers), "steps": steps,
     }))  # fmt: skip

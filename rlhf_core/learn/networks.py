@@ -20,6 +20,7 @@ from rlhf_core.learn.scales import StarScale
 
 Readout = Literal["spans", "class"]
 READOUT_FILE = "readout.safetensors"
+CAUSAL_TOLERANCE = 1e-4  # of the largest state: float noise is far below it, what an encoder sees of one more token far above
 
 
 def span_means(states: Tensor, spans: Tensor) -> Tensor:
@@ -56,6 +57,9 @@ class SpanNetwork(nn.Module):
         heads: Outputs.
         middle: Number of the middle layer, the first one 1; None reads the last layer alone.
         lengths: Read :func:`span_lengths` too.
+
+    Attributes:
+        causal: Whether a token's state depends on nothing behind it, as :func:`load_network` found out.
     """
 
     readout_kind: Readout = "spans"
@@ -65,6 +69,7 @@ class SpanNetwork(nn.Module):
         self.body = body
         self.middle = middle
         self.lengths = lengths
+        self.causal = False
         self.readout = nn.Linear((2 if middle is None else 4) * body.config.hidden_size + (6 if lengths else 0), heads)
         nn.init.normal_(self.readout.weight, std=0.02)
         nn.init.zeros_(self.readout.bias)
@@ -199,17 +204,21 @@ def load_network(
 
 @torch.inference_mode()
 def _try(network: SpanNetwork, name: str) -> None:
-    """Read two tokens, so that a base which is no language model is known before minutes are spent."""
+    """Read a few tokens, so that a base which is no language model is known before minutes are spent, and a causal one too."""
     network.eval()
-    ids = torch.ones(1, 2, dtype=torch.long)
+    padding = padding_of(network.config, -1)
+    ids = torch.tensor([[k for k in range(min(4, getattr(network.config, "vocab_size", 4))) if k != padding][:3]])
     try:
-        states = network.body(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state
+        long, short = (
+            network.body(input_ids=some, attention_mask=torch.ones_like(some)).last_hidden_state for some in (ids, ids[:, :-1])
+        )
     except (TypeError, ValueError, AttributeError, RuntimeError, IndexError) as error:
         raise ModelUnavailable(
             f"{name!r} does not read text ({_first_line(error)}); choose an encoder or a causal model."
         ) from error
-    if states.shape != (1, 2, network.config.hidden_size):
+    if long.shape != (1, ids.shape[1], network.config.hidden_size):
         raise ModelUnavailable(f"{name!r} gives no state for each token; choose an encoder or a causal model.")
+    network.causal = bool((long[:, :-1] - short).abs().max() < CAUSAL_TOLERANCE * short.abs().max())
 
 
 def padding_of(config: Any, pad_id: int) -> int:

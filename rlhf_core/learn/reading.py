@@ -61,6 +61,32 @@ def all_steps(query: str, steps: Sequence[str], response: str | None = None) -> 
     return Reading(query, whole, spans)
 
 
+def fewest_texts(encoded: Sequence[Encoded], *, beginnings: bool) -> tuple[list[Encoded], list[tuple[int, int]]]:
+    """Each text once, with all spans that are asked of it.
+
+    Args:
+        encoded: Texts and their spans.
+        beginnings: A text that another one begins with is read with it: a causal model says the same of it there.
+
+    Returns:
+        The texts; and for each span of ``encoded``, in order, which text it is in and its place among that text's spans.
+    """
+    within = {tuple(one.ids): tuple(one.ids) for one in encoded}
+    longer: tuple[int, ...] = ()
+    if beginnings:
+        for ids in sorted(within, reverse=True):  # whatever begins with a text stands right behind it in order
+            if longer[: len(ids)] != ids:
+                longer = ids
+            within[ids] = longer
+    numbers = {ids: k for k, ids in enumerate(dict.fromkeys(within.values()))}
+    spans: list[dict[tuple[int, int], int]] = [{} for _ in numbers]
+    asked = []
+    for one in encoded:
+        number = numbers[within[tuple(one.ids)]]
+        asked += [(number, spans[number].setdefault(span, len(spans[number]))) for span in one.spans]
+    return [Encoded(list(ids), list(some)) for ids, some in zip(numbers, spans, strict=True)], asked
+
+
 class Encoder:
     """Tokenises readings for one model.
 

@@ -37,10 +37,10 @@ from rlhf_core.learn.networks import (
     new_scales,
     padding_of,
 )
-from rlhf_core.learn.reading import Encoded, Encoder, Reading, all_steps, step_readings, whole_answer
+from rlhf_core.learn.reading import Encoded, Encoder, Reading, all_steps, fewest_texts, step_readings, whole_answer
 from rlhf_core.learn.scales import StarScale
 
-SCORE_BATCH_TOKENS = {"cpu": 512, "cuda": 32_768}  # padded; more at once falls out of a CPU's caches
+SCORE_BATCH_TOKENS = {"cpu": 1024, "cuda": 32_768}  # padded; more at once falls out of a CPU's caches
 SCORE_AT_ONCE = 4096  # texts encoded and sorted by length together; memory is that of so many, however many there are
 StepReading = Literal["prefixes", "one_pass"]
 Precision = Literal["auto", "fp32", "bf16"]
@@ -333,15 +333,8 @@ class RewardModel:
     def _by_length(self, encoded: Sequence[Encoded], work: Any, precision: str | None, width: int) -> Floats:
         was_training = self.network.training
         self.network.eval()
-        numbers: dict[tuple[int, ...], int] = {}  # each text is read once, as in pairs of the same answers, for all its spans
-        spans: list[dict[tuple[int, int], int]] = []
-        asked: list[tuple[int, int]] = []  # of each span: its text, and its place among that text's spans
-        for one in encoded:
-            number = numbers.setdefault(tuple(one.ids), len(numbers))
-            if number == len(spans):
-                spans.append({})
-            asked += [(number, spans[number].setdefault(span, len(spans[number]))) for span in one.spans]
-        texts = [Encoded(list(ids), list(some)) for ids, some in zip(numbers, spans, strict=True)]
+        causal = isinstance(self.network, SpanNetwork) and self.network.causal
+        texts, asked = fewest_texts(encoded, beginnings=causal)
         begins = np.cumsum([0, *(len(one.spans) for one in texts)])
         found = np.empty((begins[-1], width), np.float32)
         order = sorted(range(len(texts)), key=lambda k: len(texts[k].ids))

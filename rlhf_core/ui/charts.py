@@ -178,15 +178,16 @@ def rewards_against(things: Things, one: int, other: int, title: str, above: str
         "what": np.where(some.order > 0, "step", "whole answer"),
     })  # fmt: skip
     low, high = float(frame[["x", "y"]].min().min()), float(frame[["x", "y"]].max().max())
-    scale = alt.Scale(domain=[low, high], nice=True)
+    scale = alt.Scale(domain=[low, high], nice=True, zero=False)
     points = alt.Chart(frame).mark_point(filled=True, size=36, opacity=0.7).encode(
         alt.X("x:Q", title=f"{title} (stars)", scale=scale), alt.Y("y:Q", title=f"{above} (stars)", scale=scale),
         alt.Color("people:Q", title="people (stars)", scale=alt.Scale(scheme="redyellowgreen", domain=[1, 5])),
-        alt.Shape("what:N", title=None, scale=alt.Scale(domain=["step", "whole answer"], range=["circle", "square"])),
+        alt.Shape("what:N", title=None, scale=alt.Scale(domain=["step", "whole answer"], range=["circle", "square"]),
+                  legend=alt.Legend(symbolFillColor="#888888", symbolStrokeColor="#888888")),
         tooltip=["what:N", *(alt.Tooltip(f"{name}:Q", format=".2f") for name in ("x", "y", "people"))],
     )  # fmt: skip
     line = alt.Chart(pd.DataFrame({"x": [low, high], "y": [low, high]})).mark_line(strokeDash=[4, 4], color="#888888")
-    return (line.encode(alt.X("x:Q"), alt.Y("y:Q")) + points).properties(height=380)
+    return (line.encode(alt.X("x:Q", scale=scale), alt.Y("y:Q", scale=scale)) + points).properties(height=380)
 
 
 def reliabilities(bins: Mapping[str, Sequence[Bin]]) -> alt.LayerChart:

@@ -32,7 +32,8 @@ def click_a_mark(page: Page, drawing: Locator, name: str) -> None:
     for up in (0.75, 0.6, 0.45):
         for across in range(12, 96, 4):
             page.mouse.click(box["x"] + box["width"] * across / 100, box["y"] + box["height"] * up)
-            page.wait_for_timeout(150)
+            page.wait_for_timeout(300)  # a selection is told to the server after 150 ms
+            page.locator('[data-testid="stApp"][data-test-script-state="notRunning"]').wait_for()
             if f"{name}=" in page.url:
                 return
     raise AssertionError(f"no mark of {name} was hit: {page.url}")

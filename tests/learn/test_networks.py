@@ -26,7 +26,7 @@ from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, ModelUnavaila
 from rlhf_core.learn.adapters import add_adapters, merge_adapters
 from rlhf_core.learn.freezing import Frozen
 from rlhf_core.learn.networks import SpanNetwork, layers_of, span_lengths, span_means
-from rlhf_core.learn.reading import whole_answer
+from rlhf_core.learn.reading import step_readings, whole_answer
 from rlhf_core.learn.reward_model import RewardModel
 from rlhf_core.learn.scales import StarScale
 
@@ -114,6 +114,20 @@ def test_every_family_reads_saves_and_opens(base: Callable[..., Path], tmp_path:
 def test_what_follows_a_step_is_hidden_from_a_causal_model(base: Callable[..., Path], kind: str) -> None:
     one, steps = model(base(kind)), ["go to the career center", "ask for a voucher", "visit"]
     assert one.score_steps("start", steps, how="one_pass") == pytest.approx(one.score_steps("start", steps), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_beginnings_are_read_with_what_they_begin_by_a_causal_model_alone(base: Callable[..., Path], kind: str) -> None:
+    one, steps = model(base(kind)), ["go to the career center", "ask for a voucher", "visit", "and ask"]
+    causal = kind in ("gpt2", "llama")
+    assert one.network.causal == causal
+    alone = [one.score([reading])[0] for reading in step_readings("start", steps)]
+    read: list[int] = []
+    one.network.register_forward_pre_hook(lambda _, given: read.append(len(given[0])))
+    assert one.score_steps("start", steps, how="prefixes") == pytest.approx(alone, abs=1e-5)
+    assert sum(read) == (1 if causal else 4)
+    again = RewardModel.from_base(locate(str(base(kind))), max_length=64, seed=3, device=CPU, readout="class")
+    assert len(set(again.score_steps("start", steps))) == 4
 
 
 def test_a_step_that_was_cut_from_one_pass_is_read_on_its_own(base: Callable[..., Path]) -> None:

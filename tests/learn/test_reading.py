@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from transformers import AutoTokenizer, BertTokenizerFast
 
-from rlhf_core.learn.reading import Encoded, Encoder, Reading, all_steps, step_readings, up_to_step, whole_answer
+from rlhf_core.learn.reading import Encoded, Encoder, Reading, all_steps, fewest_texts, step_readings, up_to_step, whole_answer
 
 
 @pytest.fixture
@@ -80,3 +80,19 @@ def test_an_empty_answer_still_has_a_token(tokenizer: Any, answer: str) -> None:
 
 def test_nothing_to_read() -> None:
     assert Encoder.__new__(Encoder).encode([]) == []
+
+
+def test_the_fewest_texts_that_hold_all_spans() -> None:
+    given = [
+        Encoded([1, 2], [(0, 2)]), Encoded([1, 2, 3, 4], [(2, 4)]), Encoded([1, 2], [(0, 1), (0, 2)]), Encoded([1, 2, 3], [(1, 3)]),
+        Encoded([1, 2, 5], [(0, 3)]), Encoded([2], [(0, 1)]),
+    ]  # fmt: skip
+    texts, asked = fewest_texts(given, beginnings=False)
+    assert [one.ids for one in texts] == [[1, 2], [1, 2, 3, 4], [1, 2, 3], [1, 2, 5], [2]]
+    assert texts[0].spans == [(0, 2), (0, 1)]
+    assert asked == [(0, 0), (1, 0), (0, 1), (0, 0), (2, 0), (3, 0), (4, 0)]
+    texts, asked = fewest_texts(given, beginnings=True)
+    assert [one.ids for one in texts] == [[1, 2, 3, 4], [1, 2, 5], [2]]
+    assert [texts[number].spans[place] for number, place in asked] == [span for one in given for span in one.spans]
+    assert [texts[number].ids[:2] for number, _ in asked[:-1]] == [[1, 2]] * 6
+    assert fewest_texts([], beginnings=True) == ([], [])
