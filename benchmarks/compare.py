@@ -7,7 +7,7 @@ does by default: readouts over a frozen MiniLM. Then, through the warm scoring p
 
 1. ``bulk_ratio``: every answer and every step of ``--answers`` answers by both, beside reading prefix after prefix one at a time in
    fp32, once a checkpoint; wall time. ``rank_corr``: Spearman's between the two, of all rewards. ``bulk_ratio_causal``: the same of a
-   tenth of the answers by two untrained causal models of that size, which share no body and read every beginning of an answer with it.
+   tenth of the answers by two untrained causal models of that size, which share no body, and read every beginning of an answer with it.
 2. ``typed_ratio``: a chat that was typed, by three warm models (the two, and an untrained one), from the request to the rewards,
    over the bare forward passes of the three over the same token ids in batches; median of ``--typed``.
 3. ``cached_ratio``: the set again, from the cache: first time over second.
@@ -45,6 +45,8 @@ from rlhf_core.learn.reward_model import RewardModel
 from rlhf_core.runs import reward
 from rlhf_core.services import importing, scoring, snapshots
 from rlhf_core.services.workbench import Workbench
+
+CAUSAL_LENGTH = 2048  # tokens
 
 
 class NoRecorder:
@@ -117,7 +119,7 @@ def causal_base(folder: Path, seed: int) -> Path:
     torch.manual_seed(seed)
     AutoModel.from_config(LlamaConfig(
         vocab_size=len(tokenizer), hidden_size=384, num_hidden_layers=6, num_attention_heads=12, intermediate_size=1024,
-        max_position_embeddings=512,
+        max_position_embeddings=CAUSAL_LENGTH,
     )).save_pretrained(folder)  # fmt: skip
     return folder
 
@@ -175,12 +177,12 @@ def main() -> None:
 
         causal = [causal_base(Path(name) / f"causal-{seed}", seed) for seed in (1, 2)]
         tenth = answers[:: max(1, len(answers) // 100)]
-        causal_refs = [ModelRef(base=str(one)) for one in causal]
+        causal_refs = [ModelRef(base=str(one), max_length=CAUSAL_LENGTH) for one in causal]
         scoring.score_answers(workbench, causal_refs, [warm])
         causal_ours, causal_ours_s = timed(lambda: scoring.score_answers(workbench, causal_refs, tenth))
         causal_plain_s, causal_rank = 0.0, 1.0
         for folder, scores in zip(causal, causal_ours, strict=True):
-            model = RewardModel.from_base(locate(str(folder)), max_length=512, seed=0, device=torch.device("cpu"))
+            model = RewardModel.from_base(locate(str(folder)), max_length=CAUSAL_LENGTH, seed=0, device=torch.device("cpu"))
             model.network.eval()
             given, took = timed(lambda model=model: prefix_by_prefix(model, tenth))  # type: ignore[misc]
             causal_plain_s += took

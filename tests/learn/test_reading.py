@@ -84,8 +84,8 @@ def test_nothing_to_read() -> None:
 
 def test_the_fewest_texts_that_hold_all_spans() -> None:
     given = [
-        Encoded([1, 2], [(0, 2)]), Encoded([1, 2, 3, 4], [(2, 4)]), Encoded([1, 2], [(0, 1), (0, 2)]), Encoded([1, 2, 3], [(1, 3)]),
-        Encoded([1, 2, 5], [(0, 3)]), Encoded([2], [(0, 1)]),
+        Encoded([1, 2], [(0, 2)]), Encoded([1, 2, 3, 4], [(2, 4)]), Encoded([1, 2], [(0, 1), (0, 2)]),
+        Encoded([1, 2, 3], [(1, 3)]), Encoded([1, 2, 5], [(0, 3)]), Encoded([2], [(0, 1)]),
     ]  # fmt: skip
     texts, asked = fewest_texts(given, beginnings=False)
     assert [one.ids for one in texts] == [[1, 2], [1, 2, 3, 4], [1, 2, 3], [1, 2, 5], [2]]
