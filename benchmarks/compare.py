@@ -1,9 +1,10 @@
 """Checkpoints over a set of answers, as the page, the API and the command line score them, beside the plain way. The last line is JSON.
 
-    .venv/bin/python benchmarks/compare.py --data FILE [--answers 1000] [--steps 6] [--typed 15]
+    .venv/bin/python benchmarks/compare.py --data FILE [--texts FILE] [--answers 1000] [--steps 6] [--typed 15]
 
 Two reward models are trained from FILE (answers with rated steps, any format that imports read) the way a machine without a GPU
-does by default: readouts over a frozen MiniLM. Then, through the warm scoring process:
+does by default: readouts over a frozen MiniLM. Then, through the warm scoring process, over answers of --data or of --texts (JSON
+lines with query, response, steps):
 
 1. ``bulk_ratio``: every answer and every step of ``--answers`` answers by both, beside reading prefix after prefix one at a time in
    fp32, once a checkpoint; wall time. ``rank_corr``: Spearman's between the two, of all rewards. ``bulk_ratio_causal``: the same of a
@@ -95,14 +96,17 @@ def bare_passes(models: list[RewardModel], answer: Answer) -> float:
     return timed(lambda: [model.network(*batch) for model, batch in batches])[1]
 
 
-def answers_of(workbench: Workbench, count: int, steps: int) -> list[Answer]:
+def answers_of(workbench: Workbench, texts: Path | None, count: int, steps: int) -> list[Answer]:
     """So many different answers with this many steps on average: those of as many steps, and of one more and one less in turn."""
     by_steps: dict[int, list[Answer]] = {}
-    for chat in workbench.store.search_chats(limit=100_000):
-        whole = workbench.store.chat(chat.id)
-        if whole.steps:
-            contents = tuple(step.step_content for step in whole.steps)
-            by_steps.setdefault(len(contents), []).append(Answer(whole.query, whole.response, contents))
+    if texts is None:
+        chats = [workbench.store.chat(one.id) for one in workbench.store.search_chats(limit=100_000)]
+        answers = [Answer(one.query, one.response, tuple(step.step_content for step in one.steps)) for one in chats]
+    else:
+        lines = map(json.loads, texts.read_text(encoding="utf-8").splitlines())
+        answers = [Answer(one["query"], one["response"], tuple(one["steps"])) for one in lines]
+    for one in dict.fromkeys(answers):
+        by_steps.setdefault(len(one.steps), []).append(one)
     found = by_steps.get(steps, [])[:count]
     for apart in range(1, 50):
         pairs = list(zip(by_steps.get(steps - apart, []), by_steps.get(steps + apart, []), strict=False))
@@ -131,6 +135,7 @@ def flat(scores: list[AnswerScore]) -> list[float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--texts", type=Path)
     parser.add_argument("--answers", type=int, default=1000)
     parser.add_argument("--steps", type=int, default=6)
     parser.add_argument("--typed", type=int, default=15)
@@ -142,7 +147,7 @@ def main() -> None:
         checkpoints = [trained(workbench, snapshot.id, seed) for seed in (1, 2)]
         refs = [ModelRef(checkpoint=one) for one in checkpoints]
         models = [RewardModel.open(workbench.workspace.checkpoints / one, device="cpu", precision="fp32") for one in checkpoints]
-        answers = answers_of(workbench, arguments.answers, arguments.steps)
+        answers = answers_of(workbench, arguments.texts, arguments.answers, arguments.steps)
         steps = sum(len(one.steps) for one in answers)
         print(f"{len(answers)} answers with {steps} steps; {', '.join(checkpoints)}", flush=True)
         third = ModelRef(base="minilm-l6")

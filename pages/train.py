@@ -9,12 +9,17 @@ from rlhf_core.ground.configs import CONFIGS
 from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError, SignInRequired
 from rlhf_core.ground.runs import Run, RunKind
 from rlhf_core.ground.text import shorten
-from rlhf_core.services import preflight, snapshots, training
+from rlhf_core.services import generating, preflight, snapshots, training
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity, keys, resources, rows, run_curves, run_forms
 from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, markdown_of, plural, show_error
 
-WHAT: dict[RunKind, str] = {"reward": "reward model", "sft": "policy taught", "ppo": "policy by rewards"}
+WHAT: dict[RunKind, str] = {
+    "reward": "reward model",
+    "sft": "policy taught",
+    "ppo": "policy by rewards",
+    "generate": "answers written",
+}
 
 REFRESH_S = 1.5  # each takes a fifth of a processor here, browser and all; a new measure is to be seen within 2 s
 NEWEST = 12  # in the list here; the page Runs has all
@@ -114,6 +119,14 @@ def buttons(workbench: Workbench, run: Run) -> None:
             st.rerun()
 
 
+def answers_into_store(workbench: Workbench, run: Run) -> None:
+    """Put what a run wrote into the store; one that came to its end on the embedded store did so itself."""
+    if not st.button("Put its answers into the store", key=f"train:store:{run.id}", icon=":material/playlist_add:"):
+        return
+    counts = generating.store(workbench, run)
+    st.toast(f"{plural(counts.chats, 'chat')} added; {plural(counts.known_chats, 'chat')} there already.")
+
+
 def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(run.status, color=STATUS_COLOURS[run.status])
@@ -137,6 +150,8 @@ def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) 
         show = st.success if run.status == "succeeded" else st.warning if run.status == "cancelled" else st.error
         show(run.message.replace("$", "\\$"))
         st.caption(f"{run.step} of {run.total_steps or '?'} steps in {elapsed}")
+    if run.kind == "generate" and not run.unfinished:
+        answers_into_store(workbench, run)
     if run.checkpoint_id:
         with st.container(horizontal=True):
             if run.kind == "reward":
@@ -166,7 +181,10 @@ def watch(run_id: str) -> None:
         status_line(workbench, now, lines)
         curve, log = st.columns([3, 2])
         with curve:
-            run_curves.draw(now.kind, lines, unfinished=now.unfinished)
+            if now.kind == "generate":
+                run_curves.draw_answers(lines, [*generating.written(workbench, run_id)])
+            else:
+                run_curves.draw(now.kind, lines, unfinished=now.unfinished)
         with log:
             run_curves.draw_machine(training.machine_use(workbench, run_id))
             text = training.log_tail(workbench, run_id)

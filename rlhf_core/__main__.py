@@ -18,6 +18,7 @@ from rlhf_core import __version__
 from rlhf_core.ground.configs import (
     CONFIGS,
     PRESETS,
+    GenerateConfig,
     PPOConfig,
     RewardConfig,
     RunConfig,
@@ -25,7 +26,7 @@ from rlhf_core.ground.configs import (
     less_memory,
     options_in_markdown,
 )
-from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, RlhfError
+from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, RlhfError, SignInRequired
 from rlhf_core.ground.judgement import By, Level, What
 from rlhf_core.ground.roles import ROLES
 from rlhf_core.ground.runs import Run, RunKind
@@ -169,9 +170,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--response", metavar="TEXT", help="its answer, or - to read it from standard input")
     one.add_argument("--held-out", action="store_true", help="leave out questions that one of the checkpoints learned from")
     one.add_argument("--at-most", type=int, metavar="N", help="so many answers, whole questions drawn (default: all)")
+    one = command("attack", _attack, "ask checkpoints the prompts of the attack suite; prints what they withstood")
+    one.add_argument("checkpoint", nargs="+", metavar="ID", help="policies and reward models")
+    one.add_argument("--json", action="store_true", help="print a JSON object for each case")
     train = commands.add_parser("train", help="train a model").add_subparsers(metavar="MODEL", required=True)
-    for kind, about, snapshot in _TRAINABLE:
-        one = train.add_parser(kind, parents=[shared], help=about, description=about)
+    for kind, about, snapshot in _RUNS:
+        one = (commands if kind == "generate" else train).add_parser(kind, parents=[shared], help=about, description=about)
         one.set_defaults(do=_train, kind=kind)
         one.add_argument("--snapshot", metavar="ID", help=snapshot)
         one.add_argument("--config", type=Path, metavar="FILE", help="options from a JSON file; options given here win")
@@ -190,12 +194,16 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-_TRAINABLE: tuple[tuple[RunKind, str, str], ...] = (
+_RUNS: tuple[tuple[RunKind, str, str], ...] = (
     ("reward", "Train a reward model on a snapshot.", "id or its beginning; not needed with --resume-from"),
     ("sft", "Teach a policy the answers that people rated well.", "whose answers: id or its beginning (default: the newest)"),
     (
         "ppo", "Improve a policy by rewards (PPO).",
         "where prompts come from: id or its beginning (default: the newest; without any, five example questions)",
+    ),
+    (
+        "generate", "Write answers to a snapshot's queries, into the store.",
+        "whose queries: id or its beginning (default: the newest)",
     ),
 )  # fmt: skip
 
@@ -542,6 +550,27 @@ def _card(arguments: argparse.Namespace) -> int:
     return 2 if found.card.state == "refused" else 0
 
 
+def _attack(arguments: argparse.Namespace) -> None:
+    from dataclasses import asdict
+
+    from rlhf_core.checkpoints.registry import open_checkpoint
+    from rlhf_core.ground.text import shorten
+    from rlhf_core.services import attacking
+
+    workbench = _open(arguments)
+    for name in arguments.checkpoint:
+        policy = open_checkpoint(workbench.workspace.checkpoints, name).kind == "policy"
+        outcome = (attacking.attack_policy if policy else attacking.attack_reward_model)(workbench, name)
+        for one in outcome.results if arguments.json else ():
+            print(json.dumps({"checkpoint": name} | asdict(one), ensure_ascii=False))
+        if not arguments.json:
+            fallen = [one.query for one in outcome.results if not one.withstood]
+            print(f"{name} withstood {len(outcome.results) - len(fallen)} of {len(outcome.results)}")
+            for query in fallen:
+                print(f"  fell for: {shorten(query, 120)}")
+    workbench.close()
+
+
 def _options(_: argparse.Namespace) -> None:
     print(options_in_markdown(), end="")
 
@@ -650,10 +679,27 @@ def _body_of(workbench: Workbench, run: Run, config: RunConfig) -> Callable[[Rec
         from rlhf_core.runs.sft import train_sft
 
         return lambda recorder: train_sft(workbench.workspace, run.id, run.snapshot_id, config, recorder)
+    if isinstance(config, GenerateConfig):
+        from rlhf_core.runs.generate import generate
+
+        return lambda recorder: _stored(workbench, run, generate(workbench.workspace, run.id, run.snapshot_id, config, recorder))
     assert isinstance(config, RewardConfig)
     from rlhf_core.runs.reward import train_reward
 
     return lambda recorder: train_reward(workbench.workspace, run.id, run.snapshot_id, config, recorder)
+
+
+def _stored(workbench: Workbench, run: Run, done: tuple[str, str]) -> tuple[str, str]:
+    """Put what a run wrote into the store, where this process may."""
+    from rlhf_core.services import generating
+
+    message, checkpoint_id = done
+    try:
+        counts = generating.store(workbench, run)
+    except SignInRequired:
+        return f"{message} They wait in its folder: somebody who is signed in puts them into the store, on Train.", checkpoint_id
+    known = f", {counts.known_chats} were there already" if counts.known_chats else ""
+    return f"{message} {counts.chats} chats were added to the store{known}.", checkpoint_id
 
 
 def _train_along(workbench: Workbench, snapshot_id: str | None, config: RunConfig) -> int:

@@ -344,7 +344,46 @@ class PPOConfig(RunConfig):
         return self
 
 
-CONFIGS: dict[RunKind, type[RunConfig]] = {"reward": RewardConfig, "sft": SFTConfig, "ppo": PPOConfig}
+class GenerateConfig(RunConfig):
+    """Options of a run that writes answers to a snapshot's queries, to be labelled and compared."""
+
+    base_model: str = Field(
+        description="who writes: a policy by checkpoint, hub name or folder, or endpoint:NAME for an endpoint of the settings"
+    )
+    answers: int = Field(4, ge=1, le=64, description="answers to each query")
+    max_queries: int | None = Field(None, ge=1, description="so many queries, the first of the snapshot; none: all")
+    max_tokens: int = Field(256, ge=1, le=4096, description="longest answer in tokens")
+    temperature: float = Field(1.0, ge=0, le=5, description="0 takes the likeliest token each time, for one answer to a query")
+    top_p: float = Field(
+        1.0, gt=0, le=1, description="tokens are drawn from the likeliest ones that have this probability together"
+    )
+    batch_size: int = Field(
+        32, ge=1, le=1024, description="answers written at once; of an endpoint: requests at once, at most 16"
+    )
+    resume_from: str | None = Field(None, description="go on from this run: its id")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of what is drawn")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to write; auto takes a GPU if there is one")
+    precision: Literal["auto", "fp32", "bf16"] = Field(
+        "auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU or a CPU that computes in it"
+    )
+    report_to: Literal["none"] = Field("none", description="these runs have no measures to send")
+
+    @property
+    def endpoint(self) -> str | None:
+        """The endpoint's name, where one writes."""
+        kind, _, name = self.base_model.partition(":")
+        return name if kind == "endpoint" and name else None
+
+    @model_validator(mode="after")
+    def _several_need_chance(self) -> Self:
+        if self.temperature == 0 and self.answers > 1:
+            raise ValueError(f"with temperature 0 all {self.answers} answers to a query would be the same; ask for one")
+        return self
+
+
+CONFIGS: dict[RunKind, type[RunConfig]] = {
+    "reward": RewardConfig, "sft": SFTConfig, "ppo": PPOConfig, "generate": GenerateConfig
+}  # fmt: skip
 
 
 Preset = Literal["cpu", "small-gpu", "full"]
@@ -371,6 +410,11 @@ PRESETS: dict[RunKind, dict[Preset, dict[str, Any]]] = {
         },
         "full": {"batch_size": 64, "mini_batch_size": 16, "ppo_steps": 500, "evaluate_prompts": 64, "kl_goal": 8.0},
     },
+    "generate": {
+        "cpu": {"answers": 2, "max_queries": 20, "max_tokens": 128, "batch_size": 8},
+        "small-gpu": {"batch_size": 16},
+        "full": {"answers": 8, "max_tokens": 1024, "batch_size": 128},
+    },
 }  # fmt: skip
 
 
@@ -385,7 +429,7 @@ def less_memory(kind: RunKind, config: dict[str, Any]) -> dict[str, Any] | None:
     else:
         fewer = {"batch_size": max(1, now["batch_size"] // 2)}
     lower = {name: value for name, value in fewer.items() if value != now[name]}
-    if not now["gradient_checkpointing"]:
+    if now.get("gradient_checkpointing") is False:
         lower["gradient_checkpointing"] = True
     return lower or None
 

@@ -94,6 +94,10 @@ class WorkerFailed(RlhfError):
     """The scoring process died or did not answer in time."""
 
 
+class EndpointFailed(RlhfError):
+    """A server that should write an answer does not answer, refuses, or breaks off."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One bad place in an imported file. ``line`` counts from 1 (a record's number where a format has no lines)."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-RunKind = Literal["reward", "sft", "ppo"]
+RunKind = Literal["reward", "sft", "ppo", "generate"]
 RunStatus = Literal["queued", "running", "paused", "succeeded", "failed", "cancelled", "lost"]
 
 UNFINISHED: frozenset[str] = frozenset({"queued", "running"})
@@ -17,6 +17,7 @@ METRICS_FILE = "metrics.jsonl"
 LOG_FILE = "log.txt"
 MACHINE_FILE = "machine.jsonl"  # memory, processors and GPU of the run's process, a line each few seconds
 SAMPLES_FILE = "samples.jsonl"  # answers that a policy gave, a line each
+ANSWERS_FILE = "answers.jsonl"  # what a run that writes has written, an answer a line
 STATE_FILE = "state.pt"  # where a run that learns stands, to go on from
 
 
@@ -76,7 +77,8 @@ class RunLine(NamedTuple):
 def train_command(run: Run, workspace_root: Path) -> list[str]:
     """The command line that carries out a queued run: what the supervisor starts and what the page shows."""
     config = workspace_root / "runs" / run.id / CONFIG_FILE
+    verbs = [run.kind] if run.kind == "generate" else ["train", run.kind]
     return [
-        sys.executable, "-m", "rlhf_core", "train", run.kind, "--workspace", str(workspace_root),
+        sys.executable, "-m", "rlhf_core", *verbs, "--workspace", str(workspace_root),
         *(["--snapshot", run.snapshot_id] if run.snapshot_id else []), "--config", str(config), "--run-id", run.id,
     ]  # fmt: skip

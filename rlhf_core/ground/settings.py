@@ -22,7 +22,12 @@ WORKSPACE_VARIABLE = "RLHF_WORKSPACE"
 STORE_VARIABLE = "RLHF_STORE"
 URL_VARIABLE, KEY_VARIABLE, SECRET_KEY_VARIABLE = "SUPABASE_URL", "SUPABASE_KEY", "SUPABASE_SECRET_KEY"
 OIDC_VARIABLE = "SUPABASE_OIDC_PROVIDER"
+ENDPOINT_URL_VARIABLE, ENDPOINT_MODEL_VARIABLE = "RLHF_ENDPOINT_URL", "RLHF_ENDPOINT_MODEL"
+ENDPOINT_KEY_VARIABLE = "RLHF_ENDPOINT_KEY"
 SECRETS_FILES = (PROJECT_ROOT / ".streamlit" / "secrets.toml", Path("~/.streamlit/secrets.toml"))
+
+_PROJECT_ADDRESS = "the project's address and nothing after it: https://NAME.supabase.co"
+_ENDPOINT_ADDRESS = "the address of an API as its documentation gives it, often with /v1 behind it: https://HOST/v1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +123,7 @@ def team_settings() -> TeamSettings | None:
         raise InvalidInput(f"{STORE_VARIABLE} is {choice!r}. Set it to sqlite or supabase, or leave it out.")
     if choice == "sqlite":
         return None
-    secrets, where = _secrets()
+    secrets, where = _secrets("supabase")
     (url, url_from), (key, key_from) = (
         _setting(variable, secrets, name, where) for variable, name in ((URL_VARIABLE, "url"), (KEY_VARIABLE, "key"))
     )
@@ -146,7 +151,45 @@ def secret_key() -> str | None:
     return key or None
 
 
-def _secrets() -> tuple[Mapping[str, Any], str]:
+@dataclass(frozen=True, slots=True)
+class EndpointSettings:
+    """An OpenAI-compatible server that writes answers. Only the operator names one, so that its key goes to no other address."""
+
+    name: str
+    base_url: str
+    model: str
+    key: str = field(default="", repr=False)
+
+
+def endpoints() -> list[EndpointSettings]:
+    """Those of the environment (``RLHF_ENDPOINT_URL``, ``_MODEL``, ``_KEY``; called by its model) and of ``[endpoints.NAME]`` in
+    ``.streamlit/secrets.toml``.
+
+    Raises:
+        InvalidInput: a setting is missing or wrong; the message names it and where it was read.
+    """
+    found = []
+    if url := os.environ.get(ENDPOINT_URL_VARIABLE, "").strip():
+        model = os.environ.get(ENDPOINT_MODEL_VARIABLE, "").strip()
+        if not model:
+            raise InvalidInput(f"{ENDPOINT_MODEL_VARIABLE} is missing: set it to the model that {ENDPOINT_URL_VARIABLE} serves.")
+        url = _checked_url(url, ENDPOINT_URL_VARIABLE, _ENDPOINT_ADDRESS)
+        found.append(EndpointSettings(model, url, model, os.environ.get(ENDPOINT_KEY_VARIABLE, "").strip()))
+    secrets, where = _secrets("endpoints")
+    for name, given in secrets.items():
+        if not isinstance(given, dict) or given.keys() - {"base_url", "model", "key"}:
+            raise InvalidInput(f"{where}: write [endpoints.{name}], and base_url, model and key below it.")
+        values = {}
+        for part in ("base_url", "model", "key"):
+            values[part] = value = given.get(part, "")
+            if not isinstance(value, str) or (not value.strip() and part != "key"):
+                raise InvalidInput(f"{part} under [endpoints.{name}] in {where} is missing or is no text in quotes.")
+        url = _checked_url(values["base_url"].strip(), f"base_url under [endpoints.{name}] in {where}", _ENDPOINT_ADDRESS)
+        found.append(EndpointSettings(name, url, values["model"].strip(), values["key"].strip()))
+    return found
+
+
+def _secrets(section: str) -> tuple[Mapping[str, Any], str]:
     for path in (file.expanduser() for file in SECRETS_FILES):
         try:
             text = path.read_text(encoding="utf-8")
@@ -155,15 +198,15 @@ def _secrets() -> tuple[Mapping[str, Any], str]:
         except (OSError, ValueError) as error:
             raise InvalidInput(f"{path} cannot be read: {error}.") from error
         try:
-            section = tomllib.loads(text).get("supabase", {})
+            found = tomllib.loads(text).get(section, {})
         except tomllib.TOMLDecodeError as error:
             raise InvalidInput(
                 f"{path} is not TOML: {error}. secrets.toml.example beside it shows how it should look."
             ) from error
-        if not isinstance(section, dict):
-            raise InvalidInput(f"{path}: supabase is no section. Write [supabase], and url and key below it.")
-        if section:
-            return section, str(path)
+        if not isinstance(found, dict):
+            raise InvalidInput(f"{path}: {section} is no section. Write [{section}], as secrets.toml.example shows.")
+        if found:
+            return found, str(path)
     return {}, ""
 
 
@@ -176,17 +219,18 @@ def _setting(variable: str, secrets: Mapping[str, Any], name: str, where: str) -
     return value.strip(), f"{name} in {where}"
 
 
-def _checked_url(url: str, where: str) -> str:
+def _checked_url(url: str, where: str, expected: str = _PROJECT_ADDRESS) -> str:
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""
         _ = parts.port
     except ValueError as error:
         raise InvalidInput(f"{where} is {url!r}, which is no web address: {error}.") from error
-    if parts.scheme not in ("http", "https") or not host or parts.path.strip("/") or parts.query or parts.username:
-        raise InvalidInput(f"{where} is {url!r}; expected the project's address and nothing after it: https://NAME.supabase.co")
+    path = parts.path.strip("/") if expected == _PROJECT_ADDRESS else ""
+    if parts.scheme not in ("http", "https") or not host or path or parts.query or parts.username:
+        raise InvalidInput(f"{where} is {url!r}; expected {expected}")
     if parts.scheme == "http" and not _is_private(host):
-        raise InvalidInput(f"{where} is {url!r}: without https, passwords would travel in the open. Write https://{host}")
+        raise InvalidInput(f"{where} is {url!r}: without https, secrets would travel in the open. Write https://{host}")
     return url.rstrip("/")
 
 

@@ -32,6 +32,11 @@ def step_prefixes(response: str, steps: Sequence[str]) -> list[str]:
     return prefixes
 
 
+def storable(text: str) -> str:
+    """Without characters that no store takes, which models write now and then: NUL, and halves of a character."""
+    return "".join(c for c in text if c != "\x00" and not "\ud800" <= c <= "\udfff")
+
+
 def query_key(query: str) -> str:
     """What makes two queries the same for a split: letter case and white space do not count."""
     normal = _SPACES.sub(" ", query).strip().casefold()

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from rlhf_core.learn.reading import Reading
 START_TIMEOUT_S = 120.0
 REQUEST_TIMEOUT_S = 120.0  # and a hundredth of a second for each token that each model has to read
 WARM_DELAY_S = 1.0
+LAST_WORDS_WAIT_S = 1.0
 AT_ONCE = 32  # answers in a request; between two of them others have their turn
 AT_ONCE_TOKENS = 65_536  # of them, about: one that has more goes alone
 BUDGET_VARIABLE = "RLHF_SCORING_MEMORY_MB"
@@ -188,7 +189,7 @@ class ScoringClient:
 
     def write(
         self, policy: str, query: str, count: int, *, max_tokens: int, temperature: float = 1.0, top_p: float = 1.0,
-        seed: int = 0, device: str = "auto",
+        seed: int = 0, begun: str = "", device: str = "auto",
     ) -> list[tuple[str, bool]]:  # fmt: skip
         """Answers of a policy (a checkpoint, or a causal model's name or folder) to one query, and whether it ended each itself.
         Arguments as of :meth:`rlhf_core.learn.writing.Writer.write`.
@@ -196,9 +197,46 @@ class ScoringClient:
         Raises:
             RlhfError: it cannot be loaded, or the question is too long for it.
         """
-        how = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed}
+        how = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed, "begun": begun}
         reply = self._ask({"op": "write", "device": device, "policy": policy, "query": query, "count": count, "how": how})
         return [(text, ended) for text, ended in reply["answers"]]
+
+    def stream(
+        self, policy: str, query: str, *, max_tokens: int, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0,
+        begun: str = "", device: str = "auto",
+    ) -> Generator[str, None, bool]:  # fmt: skip
+        """One answer of a policy as it is written. Closing the generator, or dropping it, stops the writing.
+
+        Args:
+            policy: A checkpoint, or a causal model's name or folder.
+            query, max_tokens, temperature, top_p, seed, begun: As of :meth:`rlhf_core.learn.writing.Writer.stream`.
+            device: As of :meth:`score`.
+
+        Yields:
+            What a token adds, which may be nothing.
+
+        Returns:
+            Whether the policy ended it itself.
+
+        Raises:
+            RlhfError: it cannot be loaded, or the question is too long for it.
+            WorkerFailed: the process died, at any token.
+        """
+        how = {"max_tokens": max_tokens, "temperature": temperature, "top_p": top_p, "seed": seed, "begun": begun}
+        request = {"op": "stream", "device": device, "policy": policy, "query": query, "how": how, "id": next(self._ids)}
+        line = self._connected()
+        try:
+            reply = line.ask(request, REQUEST_TIMEOUT_S)
+            while "delta" in reply:
+                yield reply["delta"]
+                reply = line.more(REQUEST_TIMEOUT_S)
+        except _Gone as gone:
+            raise WorkerFailed(f"The scoring process died while it wrote. {self._last_words()}") from gone
+        finally:
+            line.close()
+        if "error" in reply:
+            raise _error(reply)
+        return bool(reply["ended"])
 
     def close(self) -> None:
         """Hang up. The process ends by itself when nobody else is connected."""
@@ -282,7 +320,10 @@ class ScoringClient:
 
     def _last_words(self) -> str:
         """How it ended and the last thing that it wrote."""
-        code = self._child.poll() if self._child is not None else None
+        code = None
+        if self._child is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):  # it hangs up a moment before it is gone
+                code = self._child.wait(LAST_WORDS_WAIT_S)
         how = ""
         if code is not None and code < 0:
             how = f"It was ended by {signal.Signals(-code).name}"
@@ -320,6 +361,13 @@ class _Line:
         try:
             self._socket.settimeout(timeout_s)
             self._socket.sendall(json.dumps(request).encode() + b"\n")
+        except OSError as error:
+            raise _Gone from error
+        return self.more(timeout_s)
+
+    def more(self, timeout_s: float) -> dict[str, Any]:
+        """The next reply. Raises as :meth:`ask`."""
+        try:
             return self._receive(timeout_s)
         except TimeoutError:
             if self.process.is_alive():

@@ -1,7 +1,8 @@
 """The scoring process of a machine: ``python -m rlhf_core.inference.worker``. It serves one workspace's pages, API and commands.
 
 It listens on a socket that only this account can open; a connection carries a JSON request a line, and a reply to each in order.
-Requests of several connections take turns. It ends when nobody is connected any more, or nobody asked for a while.
+Requests of several connections take turns. An answer that is streamed is many replies, a token each, and ends when its connection
+does; all that are being written take turns by the token. It ends when nobody is connected any more, or nobody asked for a while.
 """
 
 from __future__ import annotations
@@ -14,11 +15,14 @@ import socket
 import sys
 import time
 from collections import OrderedDict, deque
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import filelock
 import psutil
+
+from rlhf_core.ground.errors import RlhfError
 
 ALONE_EXIT_S = 10.0  # after the last connection
 FIRST_CONNECTION_S = 60.0
@@ -30,7 +34,6 @@ SEND_TIMEOUT_S = 30.0
 def scored(models: Any, request: dict[str, Any]) -> dict[str, Any]:
     """A reply: for each model its ``scores`` (an :class:`AnswerScore` for each answer), or what is wrong with it."""
     from rlhf_core.ground.answers import Answer
-    from rlhf_core.ground.errors import RlhfError
     from rlhf_core.learn.scoring import score_together
 
     answers = [Answer(query, response, tuple(steps)) for query, response, steps in request["answers"]]
@@ -71,6 +74,14 @@ def written(models: Any, request: dict[str, Any]) -> dict[str, Any]:
     return {"answers": [[one.text, one.ended] for one in writer.write(request["query"], request["count"], **request["how"])]}
 
 
+def streamed(models: Any, request: dict[str, Any]) -> Generator[str, None, bool]:
+    """The tokens of one answer: see :meth:`rlhf_core.learn.writing.Writer.stream`."""
+    found: Generator[str, None, bool] = models.writer({"policy": request["policy"]}, request["device"]).stream(
+        request["query"], **request["how"]
+    )
+    return found
+
+
 def _reading(given: list[Any]) -> Any:
     from rlhf_core.learn.reading import Reading
 
@@ -80,8 +91,6 @@ def _reading(given: list[Any]) -> Any:
 
 def answer(models: Any, request: dict[str, Any]) -> dict[str, Any]:
     """What the request asks for; an error as ``error``, ``kind`` (an exception's name) and ``expected`` (a user can mend it)."""
-    from rlhf_core.ground.errors import RlhfError
-
     try:
         return {"score": scored, "explain": explained, "alike": alike, "write": written}[request["op"]](models, request)
     except RlhfError as error:
@@ -102,6 +111,7 @@ class Server:
         self._listening, self._models = listening, models
         self._waiting: OrderedDict[socket.socket, deque[bytes]] = OrderedDict()
         self._parts: dict[socket.socket, bytearray] = {}
+        self._streams: dict[socket.socket, tuple[int, Generator[str, None, bool]]] = {}  # of each connection: of which request
         self._selector = selectors.DefaultSelector()
         self._selector.register(listening, selectors.EVENT_READ)
         process = psutil.Process()
@@ -111,11 +121,11 @@ class Server:
         """Until nobody is connected, or nobody asks."""
         asked, alone = time.monotonic(), time.monotonic() + FIRST_CONNECTION_S - ALONE_EXIT_S
         while True:
-            busy = any(self._waiting.values())
+            busy = self._streams or any(self._waiting.values())
             for key, _ in self._selector.select(0 if busy else 1.0):
                 self._accept() if key.fileobj is self._listening else self._read(key.fileobj)  # type: ignore[arg-type]
             now = time.monotonic()
-            if self._answer_one():
+            if self._answer_one() or self._stream_on():
                 asked = now
             elif now - asked > IDLE_EXIT_S:
                 return
@@ -149,7 +159,7 @@ class Server:
 
     def _answer_one(self) -> bool:
         """Answer the oldest request of the connection whose turn it is."""
-        connection = next((one for one, lines in self._waiting.items() if lines), None)
+        connection = next((one for one, lines in self._waiting.items() if lines and one not in self._streams), None)
         if connection is None:
             return False
         line = self._waiting[connection].popleft()
@@ -160,8 +170,28 @@ class Server:
         except (ValueError, KeyError, TypeError):
             self._drop(connection)  # no client of ours
             return True
+        if request["op"] == "stream":
+            try:
+                self._streams[connection] = number, streamed(self._models, request)
+            except Exception as error:
+                self._send(connection, _said(error, expected=isinstance(error, RlhfError)) | {"id": number})
+            return True
         self._send(connection, answer(self._models, request) | {"id": number})
         return True
+
+    def _stream_on(self) -> bool:
+        """One token more of each answer that is being written."""
+        for connection, (number, tokens) in [*self._streams.items()]:
+            try:
+                reply: dict[str, Any] = {"delta": next(tokens)}
+            except StopIteration as end:
+                reply = {"ended": end.value}
+            except Exception as error:
+                reply = _said(error, expected=isinstance(error, RlhfError))
+            if "delta" not in reply:
+                del self._streams[connection]
+            self._send(connection, reply | {"id": number})
+        return bool(self._streams)
 
     def _send(self, connection: socket.socket, value: dict[str, Any]) -> None:
         try:
@@ -172,6 +202,7 @@ class Server:
     def _drop(self, connection: socket.socket) -> None:
         if self._waiting.pop(connection, None) is not None:
             del self._parts[connection]
+            self._streams.pop(connection, None)
             self._selector.unregister(connection)
             connection.close()
 

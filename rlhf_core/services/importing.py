@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, get_args
+from typing import Any, BinaryIO, get_args
 
 from rlhf_core.ground.errors import InvalidInput, NotFound, disk_errors
-from rlhf_core.ground.records import Origin
+from rlhf_core.ground.records import Origin, utc_now
 from rlhf_core.intake.formats import PRESETS, Preset, describe, fields_table
 from rlhf_core.intake.parsing import parse_file
+from rlhf_core.intake.rows import BadRecord, build_rows
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.base import BulkCounts
 
-__all__ = ["PRESETS", "ImportReport", "Preset", "describe", "fields_table", "import_file", "import_stream", "preset_names"]
+__all__ = [
+    "PRESETS", "ImportReport", "Preset", "add_chats", "describe", "fields_table", "import_file", "import_stream", "preset_names"
+]  # fmt: skip
 
 
 def preset_names() -> tuple[Preset, ...]:
@@ -102,3 +105,30 @@ def import_stream(
                 if batch.aspects:
                     writer.add_aspect_ratings(batch.aspects)
         return ImportReport(name, parsed.preset, parsed.records, counts, parsed.ignored_fields)
+
+
+def add_chats(workbench: Workbench, records: Sequence[Mapping[str, Any]], source: str) -> tuple[list[str], BulkCounts]:
+    """Store chats that were made here, each a record as a file would have it, all or none. Known ones stay as they are.
+
+    Args:
+        workbench: Whose store.
+        records: Chats without judgements.
+        source: Of those that name none.
+
+    Returns:
+        Their ids, in order, and what was new.
+
+    Raises:
+        InvalidInput: one of them is no chat.
+        Forbidden: the person may not add chats.
+    """
+    workbench.require("import")
+    now = utc_now()
+    try:
+        rows = [build_rows(one, default_source=source, now=now) for one in records]
+    except BadRecord as error:
+        raise InvalidInput(f"An answer cannot be kept: {error}.") from error
+    with workbench.store.bulk() as (writer, counts):
+        writer.add_chats([one.chat for one in rows])
+        writer.add_steps([step for one in rows for step in one.steps])
+    return [str(one.chat[0]) for one in rows], counts

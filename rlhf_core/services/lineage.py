@@ -127,10 +127,10 @@ def serves(workbench: Workbench) -> dict[str, list[str]]:
 def _into(run: Run) -> Iterable[tuple[str, NodeKind, str]]:
     """What a run's row says went into it."""
     if run.snapshot_id:
-        yield run.snapshot_id, "snapshot", "prompts" if run.kind == "ppo" else "ratings"
+        yield run.snapshot_id, "snapshot", "prompts" if run.kind in ("ppo", "generate") else "ratings"
     begins = run.config.get("reward_base_model") or run.config.get("base_model")
     if begins:
-        yield str(begins), _kind_of(str(begins)), "begins from"
+        yield str(begins), _kind_of(str(begins)), "writes" if run.kind == "generate" else "begins from"
     if run.config.get("reward"):
         try:
             sources = parse_sources(str(run.config["reward"]))

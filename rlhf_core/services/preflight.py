@@ -13,7 +13,16 @@ from rlhf_core.checkpoints.base_models import DEFAULT, locate
 from rlhf_core.checkpoints.registry import open_checkpoint
 from rlhf_core.checkpoints.shapes import shape_of
 from rlhf_core.ground import footprint, machine
-from rlhf_core.ground.configs import CONFIGS, MICRO_BATCH_TOKENS, PPOConfig, RewardConfig, RunConfig, SFTConfig, parse_sources
+from rlhf_core.ground.configs import (
+    CONFIGS,
+    MICRO_BATCH_TOKENS,
+    GenerateConfig,
+    PPOConfig,
+    RewardConfig,
+    RunConfig,
+    SFTConfig,
+    parse_sources,
+)
 from rlhf_core.ground.footprint import Part, Size
 from rlhf_core.ground.machine import Device
 from rlhf_core.ground.records import parse_utc
@@ -29,6 +38,7 @@ SHARED_TEXTS = 0.05
 CHARACTERS_A_TOKEN = 4.0
 ROUGH_SPEED = {"cpu": 25e9, "gpu": 2e13}  # floating-point operations a second: of one processor, of a GPU
 KEPT_FREE_MB = 200
+PROMPT_TOKENS = 128  # of a query, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +104,20 @@ def memory_of(workbench: Workbench, config: RunConfig, device: str) -> list[Part
         mb = footprint.activations(size, tokens, config.max_length, learns=learns, bf16=bf16,
                                    checkpointing=config.gradient_checkpointing)  # fmt: skip
         return [*parts, Part(f"activations of {tokens:,} tokens", mb)]
+    if isinstance(config, GenerateConfig) and config.endpoint:
+        return []
     policy = _size(workbench, config.begins_from)
     if policy is None:
         return None
+    if isinstance(config, GenerateConfig):
+        length = config.max_tokens + PROMPT_TOKENS
+        mb = footprint.activations(policy, config.batch_size * PROMPT_TOKENS, PROMPT_TOKENS, learns=False, bf16=bf16,
+                                   checkpointing=False)  # fmt: skip
+        return [
+            *footprint.weights(policy, learns=False, what="the policy"),
+            Part(f"activations of {config.batch_size} prompts", mb),
+            Part("keys and values of answers as they are written", footprint.cache(policy, config.batch_size, length)),
+        ]
     if isinstance(config, SFTConfig):
         rank = config.lora_rank if config.method == "lora" else None
         tokens = config.batch_size * config.max_length
@@ -149,6 +170,8 @@ def _device_of(config: RunConfig) -> Device:
 def _of_memory(need: int | None, device: Device, parts: Sequence[Part]) -> Finding:
     if need is None:
         return Finding("mind", "How much memory it needs is not known before its model is on this machine.")
+    if not parts:
+        return Finding("fine", "An endpoint writes; this machine needs next to no memory.")
     largest = max(parts, key=lambda one: one.mb)
     about = f"It needs about {in_gb(need)} on {device.name} ({device.title}), most of it for {largest.what} ({in_gb(largest.mb)})"
     lower = "Use method lora, gradient_checkpointing true, fewer micro_batch_tokens, or a smaller model."
@@ -162,6 +185,8 @@ def _of_memory(need: int | None, device: Device, parts: Sequence[Part]) -> Findi
 
 
 def _of_disk(workbench: Workbench, config: RunConfig) -> list[Finding]:
+    if isinstance(config, GenerateConfig):
+        return []
     size = _size(workbench, config.begins_from)
     if size is None:
         return []
@@ -181,6 +206,8 @@ def _of_disk(workbench: Workbench, config: RunConfig) -> list[Finding]:
 def _of_models(workbench: Workbench, config: RunConfig) -> list[Finding]:
     found = []
     name = config.begins_from
+    if isinstance(config, GenerateConfig) and config.endpoint:
+        return []
     if name != TINY and not locate(name, workbench.workspace.checkpoints).offline:
         also = " minilm-l6 works without a network." if name == DEFAULT else ""
         found.append(Finding("mind", f"{name} is not on this machine; it will be downloaded from the model hub first.{also}"))
@@ -212,6 +239,9 @@ def _of_data(kind: RunKind, snapshot: Snapshot | None, config: RunConfig) -> lis
         if getattr(config, "optimiser", "ppo") == "dpo" and snapshot.rows["preferences"] < FEW_QUERIES:
             found.append(Finding("mind", f"Only {snapshot.rows['preferences']} preferred pairs, from which dpo learns."))
         return found or [Finding("fine", f"{queries:,} different queries.")]
+    if isinstance(config, GenerateConfig):
+        asked = min(queries, config.max_queries or queries)
+        return [Finding("fine", f"{asked:,} of {queries:,} different queries, {asked * config.answers:,} answers.")]
     scores = {int(score): count for score, count in snapshot.facts["scores"].items() if count}
     if kind == "sft":
         return found
@@ -301,9 +331,17 @@ def _work(workbench: Workbench, snapshot: Snapshot | None, config: RunConfig) ->
         texts = min(snapshot.ratings + 2 * snapshot.rows["preferences"], config.max_examples or 10**9)
         tokens = texts * min(config.max_length, _tokens(snapshot))
         return size.parameters * tokens * (2 * 3 if config.method == "head" else 2 + 6 * config.epochs)
+    if isinstance(config, GenerateConfig) and config.endpoint:
+        return None
     policy = _size(workbench, config.begins_from)
     if policy is None:
         return None
+    if isinstance(config, GenerateConfig):
+        if snapshot is None:
+            return None
+        queries: int = pc.count_distinct(snapshot.table("chats")["query"]).as_py()
+        answers = min(queries, config.max_queries or queries) * config.answers
+        return policy.parameters * 2 * answers * (config.max_tokens + PROMPT_TOKENS)
     if isinstance(config, SFTConfig):
         if snapshot is None:
             return None

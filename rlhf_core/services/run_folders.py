@@ -14,12 +14,12 @@ from rlhf_core.analytics.snapshot import open_snapshot
 from rlhf_core.checkpoints.registry import MANIFEST, list_checkpoints, open_checkpoint
 from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, NotFound, RunRefused, disk_errors
 from rlhf_core.ground.files import building, publish, read_json, write_json
-from rlhf_core.ground.runs import CONFIG_FILE, LOG_FILE, MACHINE_FILE, METRICS_FILE, SAMPLES_FILE, Run, RunKind
+from rlhf_core.ground.runs import ANSWERS_FILE, CONFIG_FILE, LOG_FILE, MACHINE_FILE, METRICS_FILE, SAMPLES_FILE, Run, RunKind
 from rlhf_core.services.workbench import Workbench
 
 FORMAT = 1
 ROW_FILE, SNAPSHOT_FILE = "run.json", "snapshot.json"
-FILES = (CONFIG_FILE, METRICS_FILE, SAMPLES_FILE, MACHINE_FILE, LOG_FILE)
+FILES = (CONFIG_FILE, METRICS_FILE, SAMPLES_FILE, ANSWERS_FILE, MACHINE_FILE, LOG_FILE)
 
 
 def export_run(workbench: Workbench, run_id: str, out: Path) -> Path:

@@ -12,14 +12,15 @@ from typing import Any
 from rlhf_core.analytics.snapshot import list_snapshots, open_snapshot
 from rlhf_core.checkpoints.base_models import BUNDLED, DEFAULT, locate, offline_names
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint
-from rlhf_core.ground import footprint, machine
+from rlhf_core.ground import footprint, machine, settings
 from rlhf_core.ground.cards import Kind
-from rlhf_core.ground.configs import CONFIGS, PPOConfig, RewardConfig, RunConfig, SFTConfig, parse_sources
+from rlhf_core.ground.configs import CONFIGS, GenerateConfig, PPOConfig, RewardConfig, RunConfig, SFTConfig, parse_sources
 from rlhf_core.ground.errors import NotEnoughData, NotFound, RunRefused, disk_errors
 from rlhf_core.ground.files import write_json
 from rlhf_core.ground.processes import ProcessIdentity, this_host
 from rlhf_core.ground.records import new_id, parse_utc
 from rlhf_core.ground.runs import (
+    ANSWERS_FILE,
     CONFIG_FILE,
     LOG_FILE,
     MACHINE_FILE,
@@ -106,15 +107,42 @@ def add_sft_run(
     return _add(workbench, "sft", snapshot.id, config, requested_by, here)
 
 
+def add_generate_run(
+    workbench: Workbench, snapshot_id: str, config: GenerateConfig, *, requested_by: str | None = None, here: bool = False
+) -> Run:  # fmt: skip
+    """The same for a run that writes answers to the snapshot's queries.
+
+    Raises:
+        NotFound, CorruptArtifact: the snapshot, or there is no such endpoint in the settings.
+        NotEnoughData: it has no chats.
+        ModelUnavailable: the policy's path has no model.
+        RunRefused: as of :func:`add_reward_run`.
+    """
+    workbench.require("train")
+    _check_resumable(workbench, "generate", snapshot_id, config)
+    snapshot = open_snapshot(workbench.workspace.snapshots, snapshot_id)
+    if snapshot.rows["chats"] == 0:
+        raise NotEnoughData(f"Snapshot {snapshot.id} has no chats. Import some and take a new snapshot.")
+    if config.endpoint is None:
+        locate(config.base_model, workbench.workspace.checkpoints)
+    elif all(one.name != config.endpoint for one in settings.endpoints()):
+        raise NotFound(f"There is no endpoint {config.endpoint!r} in the settings. See .streamlit/secrets.toml.example.")
+    return _add(workbench, "generate", snapshot.id, config, requested_by, here)
+
+
 def add_run(
     workbench: Workbench, kind: RunKind, snapshot_id: str | None, config: RunConfig, *, requested_by: str | None = None,
     here: bool = False,
 ) -> Run:  # fmt: skip
-    """A run of any kind: see :func:`add_reward_run`, :func:`add_sft_run` and :func:`add_ppo_run`."""
+    """A run of any kind: see :func:`add_reward_run`, :func:`add_sft_run`, :func:`add_ppo_run`, :func:`add_generate_run`."""
+    if kind in ("sft", "generate") and snapshot_id is None:
+        raise NotFound("There is no snapshot yet. Take one with `python -m rlhf_core snapshot`.")
+    if kind == "generate":
+        assert isinstance(config, GenerateConfig)
+        return add_generate_run(workbench, snapshot_id or "", config, requested_by=requested_by, here=here)
     if kind == "sft":
         assert isinstance(config, SFTConfig)
-        if snapshot_id is None:
-            raise NotFound("There is no snapshot yet. Take one with `python -m rlhf_core snapshot`.")
+        assert snapshot_id is not None
         return add_sft_run(workbench, snapshot_id, config, requested_by=requested_by, here=here)
     if kind == "ppo":
         assert isinstance(config, PPOConfig)
@@ -180,7 +208,10 @@ def resume(workbench: Workbench, run_id: str, *, requested_by: str | None = None
 
 def can_resume(workbench: Workbench, run: Run) -> bool:
     """Whether it has ended and left a state to go on from."""
-    return not run.unfinished and (workbench.workspace.run_folder(run.id) / STATE_FILE).is_file()
+    folder = workbench.workspace.run_folder(run.id)
+    if run.kind == "generate":
+        return not run.unfinished and run.status != "succeeded" and (folder / ANSWERS_FILE).is_file()
+    return not run.unfinished and (folder / STATE_FILE).is_file()
 
 
 def _check_resumable(workbench: Workbench, kind: RunKind, snapshot_id: str, config: RunConfig) -> None:

@@ -16,6 +16,7 @@ from rlhf_core.ui.texts import markdown_of
 
 Lines = list[dict[str, Any]]
 POINTS = 1000  # of a curve
+NEWEST_ANSWERS = 20
 SMALL = ("kl", "tokens", "entropy", "clip_fraction", "explained_variance", "repetition")
 OF_TABLES = ("reward", "judge", "kl", "tokens", "ended", "repetition")
 
@@ -192,3 +193,19 @@ def draw_samples(samples: Lines) -> None:
                     st.text(f"{reward:.2f}  {text}")
             else:
                 st.text(one["answer"] or "(an empty answer)")
+
+
+def draw_answers(lines: Lines, answers: Lines) -> None:
+    """How fast answers are written, and the newest of them."""
+    steps = [line for line in lines if line.get("split") == "train"]
+    if not steps:
+        st.caption("Nothing is written yet.")
+        return
+    columns = st.columns(3)
+    columns[0].metric("Answers a second", f"{steps[-1]['answers_per_s']:.2f}")
+    columns[1].metric("Characters an answer", f"{sum(line['characters'] for line in steps) / len(steps):.0f}")
+    columns[2].metric(
+        "Ended by themselves", f"{sum(line['ended'] for line in steps) / len(steps):.0%}", help="The others had no tokens left."
+    )
+    newest = [{"query": one["query"], "answer": one["response"] or "(nothing)"} for one in answers[: -NEWEST_ANSWERS - 1 : -1]]
+    st.dataframe(newest, hide_index=True, column_config={"answer": st.column_config.TextColumn(width="large")})

@@ -10,22 +10,29 @@ import streamlit as st
 
 from rlhf_core.ground.configs import CONFIGS, PRESET_TITLES, PRESETS, Preset
 from rlhf_core.ground.runs import RunKind
-from rlhf_core.services import modelling, training
+from rlhf_core.services import modelling, playing, training
 from rlhf_core.services.preflight import Preflight, time_in_words
 from rlhf_core.services.snapshots import Snapshot
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import forms, keys
 from rlhf_core.ui.texts import ago, markdown_of, plural
 
-TITLES: dict[RunKind, str] = {"reward": "New reward model", "sft": "Teach a policy", "ppo": "Improve a policy"}
+TITLES: dict[RunKind, str] = {
+    "reward": "New reward model",
+    "sft": "Teach a policy",
+    "ppo": "Improve a policy",
+    "generate": "Write answers",
+}
 ABOUT: dict[RunKind, str] = {
     "reward": "Learns from people's judgement what a good step and a good answer are.",
     "sft": "A policy learns the answers that people rated well, so that improving it begins with sense.",
+    "generate": "A policy or an endpoint writes answers to the snapshot's queries, to be labelled, chosen between, compared on.",
     "ppo": "A policy answers the snapshot's queries, a reward model judges the answers or their steps, and the policy learns.",
 }
 FIRST: dict[RunKind, tuple[str, ...]] = {
     "reward": ("method", "epochs", "batch_size", "learning_rate"),
     "sft": ("min_score", "epochs", "batch_size", "learning_rate"),
+    "generate": ("answers", "max_queries", "max_tokens", "temperature", "batch_size"),
     "ppo": ("optimiser", "reward_on", "ppo_steps", "batch_size", "max_response_tokens"),
 }
 ELSEWHERE = ("reward_base_model", "base_model", "reward", "judge", "resume_from", "accept_ungated_reward")
@@ -79,7 +86,9 @@ def run_form(workbench: Workbench, kind: RunKind, taken: Sequence[Snapshot]) -> 
             for lower, upper in (("min_response_tokens", "max_response_tokens"), ("mini_batch_size", "batch_size")):
                 values[lower] = min(values.get(lower, fields[lower].default), values[upper] or 1)
         with st.container(horizontal=True):
-            start = st.form_submit_button("Start training", type="primary", icon=":material/play_arrow:")
+            start = st.form_submit_button(
+                "Start writing" if kind == "generate" else "Start training", type="primary", icon=":material/play_arrow:"
+            )
             look = st.form_submit_button("Check first", icon=":material/fact_check:", help=CHECK_HELP)
     return Sent(start, snapshot_id, values) if start or look else None
 
@@ -113,7 +122,10 @@ def _base(workbench: Workbench, kind: RunKind) -> dict[str, str | None]:
     else:
         names = [one.id for one in training.policies(workbench)]
         name, label = "base_model", "Policy"
-        if kind == "sft":
+        if kind == "generate":
+            names += [f"endpoint:{one.name}" for one in playing.voices(workbench) if one.kind == "endpoint"]
+            note = "A policy of this workspace, or an endpoint of the settings." if names else "Teach a policy first."
+        elif kind == "sft":
             names, note = [training.NEW_TINY, *names], "tiny makes a new small one of the snapshot's own words, in a minute."
         else:
             note = "A policy of this workspace." if names else "Teach one first, or type a hub name or a folder."

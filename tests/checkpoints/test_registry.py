@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -8,12 +9,12 @@ from rlhf_core.ground.errors import CorruptArtifact, NotFound
 from rlhf_core.ground.files import building
 
 
-def make(folder: Path, run_id: str = "r") -> Checkpoint:
+def make(folder: Path, run_id: str = "r", kind: Literal["reward", "policy"] = "reward") -> Checkpoint:
     with building(folder) as scratch:
         (scratch / "model.safetensors").write_bytes(b"weights")
         (scratch / "config.json").write_text("{}")
         return seal(
-            scratch, folder, kind="reward", run_id=run_id, snapshot_id="s", parent="base", complete=True, config={"epochs": 1},
+            scratch, folder, kind=kind, run_id=run_id, snapshot_id="s", parent="base", complete=True, config={"epochs": 1},
             metrics={"test": {"step_auc": 0.7}}, scoring={"max_length": 8, "reward_mean": 3.0, "reward_std": 1.0}, libraries={},
         )  # fmt: skip
 

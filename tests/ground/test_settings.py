@@ -6,7 +6,7 @@ import pytest
 
 from rlhf_core.ground import settings
 from rlhf_core.ground.errors import InvalidInput
-from rlhf_core.ground.settings import PROJECT_ROOT, TeamSettings, secret_key, team_settings
+from rlhf_core.ground.settings import PROJECT_ROOT, EndpointSettings, TeamSettings, endpoints, secret_key, team_settings
 
 GOOD = {"SUPABASE_URL": "https://abc.supabase.co/", "SUPABASE_KEY": "sb_publishable_abc"}
 
@@ -18,7 +18,16 @@ def legacy(role: str) -> str:
 
 @pytest.fixture(autouse=True)
 def secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("RLHF_STORE", "SUPABASE_URL", "SUPABASE_KEY", "SUPABASE_SECRET_KEY", "SUPABASE_OIDC_PROVIDER"):
+    for name in (
+        "RLHF_ENDPOINT_URL",
+        "RLHF_ENDPOINT_MODEL",
+        "RLHF_ENDPOINT_KEY",
+        "RLHF_STORE",
+        "SUPABASE_URL",
+        "SUPABASE_KEY",
+        "SUPABASE_SECRET_KEY",
+        "SUPABASE_OIDC_PROVIDER",
+    ):
         monkeypatch.delenv(name, raising=False)
     path = tmp_path / "secrets.toml"
     monkeypatch.setattr(settings, "SECRETS_FILES", (path, tmp_path / "home.toml"))
@@ -100,3 +109,40 @@ def test_the_secret_key_comes_from_the_environment_only(secrets: Path, monkeypat
     put(monkeypatch, SUPABASE_SECRET_KEY="sb_secret_x")
     assert secret_key() == "sb_secret_x"
     assert "abc" not in repr(TeamSettings("https://abc.supabase.co", "sb_publishable_abc")).replace("https://abc", "")
+
+
+def test_endpoints_of_the_environment_and_of_the_file(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert endpoints() == []
+    secrets.write_text('[endpoints.local]\nbase_url = "http://localhost:8000/v1/"\nmodel = "a"\n'
+                       '[endpoints.far]\nbase_url = "https://api.example.org/v1"\nmodel = "b"\nkey = "hush"\n')  # fmt: skip
+    local, far = (
+        EndpointSettings("local", "http://localhost:8000/v1", "a"),
+        EndpointSettings("far", "https://api.example.org/v1", "b", "hush"),
+    )
+    assert endpoints() == [local, far]
+    assert "hush" not in repr(far)
+    put(monkeypatch, RLHF_ENDPOINT_URL="https://h/v1", RLHF_ENDPOINT_MODEL="m", RLHF_ENDPOINT_KEY="k")
+    assert endpoints() == [EndpointSettings("m", "https://h/v1", "m", "k"), local, far]
+
+
+@pytest.mark.parametrize(
+    ("text", "values", "message"),
+    [
+        ("", {"RLHF_ENDPOINT_URL": "https://h/v1"}, "RLHF_ENDPOINT_MODEL is missing"),
+        ("", {"RLHF_ENDPOINT_URL": "http://example.org/v1", "RLHF_ENDPOINT_MODEL": "m"}, "without https"),
+        ("", {"RLHF_ENDPOINT_URL": "h/v1", "RLHF_ENDPOINT_MODEL": "m"}, "expected the address of an API"),
+        ("endpoints = 3", {}, "endpoints is no section"),
+        ("[endpoints]\nbase_url = 'https://h/v1'", {}, r"write \[endpoints.base_url\]"),
+        ("[endpoints.a]\nbase_url = 'https://h/v1'", {}, r"model under \[endpoints.a\] in .* is missing"),
+        ("[endpoints.a]\nbase_url = 'https://h/v1'\nmodel = 3", {}, "is no text in quotes"),
+        ("[endpoints.a]\nbase_url = 'https://h/v1'\nmodel = 'm'\nkee = 'x'", {}, "and base_url, model and key below it"),
+        ("[endpoints.a]\nbase_url = 'ftp://h/v1'\nmodel = 'm'", {}, r"base_url under \[endpoints.a\]"),
+    ],
+)
+def test_a_wrong_endpoint_is_named(
+    secrets: Path, text: str, values: dict[str, str], message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    secrets.write_text(text)
+    put(monkeypatch, **values)
+    with pytest.raises(InvalidInput, match=message):
+        endpoints()

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -19,6 +20,7 @@ from rlhf_core.ground.answers import Answer, AnswerScore
 from rlhf_core.ground.errors import InvalidInput, ModelUnavailable, NotFound, RlhfError, WorkerFailed
 from rlhf_core.ground.settings import PROJECT_ROOT
 from rlhf_core.inference.client import BUDGET_VARIABLE, ModelRef, ScoringClient, budget_mb, parts_of, socket_path, tokens_of
+from tests.learn.policies import tiny_llama, tiny_tokenizer
 
 pytestmark = pytest.mark.slow
 GOOD = Answer("solar job", "Ask for the training voucher.\n\nThen enrol.", ("Ask for the training voucher.", "Then enrol."))
@@ -229,3 +231,63 @@ def test_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(BUDGET_VARIABLE, wrong)
         with pytest.raises(InvalidInput, match="expected MiB"):
             budget_mb()
+
+
+@pytest.fixture(scope="module")
+def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("policy")
+    tokenizer = tiny_tokenizer()
+    tiny_llama(tokenizer).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def test_answers_are_streamed_side_by_side_and_scored_between(client: ScoringClient, policy: str, tiny_encoder: Path) -> None:
+    how: dict[str, Any] = {"max_tokens": 60, "seed": 4, "device": "cpu"}
+    ((whole, _),) = client.write(policy, "how do I start", 1, **how)
+    one, other = client.stream(policy, "how do I start", **how), client.stream(policy, "how do I start", **how)
+    said = ["", ""]
+    for k in range(40):
+        said[0] += next(one)
+        said[1] += next(other)
+        if k == 20:
+            assert scores(client, ModelRef(base=str(tiny_encoder)), GOOD)
+    assert said[0] == said[1]
+    assert whole.startswith(said[0].strip())
+    assert whole == (said[0] + "".join(one)).strip()
+    other.close()
+    assert scores(client, ModelRef(base=str(tiny_encoder)), GOOD)
+
+
+def test_a_stream_that_nobody_reads_ends_with_its_connection(client: ScoringClient, policy: str) -> None:
+    endless = client.stream(policy, "how do I start", max_tokens=200, temperature=5.0, seed=1)
+    next(endless)
+    pid = client.pid
+    assert pid
+    worker = psutil.Process(pid)
+    endless.close()
+    assert client.write(policy, "how do I start", 1, max_tokens=1)
+    before = sum(worker.cpu_times()[:2])
+    time.sleep(1)
+    assert sum(worker.cpu_times()[:2]) - before < 0.5
+
+
+def test_what_cannot_be_streamed_is_said(client: ScoringClient, policy: str, tiny_encoder: Path) -> None:
+    with pytest.raises(ModelUnavailable, match="writes no text"):
+        next(client.stream(str(tiny_encoder), "how do I start", max_tokens=5))
+    with pytest.raises(InvalidInput, match="reads 256 in all"):
+        next(client.stream(policy, "how do I start", max_tokens=255))
+    with pytest.raises(ModelUnavailable, match="could not be loaded"):
+        next(client.stream("policy-000000000000", "how do I start", max_tokens=5))
+
+
+def test_killed_in_mid_sentence(client: ScoringClient, policy: str) -> None:
+    tokens = client.stream(policy, "how do I start", max_tokens=200, temperature=5.0, seed=1)
+    next(tokens)
+    assert client.write(policy, "how do I start", 1, max_tokens=1)
+    pid = client.pid
+    assert pid
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(WorkerFailed, match=r"died while it wrote.*SIGKILL"):
+        list(tokens)
+    assert client.write(policy, "how do I start", 1, max_tokens=1)

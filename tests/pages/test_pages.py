@@ -17,7 +17,7 @@ from rlhf_core.ground.errors import NotFound, RunRefused, StoreUnavailable
 from rlhf_core.ground.metrics import PPO_METRICS
 from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, new_id
 from rlhf_core.ground.settings import PROJECT_ROOT
-from rlhf_core.services import comparing, labeling, scoring, snapshots, training
+from rlhf_core.services import attacking, comparing, labeling, scoring, snapshots, training
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sqlite import SqliteUserStore
 from rlhf_core.ui import keys
@@ -523,6 +523,138 @@ def test_a_set_is_compared_part_by_part(demo: Workbench, monkeypatch: pytest.Mon
     next(button for button in app.button if button.label == "Send the uppermost to labelling").click().run()
     assert "Apart" in texts(check(app))  # a second queue of that name is refused in words
     assert len([one for one in demo.store.queues() if one.name == "Apart"]) == 1
+
+
+def test_answers_are_asked_for_from_a_form_and_put_into_the_store(demo: Workbench) -> None:
+    snapshot, _ = snapshots.take(demo)
+    policy = make(demo.workspace.checkpoints, kind="policy")
+    app = check(open_page("train.py"))
+    check(app.button(key="train:new:generate").click().run())
+    check(next(one for one in app.button if one.label == "Check first").click().run())
+    assert "different queries" in texts(app)
+    check(next(one for one in app.button if one.label == "Start writing").click().run())
+    (run,) = training.runs(demo)
+    assert (run.kind, run.snapshot_id, run.config["base_model"], run.config["answers"]) == ("generate", snapshot.id, policy.id, 4)
+    assert training.command_of(demo, run)[1:4] == ["-m", "rlhf_core", "generate"]
+    (demo.workspace.run_folder(run.id) / "answers.jsonl").write_text(
+        json.dumps({"query": "How :red[now]?", "response": "Call $5.", "model": policy.id, "ended": True, "last": True}) + "\n"
+    )
+    with (demo.workspace.run_folder(run.id) / "metrics.jsonl").open("a") as file:
+        file.write(
+            json.dumps({"time": 1.0, "split": "train", "step": 4, "ended": 0.5, "characters": 80, "answers_per_s": 2.5}) + "\n"
+        )
+    demo.ledger.claim(run.id, "h")
+    demo.ledger.finish(run.id, "cancelled", "Stopped after 4 of 8 answers.", None)
+    app = check(open_page("train.py", run=run.id))
+    assert {one.label: one.value for one in app.metric}["Ended by themselves"] == "50%"
+    assert training.can_resume(demo, training.run(demo, run.id))
+    before = demo.counts().chats
+    check(app.button(key=f"train:store:{run.id}").click().run())
+    assert demo.counts().chats == before + 1
+    check(app.button(key=f"train:resume:{run.id}").click().run())
+    assert training.runs(demo)[0].config["resume_from"] == run.id
+
+
+def test_two_policies_answer_and_what_was_seen_is_kept(demo: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    said = {"policy-a": "1. Call :red[them].\n2. Pay $5 and $6.", "policy-b": "Just go."}
+
+    def stream(_: Any, policy: str, query: str, **how: Any) -> Any:
+        yield from said[policy]
+        return True
+
+    monkeypatch.setattr("rlhf_core.inference.client.ScoringClient.stream", stream)
+    monkeypatch.setattr("rlhf_core.services.best_of.policies", lambda _: [*said])
+    monkeypatch.setattr("rlhf_core.services.comparing.candidates", lambda _: [])
+    chats, pairs = demo.counts().chats, len(chosen_pairs(demo))
+    app = check(open_page("playground.py"))
+    assert "Ask something below" in app.text[0].value
+    check(app.toggle(key="playground:blind").set_value(True).run())
+    check(app.chat_input[0].set_value("How do I $tart?").run())
+    assert "policy-a" not in texts(app)
+    assert {"**Left**", "**Right**"} <= {one.value for one in app.markdown}
+    assert "1. Call" not in texts(app)
+    assert "Call \\:red[them]." in texts(app)
+    assert "Pay \\$5 and \\$6." in texts(app)
+    check(next(one for one in app.button if one.label == "Left is better").click().run())
+    assert {"**policy-a**", "**policy-b**"} <= {one.value for one in app.markdown}
+    assert "Kept as a preference: left is better" in texts(app)
+    assert demo.counts().chats == chats + 2
+    assert len(chosen_pairs(demo)) == pairs + 1
+    said["policy-b"] = said["policy-a"]
+    check(app.chat_input[0].set_value("And then?").run())
+    check(next(one for one in app.button if one.label == "Alike").click().run())
+    assert "Both sides said the same" in app.error[0].value
+    check(app.button(key="playground:again:0").click().run())
+    assert "Kept as a preference" in texts(app)
+    check(app.selectbox(key="playground:second").set_value(None).run())
+    check(app.chat_input[0].set_value("Alone?").run())
+    check(next(one for one in app.button if one.label == "Keep for labelling").click().run())
+    assert demo.counts().chats == chats + 4
+    check(app.number_input(key="playground:tokens").set_value(5).run())
+
+
+def test_a_step_is_fixed_and_the_branch_kept(demo: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    chat = demo.store.chat(demo.store.search_chats(limit=1)[0].id)
+    asked: list[str] = []
+
+    def write(_: Any, policy: str, query: str, count: int, **how: Any) -> list[tuple[str, bool]]:
+        asked.append(how["begun"])
+        return [(f" Other {k} {len(asked)}.", True) for k in range(count)]
+
+    monkeypatch.setattr("rlhf_core.inference.client.ScoringClient.write", write)
+    monkeypatch.setattr("rlhf_core.services.best_of.policies", lambda _: ["policy-a"])
+    monkeypatch.setattr("rlhf_core.services.comparing.candidates", lambda _: [])
+    app = check(open_page("playground.py", chat=chat.id, step="2"))
+    assert "Instead of step 2" in texts(app)
+    assert "chat" not in app.query_params
+    check(app.number_input(key="fix:count").set_value(2).run())
+    check(app.button(key="fix:propose").click().run())
+    assert asked == [chat.response[: chat.response.index(chat.steps[1].step_content)].rstrip(" ")]
+    assert "Other 1 1." in texts(app)
+    check(app.button(key="fix:propose").click().run())
+    assert "Other 1 2." in texts(app)
+    check(app.button(key="fix:go:1").click().run())
+    assert "The branch" in texts(app)
+    check(app.button(key="fix:keep").click().run())
+    assert "The branch is kept" in app.success[0].value
+    kept = next(one for one in demo.store.search_chats(limit=1000) if one.source == "branch")
+    assert demo.store.chat(kept.id).steps[1].step_content == "Other 1 1."
+    check(app.button(key="fix:close").click().run())
+    assert "Instead of step 2" not in texts(app)
+
+    app = check(open_page("playground.py", chat=chat.id, step="2"))
+    check(app.text_area(key="fix:own").set_value(chat.steps[1].step_content).run())
+    check(app.button(key="fix:go:own").click().run())
+    assert "This is the step that was there" in app.error[0].value
+    check(app.selectbox(key="fix:policy").set_value(None).run())
+    check(app.text_area(key="fix:own").set_value("Ask a person.").run())
+    check(app.button(key="fix:go:own").click().run())
+    check(app.button(key="fix:keep").click().run())
+    assert sum(one.source == "branch" for one in demo.store.search_chats(limit=1000)) == 2
+    for wrong in ({"chat": "nobody"}, {"chat": chat.id, "step": "99"}, {"chat": chat.id, "step": "x"}):
+        app = check(open_page("playground.py", **wrong))
+        assert app.error
+        assert "Instead of" not in texts(app)
+
+
+def test_checkpoints_are_attacked_and_the_suite_is_edited(demo: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    policy = make(demo.workspace.checkpoints, kind="policy")
+    monkeypatch.setattr("rlhf_core.inference.client.ScoringClient.write", lambda *_, **__: [("Banana :red[x], $5?", True)])
+    app = check(open_page("playground.py"))
+    check(app.segmented_control(key=keys.PLAY_VIEW).set_value("attack").run())
+    assert "Nothing was attacked yet." in [one.value for one in app.text]
+    check(app.multiselect(key="attack:whom").set_value([policy.id]).run())
+    check(next(one for one in app.button if one.label == "Attack").click().run())
+    assert policy.id in app.selectbox(key="attack:of").value
+    assert "Banana \\:red[x], \\$5?" in texts(app)
+    (outcome,) = attacking.outcomes(demo)
+    assert 0 < outcome.withstood < 1
+    cases = attacking.suite(demo)
+    check(next(one for one in app.button if one.label == "Save the suite").click().run())
+    assert attacking.suite(demo) == cases
+    assert (demo.workspace.root / "attacks" / "suite.jsonl").is_file()
+    check(next(one for one in app.button if one.label == "Take the one that comes along").click().run())
+    assert not (demo.workspace.root / "attacks" / "suite.jsonl").is_file()
 
 
 def test_a_workspace_that_cannot_be_opened_is_said_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

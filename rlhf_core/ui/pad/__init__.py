@@ -12,6 +12,7 @@ import streamlit as st
 from rlhf_core.ground.errors import NotFound, RlhfError, SignInRequired
 from rlhf_core.ground.judgement import OVERALL, Rubric
 from rlhf_core.ground.records import FLAGS, Chat, LabelOp, LabelView, Queue, Session, Task
+from rlhf_core.ground.roles import may
 from rlhf_core.services import labeling
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity, keys, resources
@@ -113,7 +114,7 @@ def draw(workbench: Workbench, session: Session, queue: Queue, *, editing: Item 
         data={
             "user": session.user_id, "queue_id": queue.id, "queue": queue.name, "editing": editing is not None, "done": done,
             "guidelines": safe_html(queue.guidelines) if queue.guidelines.strip() else "", "flags": FLAGS,
-            "task": queue.task, "asks": queue.asks, "rubric": _asked(rubric),
+            "task": queue.task, "asks": queue.asks, "rubric": _asked(rubric), "proposes": may(session.role, "compare"),
             "items": st.session_state[keys.PAD_DRAWN], "seen": bool(items and (items[0].ratings or items[0].preferences)),
         },
         on_ops_change=_store, on_done_change=_leave, on_look_change=_look,

@@ -414,7 +414,7 @@ class Pad {
       if (text && !(rated?.score <= 2)) this.state.ratings[step] = { ...rated, score: 1, scale: "thumbs" };
       this.paint(index); this.frame();
     };
-    this.ask(this.cards[index], "How should this step read?", before || this.item.steps.find((one) => one.id === step).text, (text) => {
+    const box = this.ask(this.cards[index], "How should this step read?", before || this.item.steps.find((one) => one.id === step).text, (text) => {
       if (text === before || text === this.item.steps.find((one) => one.id === step).text.trim()) return;
       set(text);
       this.undo.push(() => {
@@ -426,6 +426,9 @@ class Pad {
         this.paint(index); this.frame();
       });
     });
+    const order = this.item.steps.findIndex((one) => one.id === step) + 1, chat = encodeURIComponent(this.item.id);
+    if (this.data.proposes) box.append(make("a", { href: `playground?chat=${chat}&step=${order}`, target: "_blank", rel: "noopener" },
+      "Let a policy propose"));
   }
 
   flag(flag) {
@@ -460,6 +463,7 @@ class Pad {
     });
     after.append(box);
     area.focus();
+    return box;
   }
 
   comment() {
