@@ -265,12 +265,12 @@ def test_best_of_several_by_pairs_and_by_scores(workbench: Workbench, scorer: Sc
 def test_real_checkpoints_and_an_independent_computation(demo: Workbench, root: Path) -> None:
     """Trained, compared, and every number worked out again by other means; then the same by the command line."""
     taken, _ = snapshots.take(demo)
-    options = ["--reward-base-model", "minilm-l6", "--method", "head", "--learning-curve", "False", "--max-examples", "80",
-               "--max-eval-examples", "40", "--folds", "0"]  # fmt: skip
+    options = ["--reward-base-model", "minilm-l6", "--method", "head", "--learning-curve", "False", "--max-examples", "60",
+               "--max-eval-examples", "20", "--folds", "0"]  # fmt: skip
     for seed in (1, 2):
         command("train", "reward", "--snapshot", taken.id, *options, "--seed", str(seed), root=root)
     chosen = [one for one in comparing.candidates(demo) if one.checkpoint]
-    gathered = comparing_sets.of_snapshot(demo, taken.id, at_most=12)
+    gathered = comparing_sets.of_snapshot(demo, taken.id, at_most=8)
     compared = comparing_sets.compare(demo, chosen, gathered)
     assert compared.errors == {}
     things = compared.things()
@@ -290,12 +290,13 @@ def test_real_checkpoints_and_an_independent_computation(demo: Workbench, root: 
         figure = comparing_sets.measured(things, row, "steps").auc.value
         assert figure == pytest.approx(roc_auc_score(people[steps_rated] >= 4, things.rewards[row][steps_rated]))
 
-    held_out = comparing_sets.of_snapshot(demo, taken.id, unseen_by=[one.checkpoint for one in chosen if one.checkpoint])
-    assert 0 < len(held_out.answers) < 60
+    unseen_by = [one.checkpoint for one in chosen if one.checkpoint]
+    assert 0 < len(comparing_sets.of_snapshot(demo, taken.id, unseen_by=unseen_by).answers) < 60
+    held_out = comparing_sets.of_snapshot(demo, taken.id, unseen_by=unseen_by, at_most=3)
     assert set(comparing_sets.compare(demo, chosen, held_out).seen.values()) == {0}
 
     ids = [one.checkpoint.id for one in chosen if one.checkpoint]
-    done = command("score", "--checkpoint", *ids, "--snapshot", taken.id, "--at-most", "12", root=root)
+    done = command("score", "--checkpoint", *ids, "--snapshot", taken.id, "--at-most", "8", root=root)
     lines = {line["id"]: line for line in map(json.loads, done.stdout.splitlines())}
     for k, item in enumerate(gathered.answers):
         for label, name in zip(compared.labels, ids, strict=True):
