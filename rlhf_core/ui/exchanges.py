@@ -17,7 +17,7 @@ from rlhf_core.ui.branches import Fix
 from rlhf_core.ui.stars import badges
 from rlhf_core.ui.texts import markdown_of, show_error
 
-REDRAW_S = 0.1  # at most so often while an answer is written
+REDRAW_S = 0.5  # at most so often while an answer is written: drawing takes its policy processor time on one machine
 SIDES = ("Left", "Right")
 
 
@@ -60,7 +60,7 @@ def _exchange(workbench: Workbench, exchange: Exchange, at: int) -> None:
                 drawn[shown] = sides[k]
                 with places[shown].container():
                     _side(exchange, sides[k], shown, at)
-        if any(one.writing for one in sides):
+        if any(one.writing and one.text for one in sides):  # the first word is not made to wait
             time.sleep(max(0.0, REDRAW_S - (time.monotonic() - began)))
     if writing:
         bar.empty()
