@@ -36,9 +36,7 @@ from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM, PreTraine
 from transformers.generation.streamers import BaseStreamer
 
 from rlhf_core.checkpoints.base_models import locate
-from rlhf_core.checkpoints.registry import seal
 from rlhf_core.ground.configs import GenerateConfig
-from rlhf_core.ground.files import building
 from rlhf_core.ground.settings import WORKSPACE_VARIABLE, Workspace
 from rlhf_core.learn.writing import Writer, prompt_ids
 from rlhf_core.runs.generate import generate
@@ -47,6 +45,7 @@ from rlhf_core.services import importing, snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.e2e.conftest import CHROMIUM_ARGUMENTS, start_server
 from tests.install_browser import find_browser
+from tests.learn.policies import policy_checkpoint
 
 QUESTION = (
     "I have worked as a roofer in Lynn for eleven years and my knees are not what they were. I hold no licence but I know my way "
@@ -91,13 +90,7 @@ def policy(workspace: Workspace, hidden: int, layers: int) -> str:
         max_position_embeddings=2048, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, bos_token_id=None,
     ))  # fmt: skip
     print(f"{model.num_parameters() / 1e6:.0f} million weights", flush=True)
-    with building(workspace.checkpoints) as scratch:
-        model.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-        return seal(
-            scratch, workspace.checkpoints, kind="policy", run_id="run", snapshot_id="", parent="random", complete=True, config={},
-            metrics={}, scoring={}, libraries={},
-        ).id  # fmt: skip
+    return policy_checkpoint(workspace.checkpoints, model, tokenizer).id
 
 
 @torch.inference_mode()

@@ -182,7 +182,7 @@ def watch(run_id: str) -> None:
         curve, log = st.columns([3, 2])
         with curve:
             if now.kind == "generate":
-                run_curves.draw_answers(lines, [*generating.written(workbench, run_id)])
+                run_curves.draw_answers(lines, generating.written(workbench, run_id))
             else:
                 run_curves.draw(now.kind, lines, unfinished=now.unfinished)
         with log:

@@ -553,14 +553,12 @@ def _card(arguments: argparse.Namespace) -> int:
 def _attack(arguments: argparse.Namespace) -> None:
     from dataclasses import asdict
 
-    from rlhf_core.checkpoints.registry import open_checkpoint
     from rlhf_core.ground.text import shorten
     from rlhf_core.services import attacking
 
     workbench = _open(arguments)
     for name in arguments.checkpoint:
-        policy = open_checkpoint(workbench.workspace.checkpoints, name).kind == "policy"
-        outcome = (attacking.attack_policy if policy else attacking.attack_reward_model)(workbench, name)
+        outcome = attacking.attack(workbench, name)
         for one in outcome.results if arguments.json else ():
             print(json.dumps({"checkpoint": name} | asdict(one), ensure_ascii=False))
         if not arguments.json:

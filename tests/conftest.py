@@ -215,6 +215,15 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real Llama of 2 layers x 32 with a byte-level vocabulary. Random weights, seeded."""
+    from tests.learn.policies import save_policy, tiny_llama, tiny_tokenizer
+
+    tokenizer = tiny_tokenizer()
+    return save_policy(tmp_path_factory.mktemp("tiny-causal"), tiny_llama(tokenizer), tokenizer)
+
+
 def command(*arguments: object, root: Path, check: bool = True, **options: Any) -> subprocess.CompletedProcess[str]:
     """Run the real command line in a process of its own."""
     done = subprocess.run(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from rlhf_core.ground.errors import InvalidInput, disk_errors
+from rlhf_core.ground.errors import InvalidInput, NotFound, disk_errors
 
 PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SQL_ROOT = PROJECT_ROOT / "sql"
@@ -186,6 +186,17 @@ def endpoints() -> list[EndpointSettings]:
                 raise InvalidInput(f"{part} under [endpoints.{name}] in {where} is missing or is no text in quotes.")
         url = _checked_url(values["base_url"].strip(), f"base_url under [endpoints.{name}] in {where}", _ENDPOINT_ADDRESS)
         found.append(EndpointSettings(name, url, values["model"].strip(), values["key"].strip()))
+    return found
+
+
+def endpoint_named(name: str) -> EndpointSettings:
+    """
+    Raises:
+        NotFound: there is none of that name. InvalidInput: as of :func:`endpoints`.
+    """
+    found = next((one for one in endpoints() if one.name == name), None)
+    if found is None:
+        raise NotFound(f"There is no endpoint {name!r} in the settings. See .streamlit/secrets.toml.example.")
     return found
 
 

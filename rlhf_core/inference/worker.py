@@ -42,10 +42,8 @@ def scored(models: Any, request: dict[str, Any]) -> dict[str, Any]:
     for k, ref in enumerate(request["models"]):
         try:
             ready[k] = models.reward_model(ref, request["device"])
-        except RlhfError as error:
-            results[k] = _said(error, expected=True)
         except Exception as error:
-            results[k] = _said(error, expected=False)
+            results[k] = _said(error)
     for k, scores in zip(ready, score_together([*ready.values()], answers), strict=True):
         results[k] = {"scores": [one.to_json() for one in scores]}
     return {"results": results}
@@ -76,10 +74,9 @@ def written(models: Any, request: dict[str, Any]) -> dict[str, Any]:
 
 def streamed(models: Any, request: dict[str, Any]) -> Generator[str, None, bool]:
     """The tokens of one answer: see :meth:`rlhf_core.learn.writing.Writer.stream`."""
-    found: Generator[str, None, bool] = models.writer({"policy": request["policy"]}, request["device"]).stream(
-        request["query"], **request["how"]
-    )
-    return found
+    writer = models.writer({"policy": request["policy"]}, request["device"])
+    ended: bool = yield from writer.stream(request["query"], **request["how"])
+    return ended
 
 
 def _reading(given: list[Any]) -> Any:
@@ -93,14 +90,12 @@ def answer(models: Any, request: dict[str, Any]) -> dict[str, Any]:
     """What the request asks for; an error as ``error``, ``kind`` (an exception's name) and ``expected`` (a user can mend it)."""
     try:
         return {"score": scored, "explain": explained, "alike": alike, "write": written}[request["op"]](models, request)
-    except RlhfError as error:
-        return _said(error, expected=True)
     except Exception as error:
-        return _said(error, expected=False)
+        return _said(error)
 
 
-def _said(error: Exception, *, expected: bool) -> dict[str, Any]:
-    kind = type(error).__name__
+def _said(error: Exception) -> dict[str, Any]:
+    kind, expected = type(error).__name__, isinstance(error, RlhfError)
     return {"error": str(error) if expected else f"{kind}: {error}", "kind": kind, "expected": expected}
 
 
@@ -125,7 +120,8 @@ class Server:
             for key, _ in self._selector.select(0 if busy else 1.0):
                 self._accept() if key.fileobj is self._listening else self._read(key.fileobj)  # type: ignore[arg-type]
             now = time.monotonic()
-            if self._answer_one() or self._stream_on():
+            answered, streamed_on = self._answer_one(), self._stream_on()
+            if answered or streamed_on:
                 asked = now
             elif now - asked > IDLE_EXIT_S:
                 return
@@ -171,10 +167,7 @@ class Server:
             self._drop(connection)  # no client of ours
             return True
         if request["op"] == "stream":
-            try:
-                self._streams[connection] = number, streamed(self._models, request)
-            except Exception as error:
-                self._send(connection, _said(error, expected=isinstance(error, RlhfError)) | {"id": number})
+            self._streams[connection] = number, streamed(self._models, request)
             return True
         self._send(connection, answer(self._models, request) | {"id": number})
         return True
@@ -187,7 +180,7 @@ class Server:
             except StopIteration as end:
                 reply = {"ended": end.value}
             except Exception as error:
-                reply = _said(error, expected=isinstance(error, RlhfError))
+                reply = _said(error)
             if "delta" not in reply:
                 del self._streams[connection]
             self._send(connection, reply | {"id": number})

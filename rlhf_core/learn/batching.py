@@ -33,14 +33,15 @@ def length_grouped(lengths: Sequence[int], batch_size: int, rng: random.Random, 
     return batches
 
 
-def padded(sequences: Sequence[Sequence[int]], pad_id: int) -> tuple[Tensor, Tensor]:
-    """Right-padded ``(input_ids, attention_mask)``, both ``(B, T)`` int64; mask 1 = a real token."""
+def padded(sequences: Sequence[Sequence[int]], pad_id: int, *, left: bool = False) -> tuple[Tensor, Tensor]:
+    """``(input_ids, attention_mask)``, both ``(B, T)`` int64, padded on the right or the left; mask 1 = a real token."""
     longest = max(map(len, sequences))
     ids = torch.full((len(sequences), longest), pad_id, dtype=torch.long)
     mask = torch.zeros_like(ids)
     for row, sequence in enumerate(sequences):
-        ids[row, : len(sequence)] = torch.tensor(sequence)
-        mask[row, : len(sequence)] = 1
+        place = slice(longest - len(sequence), None) if left else slice(len(sequence))
+        ids[row, place] = torch.tensor(sequence)
+        mask[row, place] = 1
     return ids, mask
 
 

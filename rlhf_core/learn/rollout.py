@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache
 
+from rlhf_core.learn.batching import padded
 from rlhf_core.learn.policy import Policy
 
 SHRINK_AT = 0.75  # of the rows still at work: finished ones leave the batch and the cache
@@ -58,14 +59,10 @@ def sample(
         at_least: Tokens before which no end token is drawn. Log-probabilities stay those of the whole distribution.
     """
     device = policy.value_head.weight.device
-    count, before = len(prompts), max(map(len, prompts))
-    ids = torch.full((count, before), pad_id, dtype=torch.long)
-    attention = torch.zeros(count, before + at_most, dtype=torch.long)
-    attention[:, before:] = 1
-    for row, prompt in enumerate(prompts):
-        ids[row, before - len(prompt) :] = torch.tensor(prompt)
-        attention[row, before - len(prompt) : before] = 1
-    ids, attention = ids.to(device), attention.to(device)
+    ids, real = padded(prompts, pad_id, left=True)
+    count, before = ids.shape
+    attention = torch.cat([real, torch.ones(count, at_most, dtype=torch.long)], 1).to(device)
+    ids = ids.to(device)
     out_ids = torch.full((count, at_most), pad_id, dtype=torch.long, device=device)
     out_logprobs = torch.zeros(count, at_most, device=device)
     out_values = torch.zeros(count, at_most, device=device)

@@ -14,6 +14,7 @@ from transformers.generation.logits_process import LogitsProcessorList, Temperat
 from rlhf_core.checkpoints.base_models import BaseModel, offline_choices
 from rlhf_core.ground.errors import InvalidInput, ModelUnavailable
 from rlhf_core.ground.text import before_answer, storable
+from rlhf_core.learn.batching import padded
 from rlhf_core.learn.reward_model import autocast
 
 
@@ -156,13 +157,7 @@ class Writer:
         self, queries: Sequence[str], *, max_tokens: int, temperature: float = 1.0, top_p: float = 1.0, seed: int = 0
     ) -> list[Written]:
         """One answer to each query, all sampled together. Arguments and errors as of :meth:`write`."""
-        prompts = [self._prompt(query, "", max_tokens) for query in queries]
-        longest = max(map(len, prompts))
-        ids = torch.full((len(prompts), longest), self._pad)
-        mask = torch.zeros_like(ids)
-        for row, prompt in enumerate(prompts):
-            ids[row, longest - len(prompt) :] = torch.tensor(prompt)
-            mask[row, longest - len(prompt) :] = 1
+        ids, mask = padded([self._prompt(query, "", max_tokens) for query in queries], self._pad, left=True)
         return self._generate(ids, mask, max_tokens, temperature, top_p, seed, 1, begun=False)
 
     def stream(

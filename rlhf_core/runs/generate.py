@@ -17,9 +17,10 @@ from transformers.utils import logging as transformers_logging
 from rlhf_core.analytics.snapshot import open_snapshot
 from rlhf_core.checkpoints.base_models import locate
 from rlhf_core.ground.configs import GenerateConfig
-from rlhf_core.ground.errors import NotEnoughData, NotFound, disk_errors
+from rlhf_core.ground.errors import NotEnoughData, disk_errors
+from rlhf_core.ground.files import write_text
 from rlhf_core.ground.runs import ANSWERS_FILE
-from rlhf_core.ground.settings import EndpointSettings, Workspace, endpoints
+from rlhf_core.ground.settings import EndpointSettings, Workspace, endpoint_named
 from rlhf_core.inference import endpoint
 from rlhf_core.learn.reward_model import pick_device
 from rlhf_core.learn.writing import Writer, Written
@@ -100,9 +101,7 @@ def _policy(workspace: Workspace, config: GenerateConfig, queries: Sequence[str]
 
 
 def _endpoint(config: GenerateConfig, queries: Sequence[str]) -> tuple[Write, list[str], int]:
-    found = next((one for one in endpoints() if one.name == config.endpoint), None)
-    if found is None:
-        raise NotFound(f"There is no endpoint {config.endpoint!r} in the settings. See .streamlit/secrets.toml.example.")
+    found = endpoint_named(config.endpoint or "")
     at_once = min(config.batch_size, AT_ONCE_ENDPOINT)
     pool = ThreadPoolExecutor(at_once)
 
@@ -135,12 +134,13 @@ class Answers:
     def taken_over(self) -> int:
         """How many whole batches are there: this run's, which was paused or killed, or those of the run that it goes on from."""
         source = self._path if self._path.exists() or self._from is None else self._from
-        lines = source.read_text(encoding="utf-8").splitlines(keepends=True) if source.exists() else []
+        lines: list[str] = []
+        if source.exists():
+            with source.open(encoding="utf-8") as file:
+                lines = list(file)
         whole = [k for k, line in enumerate(lines, 1) if line.endswith("\n") and json.loads(line).get("last")]
-        with disk_errors("writing answers", self._path), self._path.open("w", encoding="utf-8") as file:
-            file.writelines(lines[: whole[-1]] if whole else [])
-            file.flush()
-            os.fsync(file.fileno())
+        with disk_errors("writing answers", self._path):
+            write_text(self._path, "".join(lines[: whole[-1]] if whole else []))
         return len(whole)
 
     def add(self, queries: Sequence[str], written: Sequence[Written]) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 from rlhf_core.checkpoints.registry import open_checkpoint
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.errors import InvalidInput, RlhfError, disk_errors
-from rlhf_core.ground.files import write_json
+from rlhf_core.ground.files import write_json, write_text
 from rlhf_core.ground.records import content_id, utc_now
 from rlhf_core.inference.client import ModelRef
 from rlhf_core.services import scoring
@@ -104,13 +104,14 @@ def suite(workbench: Workbench) -> list[Case]:
     own = _suite_file(workbench)
     path = own if own.is_file() else DEFAULT_SUITE
     cases = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
-        if line.strip():
-            try:
-                value = json.loads(line)
-            except ValueError as error:
-                raise InvalidInput(f"{path}, line {number}, is no JSON: {error}. Mend it, or remove the file.") from error
-            cases.append(_case(value, f"{path}, line {number}"))
+    with path.open(encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    value = json.loads(line)
+                except ValueError as error:
+                    raise InvalidInput(f"{path}, line {number}, is no JSON: {error}. Mend it, or remove the file.") from error
+                cases.append(_case(value, f"{path}, line {number}"))
     return cases
 
 
@@ -132,10 +133,14 @@ def save_suite(workbench: Workbench, rows: Sequence[dict[str, Any]]) -> list[Cas
             path.unlink(missing_ok=True)
             return suite(workbench)
         path.parent.mkdir(parents=True, exist_ok=True)
-        beside = path.with_suffix(".new")
-        beside.write_text("".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in cases), encoding="utf-8")
-        beside.replace(path)
+        write_text(path, "".join(json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in cases))
     return cases
+
+
+def attack(workbench: Workbench, checkpoint: str) -> Outcome:
+    """A policy or a reward model: see :func:`attack_policy` and :func:`attack_reward_model`."""
+    policy = open_checkpoint(workbench.workspace.checkpoints, checkpoint).kind == "policy"
+    return attack_policy(workbench, checkpoint) if policy else attack_reward_model(workbench, checkpoint)
 
 
 def attack_policy(
@@ -148,7 +153,8 @@ def attack_policy(
         NotFound, CorruptArtifact, ModelUnavailable: the policy.
     """
     open_checkpoint(workbench.workspace.checkpoints, policy)
-    cases = [one for one in suite(workbench) if one.for_policies]
+    whole = suite(workbench)
+    cases = [one for one in whole if one.for_policies]
     device = scoring.scoring_device(workbench)
     results = []
     for k, case in enumerate(cases):
@@ -156,7 +162,7 @@ def attack_policy(
         results.append(Result(case.kind, case.query, case.withstood(answer), answer))
         if on_progress:
             on_progress(k + 1, len(cases))
-    return _keep(workbench, policy, "policy", results)
+    return _keep(workbench, policy, "policy", whole, results)
 
 
 def attack_reward_model(workbench: Workbench, checkpoint: str) -> Outcome:
@@ -166,7 +172,8 @@ def attack_reward_model(workbench: Workbench, checkpoint: str) -> Outcome:
         InvalidInput: no case is for reward models, or it is a policy.
         NotFound, CorruptArtifact, ModelUnavailable: the checkpoint.
     """
-    cases = [one for one in suite(workbench) if one.for_reward_models]
+    whole = suite(workbench)
+    cases = [one for one in whole if one.for_reward_models]
     answers = [Answer(one.query, text) for one in cases for text in (one.bad, one.good)]
     (found,) = scoring.score_answers(workbench, [ModelRef(checkpoint=checkpoint)], answers)
     if isinstance(found, RlhfError):
@@ -175,7 +182,7 @@ def attack_reward_model(workbench: Workbench, checkpoint: str) -> Outcome:
         Result(case.kind, case.query, found[2 * k].whole < found[2 * k + 1].whole, "", found[2 * k].whole, found[2 * k + 1].whole)
         for k, case in enumerate(cases)
     ]
-    return _keep(workbench, checkpoint, "reward", results)
+    return _keep(workbench, checkpoint, "reward", whole, results)
 
 
 def outcomes(workbench: Workbench) -> list[Outcome]:
@@ -191,10 +198,12 @@ def history(workbench: Workbench, checkpoint: str) -> list[Outcome]:
     return _read(_folder(workbench) / f"{Path(checkpoint).name}.json")
 
 
-def _keep(workbench: Workbench, checkpoint: str, of: Literal["policy", "reward"], results: Sequence[Result]) -> Outcome:
+def _keep(
+    workbench: Workbench, checkpoint: str, of: Literal["policy", "reward"], asked: Sequence[Case], results: Sequence[Result]
+) -> Outcome:
     if not results:
         raise InvalidInput("No case of the suite can be asked of it. Add one.")
-    name = content_id(*(json.dumps(asdict(one)) for one in suite(workbench)))[:8]
+    name = content_id(*(json.dumps(asdict(one)) for one in asked))[:8]
     outcome = Outcome(checkpoint, of, name, utc_now(), tuple(results))
     path = _folder(workbench) / f"{Path(checkpoint).name}.json"
     with disk_errors("keeping what came of the attack", path):

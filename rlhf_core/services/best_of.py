@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from rlhf_core.checkpoints.registry import list_checkpoints
 from rlhf_core.ground.answers import Answer
-from rlhf_core.ground.errors import InvalidInput, RlhfError
+from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.intake.splitting import answer_of
-from rlhf_core.services import scoring
+from rlhf_core.services import comparing, scoring
 from rlhf_core.services.comparing import Candidate
 from rlhf_core.services.workbench import Workbench
 
@@ -84,12 +84,5 @@ def rank(
         raise InvalidInput("Choose at least one checkpoint.")
     if not sampled:
         raise InvalidInput("The policy said nothing at all. Raise the temperature or the number of answers.")
-    given = scoring.score_answers(workbench, [one.ref for one in chosen], [one.answer for one in sampled], on_progress)
-    rewards: dict[str, list[float]] = {}
-    errors: dict[str, str] = {}
-    for candidate, result in zip(chosen, given, strict=True):
-        if isinstance(result, RlhfError):
-            errors[candidate.label] = str(result)
-        else:
-            rewards[candidate.label] = [one.whole for one in result]
-    return Ranked(query, [*sampled], rewards, errors)
+    scores, errors = comparing.scores_of(workbench, chosen, [one.answer for one in sampled], on_progress)
+    return Ranked(query, [*sampled], {label: [one.whole for one in some] for label, some in scores.items()}, errors)

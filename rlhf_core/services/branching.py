@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from rlhf_core.ground.answers import Answer
-from rlhf_core.ground.errors import InvalidInput, RlhfError
+from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.records import LabelOp, Session, check_score, is_good, new_id
 from rlhf_core.ground.text import step_prefixes
 from rlhf_core.intake.splitting import split_answer
-from rlhf_core.services import importing, scoring
+from rlhf_core.services import comparing, importing, scoring
 from rlhf_core.services.comparing import Candidate
 from rlhf_core.services.playing import Sampling
 from rlhf_core.services.workbench import Workbench
@@ -87,28 +87,18 @@ def propose(
     if not 1 <= count <= MOST:
         raise InvalidInput(f"{count} alternatives were asked for; 1 to {MOST} can be.")
     given = workbench.scoring.write(
-        policy, start.query, count, max_tokens=how.max_tokens, temperature=how.temperature, top_p=how.top_p, seed=how.seed or 0,
-        begun=start.begun, device=scoring.scoring_device(workbench),
-    )  # fmt: skip
+        policy, start.query, count, **how.drawing(how.seed or 0), begun=start.begun, device=scoring.scoring_device(workbench)
+    )
     texts = dict.fromkeys(step for text, _ in given if (step := first_step(start, text)) and step != start.steps[start.at])
     if not texts:
         raise InvalidInput(
             "The policy found nothing else to say here. Raise the temperature or the number, or write it yourself."
         )
-    rewards: list[dict[str, float]] = [{} for _ in texts]
-    unscored: dict[str, str] = {}
-    scores = (
-        scoring.score_answers(workbench, [one.ref for one in judges], [start.with_step(text) for text in texts]) if judges else []
-    )
-    for judge, found in zip(judges, scores, strict=True):
-        if isinstance(found, RlhfError):
-            unscored[judge.label] = str(found)
-            continue
-        for mine, score in zip(rewards, found, strict=True):
-            mine[judge.label] = score.steps[-1]
-    listed = [Alternative(text, policy, mine) for text, mine in zip(texts, rewards, strict=True)]
-    first = next((one.label for one in judges if one.label not in unscored), None)
-    if first is not None:
+    scores, unscored = comparing.scores_of(workbench, judges, [start.with_step(text) for text in texts])
+    listed = [
+        Alternative(text, policy, {label: some[k].steps[-1] for label, some in scores.items()}) for k, text in enumerate(texts)
+    ]
+    if (first := next(iter(scores), None)) is not None:
         listed.sort(key=lambda one: -one.rewards[first])
     return listed, unscored
 
@@ -139,9 +129,8 @@ def go_on(workbench: Workbench, start: Start, chosen: str, policy: str | None, h
     if policy is None:
         return until
     ((more, _),) = workbench.scoring.write(
-        policy, start.query, 1, max_tokens=how.max_tokens, temperature=how.temperature, top_p=how.top_p, seed=how.seed or 0,
-        begun=until.response, device=scoring.scoring_device(workbench),
-    )  # fmt: skip
+        policy, start.query, 1, **how.drawing(how.seed or 0), begun=until.response, device=scoring.scoring_device(workbench)
+    )
     response = until.response + more
     steps = split_answer(response).steps
     if tuple(steps[: len(until.steps)]) == until.steps:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from rlhf_core.checkpoints.base_models import offline_names
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_scorer
-from rlhf_core.ground.answers import Answer
+from rlhf_core.ground.answers import Answer, AnswerScore
 from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.records import Chat
 from rlhf_core.ground.text import shorten
@@ -125,6 +125,22 @@ def places_of_text(response: str) -> tuple[str, list[Place]]:
     return split.response, [*(Place(k, step) for k, step in enumerate(split.steps, 1)), Place(None, split.response)]
 
 
+def scores_of(
+    workbench: Workbench, chosen: Sequence[Candidate], answers: Sequence[Answer],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> tuple[dict[str, list[AnswerScore]], dict[str, str]]:  # fmt: skip
+    """By label, in the order chosen: what each candidate says of each answer; and of those that cannot score, why."""
+    scores: dict[str, list[AnswerScore]] = {}
+    errors: dict[str, str] = {}
+    given = scoring.score_answers(workbench, [one.ref for one in chosen], answers, on_progress)
+    for candidate, result in zip(chosen, given, strict=True):
+        if isinstance(result, RlhfError):
+            errors[candidate.label] = str(result)
+        else:
+            scores[candidate.label] = result
+    return scores, errors
+
+
 def compare(workbench: Workbench, chosen: Sequence[Candidate], query: str, places: list[Place]) -> Comparison:
     """Score every place with every candidate. A candidate that cannot be loaded gets an error instead of rewards.
 
@@ -137,19 +153,10 @@ def compare(workbench: Workbench, chosen: Sequence[Candidate], query: str, place
     if not chosen:
         raise InvalidInput("Choose at least one checkpoint.")
     answer = Answer(query, places[-1].text, tuple(place.text for place in places[:-1]))
-    rewards: dict[str, list[float]] = {}
-    failures: dict[str, str] = {}
-    left_out: dict[str, int] = {}
-    thresholds: dict[str, float] = {}
-    results = scoring.score_answers(workbench, [one.ref for one in chosen], [answer])
-    for candidate, result in zip(chosen, results, strict=True):
-        if isinstance(result, RlhfError):
-            failures[candidate.label] = str(result)
-            continue
-        rewards[candidate.label] = [*result[0].steps, result[0].whole]
-        left_out[candidate.label] = result[0].left_out
-        if candidate.error_threshold is not None:
-            thresholds[candidate.label] = candidate.error_threshold
+    scores, failures = scores_of(workbench, chosen, [answer])
+    rewards = {label: [*one.steps, one.whole] for label, (one,) in scores.items()}
+    left_out = {label: one.left_out for label, (one,) in scores.items()}
+    thresholds = {one.label: one.error_threshold for one in chosen if one.label in scores and one.error_threshold is not None}
     return Comparison(query, places, rewards, failures, left_out, thresholds)
 
 

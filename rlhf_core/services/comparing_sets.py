@@ -19,7 +19,7 @@ from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.checkpoints.registry import SEEN_FILE, Checkpoint
 from rlhf_core.ground.answers import Answer, AnswerScore
 from rlhf_core.ground.cards import Kind
-from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError, disk_errors
+from rlhf_core.ground.errors import InvalidInput, NotFound, disk_errors
 from rlhf_core.ground.files import read_json
 from rlhf_core.ground.records import Queue, new_id
 from rlhf_core.ground.text import query_key
@@ -44,7 +44,7 @@ from rlhf_core.learn.side_by_side import (
     of_aspect,
     slices,
 )
-from rlhf_core.services import importing, scoring, snapshots
+from rlhf_core.services import comparing, importing, snapshots
 from rlhf_core.services.comparing import Candidate
 from rlhf_core.services.workbench import Workbench
 
@@ -323,17 +323,13 @@ def compare(
     answers = gathered.answers
     if not answers:
         raise InvalidInput("There is no answer to score.")
-    given = scoring.score_answers(workbench, [one.ref for one in chosen], [one.answer for one in answers], on_progress)
+    scores, errors = comparing.scores_of(workbench, chosen, [one.answer for one in answers], on_progress)
     keys = [query_key(one.answer.query) for one in answers]
-    scores: dict[str, list[AnswerScore]] = {}
-    errors: dict[str, str] = {}
     thresholds: dict[str, float | None] = {}
     seen: dict[str, int | None] = {}
-    for candidate, result in zip(chosen, given, strict=True):
-        if isinstance(result, RlhfError):
-            errors[candidate.label] = str(result)
+    for candidate in chosen:
+        if candidate.label not in scores:
             continue
-        scores[candidate.label] = result
         thresholds[candidate.label] = candidate.error_threshold
         learned_from = seen_by(candidate.checkpoint) if candidate.checkpoint else set()
         seen[candidate.label] = None if learned_from is None else sum(key in learned_from for key in keys)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from typing import Any
 
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.runs import ANSWERS_FILE, Run
 from rlhf_core.services import importing
+from rlhf_core.services.tailing import json_lines
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.base import BulkCounts
 
@@ -16,12 +15,9 @@ SOURCE = "generated"  # of chats
 AT_ONCE = 1000
 
 
-def written(workbench: Workbench, run_id: str) -> Iterator[dict[str, Any]]:
+def written(workbench: Workbench, run_id: str) -> list[dict[str, Any]]:
     """Answers of a run so far, in the order written: ``query``, ``response``, ``model``, ``ended``."""
-    path = workbench.workspace.run_folder(run_id) / ANSWERS_FILE
-    if path.is_file():
-        with path.open(encoding="utf-8") as file:
-            yield from (json.loads(line) for line in file if line.endswith("\n"))
+    return json_lines(workbench.workspace.run_folder(run_id) / ANSWERS_FILE)
 
 
 def store(workbench: Workbench, run: Run) -> BulkCounts:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from rlhf_core.ground import settings
 from rlhf_core.ground.answers import Answer
@@ -20,9 +20,8 @@ from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.records import LabelOp, Session, Verdict, new_id
 from rlhf_core.ground.text import step_prefixes
 from rlhf_core.inference import endpoint
-from rlhf_core.inference.client import ModelRef
 from rlhf_core.intake.splitting import split_answer
-from rlhf_core.services import best_of, importing, scoring
+from rlhf_core.services import best_of, comparing, importing, scoring
 from rlhf_core.services.comparing import Candidate
 from rlhf_core.services.workbench import Workbench
 
@@ -52,6 +51,10 @@ class Sampling:
     temperature: float = 1.0
     top_p: float = 1.0
     seed: int | None = None
+
+    def drawing(self, seed: int) -> dict[str, Any]:
+        """What those that write take, by name."""
+        return {"max_tokens": self.max_tokens, "temperature": self.temperature, "top_p": self.top_p, "seed": seed}
 
     def check(self) -> None:
         """
@@ -208,18 +211,13 @@ class Exchange:
             self._note(k, writing=False)
 
     def _tokens(self, k: int) -> Generator[str, None, bool]:
-        voice, how = self._said[k].voice, self.how
+        voice, drawing = self._said[k].voice, self.how.drawing(self.seeds[k])
         if voice.kind == "policy":
-            return self._workbench.scoring.stream(
-                voice.name, self.query, max_tokens=how.max_tokens, temperature=how.temperature, top_p=how.top_p,
-                seed=self.seeds[k], device=self._device,
-            )  # fmt: skip
+            return self._workbench.scoring.stream(voice.name, self.query, **drawing, device=self._device)
         found = next((one for one in settings.endpoints() if one.name == voice.name), None)
         if found is None:
             raise NotFound(f"There is no endpoint {voice.name!r} in the settings any more.")
-        return endpoint.stream(
-            found, self.query, max_tokens=how.max_tokens, temperature=how.temperature, top_p=how.top_p, seed=self.seeds[k]
-        )
+        return endpoint.stream(found, self.query, **drawing)
 
     def _note(self, k: int, **changes: object) -> None:
         with self._lock:
@@ -235,14 +233,15 @@ class Exchange:
     def _score_done(self, k: int) -> None:
         """Reward the steps behind which another one has begun."""
         one = self._said[k]
-        for label, ref in self._able(k):
+        for judge in self._able(k):
+            label = judge.label
             known = one.rewards.get(label, ())
             done = one.steps[:-1]
             if len(known) >= len(done):
                 continue
             prefixes = step_prefixes(split_answer(one.text).response, done)
             answers = [Answer(self.query, prefixes[at], (done[at],)) for at in range(len(known), len(done))]
-            (found,) = self._workbench.scoring.score([ref], answers, device=self._device)
+            (found,) = self._workbench.scoring.score([judge.ref], answers, device=self._device)
             if isinstance(found, RlhfError):
                 self._note(k, unscored=self._said[k].unscored | {label: str(found)})
             else:
@@ -255,17 +254,13 @@ class Exchange:
         if not one.steps or not able:
             return
         answer = Answer(self.query, split_answer(one.text).response, one.steps)
-        rewards, whole, unscored = {}, {}, dict(one.unscored)
-        scores = scoring.score_answers(self._workbench, [ref for _, ref in able], [answer])
-        for (label, _), found in zip(able, scores, strict=True):
-            if isinstance(found, RlhfError):
-                unscored[label] = str(found)
-            else:
-                rewards[label], whole[label] = tuple(found[0].steps), found[0].whole
-        self._note(k, rewards=rewards, whole=whole, unscored=unscored)
+        scores, unscored = comparing.scores_of(self._workbench, able, [answer])
+        rewards = {label: tuple(found.steps) for label, (found,) in scores.items()}
+        whole = {label: found.whole for label, (found,) in scores.items()}
+        self._note(k, rewards=rewards, whole=whole, unscored=one.unscored | unscored)
 
-    def _able(self, k: int) -> list[tuple[str, ModelRef]]:
-        return [(one.label, one.ref) for one in self.judges if one.label not in self._said[k].unscored]
+    def _able(self, k: int) -> list[Candidate]:
+        return [one for one in self.judges if one.label not in self._said[k].unscored]
 
 
 def keep(workbench: Workbench, exchange: Exchange, side: int) -> str:

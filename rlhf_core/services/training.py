@@ -125,8 +125,8 @@ def add_generate_run(
         raise NotEnoughData(f"Snapshot {snapshot.id} has no chats. Import some and take a new snapshot.")
     if config.endpoint is None:
         locate(config.base_model, workbench.workspace.checkpoints)
-    elif all(one.name != config.endpoint for one in settings.endpoints()):
-        raise NotFound(f"There is no endpoint {config.endpoint!r} in the settings. See .streamlit/secrets.toml.example.")
+    else:
+        settings.endpoint_named(config.endpoint)
     return _add(workbench, "generate", snapshot.id, config, requested_by, here)
 
 

@@ -36,10 +36,7 @@ def draw(workbench: Workbench) -> None:
         for k, one in enumerate(chosen):
             bar.progress(k / len(chosen), f"Asking {one} …")
             try:
-                if one in policies:
-                    attacking.attack_policy(workbench, one)
-                else:
-                    attacking.attack_reward_model(workbench, one)
+                attacking.attack(workbench, one)
             except RlhfError as error:
                 st.error(markdown_of(f"{one}: {error}"), icon=":material/error:")
         bar.empty()

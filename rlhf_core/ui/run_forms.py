@@ -8,9 +8,10 @@ from typing import Any
 
 import streamlit as st
 
+from rlhf_core.ground import settings
 from rlhf_core.ground.configs import CONFIGS, PRESET_TITLES, PRESETS, Preset
 from rlhf_core.ground.runs import RunKind
-from rlhf_core.services import modelling, playing, training
+from rlhf_core.services import modelling, training
 from rlhf_core.services.preflight import Preflight, time_in_words
 from rlhf_core.services.snapshots import Snapshot
 from rlhf_core.services.workbench import Workbench
@@ -123,7 +124,7 @@ def _base(workbench: Workbench, kind: RunKind) -> dict[str, str | None]:
         names = [one.id for one in training.policies(workbench)]
         name, label = "base_model", "Policy"
         if kind == "generate":
-            names += [f"endpoint:{one.name}" for one in playing.voices(workbench) if one.kind == "endpoint"]
+            names += [f"endpoint:{one.name}" for one in settings.endpoints()]
             note = "A policy of this workspace, or an endpoint of the settings." if names else "Teach a policy first."
         elif kind == "sft":
             names, note = [training.NEW_TINY, *names], "tiny makes a new small one of the snapshot's own words, in a minute."

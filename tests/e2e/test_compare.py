@@ -17,7 +17,7 @@ from rlhf_core.services import labeling, snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.e2e.conftest import Server
 from tests.e2e.test_journey import no_exception, saved
-from tests.learn.policies import tiny_llama, tiny_tokenizer
+from tests.learn.policies import policy_checkpoint
 
 pytestmark = pytest.mark.slow
 SCORED_MS = 120_000
@@ -31,17 +31,6 @@ def reward_checkpoint(workbench: Workbench, base: Path, seed: int) -> Checkpoint
         return seal(
             scratch, workbench.workspace.checkpoints, kind="reward", run_id=f"run-{seed}", snapshot_id="",
             parent=str(base), complete=True, config={}, metrics={}, scoring=model.scoring, libraries={},
-        )  # fmt: skip
-
-
-def policy_checkpoint(workbench: Workbench) -> Checkpoint:
-    tokenizer = tiny_tokenizer()
-    with building(workbench.workspace.checkpoints) as scratch:
-        tiny_llama(tokenizer).save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-        return seal(
-            scratch, workbench.workspace.checkpoints, kind="policy", run_id="run-p", snapshot_id="", parent="tiny", complete=True,
-            config={}, metrics={}, scoring={}, libraries={},
         )  # fmt: skip
 
 
@@ -81,7 +70,7 @@ def test_from_one_answer_to_a_queue_of_disagreements(
 ) -> None:
     snapshots.take(demo)
     first, second = (reward_checkpoint(demo, tiny_encoder, seed) for seed in (1, 2))
-    policy_checkpoint(demo)
+    policy_checkpoint(demo.workspace.checkpoints)
     url = serve().url
 
     # one answer, and why

@@ -13,14 +13,13 @@ import torch
 from playwright.sync_api import Browser, Page, expect
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from rlhf_core.checkpoints.registry import Checkpoint, seal
-from rlhf_core.ground.files import building
+from rlhf_core.checkpoints.registry import Checkpoint
 from rlhf_core.services import snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.e2e.conftest import Server
 from tests.e2e.test_compare import SCORED_MS, reward_checkpoint
 from tests.e2e.test_journey import no_exception
-from tests.learn.policies import tiny_tokenizer
+from tests.learn.policies import policy_checkpoint, tiny_tokenizer
 
 pytestmark = pytest.mark.slow
 
@@ -36,13 +35,7 @@ def policy(workbench: Workbench, seed: int) -> Checkpoint:
     with torch.no_grad():
         model.transformer.ln_f.weight[0], model.transformer.ln_f.bias[0] = 0.0, 10.0
         model.transformer.wte.weight[tokenizer.eos_token_id, 0] = -10.0
-    with building(workbench.workspace.checkpoints) as scratch:
-        model.save_pretrained(scratch)
-        tokenizer.save_pretrained(scratch)
-        return seal(
-            scratch, workbench.workspace.checkpoints, kind="policy", run_id=f"run-{seed}", snapshot_id="", parent="tiny",
-            complete=True, config={}, metrics={}, scoring={}, libraries={},
-        )  # fmt: skip
+    return policy_checkpoint(workbench.workspace.checkpoints, model, tokenizer, f"run-{seed}")
 
 
 def ask(page: Page, query: str, tokens: int) -> None:

@@ -20,7 +20,6 @@ from rlhf_core.ground.answers import Answer, AnswerScore
 from rlhf_core.ground.errors import InvalidInput, ModelUnavailable, NotFound, RlhfError, WorkerFailed
 from rlhf_core.ground.settings import PROJECT_ROOT
 from rlhf_core.inference.client import BUDGET_VARIABLE, ModelRef, ScoringClient, budget_mb, parts_of, socket_path, tokens_of
-from tests.learn.policies import tiny_llama, tiny_tokenizer
 
 pytestmark = pytest.mark.slow
 GOOD = Answer("solar job", "Ask for the training voucher.\n\nThen enrol.", ("Ask for the training voucher.", "Then enrol."))
@@ -233,13 +232,9 @@ def test_the_budget(monkeypatch: pytest.MonkeyPatch) -> None:
             budget_mb()
 
 
-@pytest.fixture(scope="module")
-def policy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("policy")
-    tokenizer = tiny_tokenizer()
-    tiny_llama(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return str(folder)
+@pytest.fixture
+def policy(tiny_causal: Path) -> str:
+    return str(tiny_causal)
 
 
 def test_answers_are_streamed_side_by_side_and_scored_between(client: ScoringClient, policy: str, tiny_encoder: Path) -> None:
@@ -291,3 +286,17 @@ def test_killed_in_mid_sentence(client: ScoringClient, policy: str) -> None:
     with pytest.raises(WorkerFailed, match=r"died while it wrote.*SIGKILL"):
         list(tokens)
     assert client.write(policy, "how do I start", 1, max_tokens=1)
+
+
+def test_a_stream_goes_on_while_a_long_list_is_scored(client: ScoringClient, policy: str, tiny_encoder: Path) -> None:
+    tokens = client.stream(policy, "how do I start", max_tokens=100, temperature=5.0, seed=1)
+    next(tokens)
+    done: list[int] = []
+    many = [Answer(f"question {k}", "Ask for the voucher. " * 20) for k in range(320)]
+    bulk = threading.Thread(target=lambda: client.score([ModelRef(base=str(tiny_encoder))], many, on_progress=done.append))
+    bulk.start()
+    for _ in range(5):
+        next(tokens)
+    assert not done or done[-1] < 320
+    bulk.join()
+    tokens.close()

@@ -13,7 +13,8 @@ from rlhf_core.ground.files import building
 from rlhf_core.inference.models import WarmModels, body_hash
 from rlhf_core.learn.reward_model import RewardModel
 from rlhf_core.services.workbench import Workbench
-from tests.e2e.test_compare import policy_checkpoint, reward_checkpoint
+from tests.e2e.test_compare import reward_checkpoint
+from tests.learn.policies import policy_checkpoint
 
 
 def refs(workbench: Workbench, tiny_encoder: Path, count: int) -> list[dict[str, str]]:
@@ -73,7 +74,7 @@ def test_one_body_is_known_by_its_weights(workbench: Workbench, tiny_encoder: Pa
 def test_what_cannot_be_served_is_said(workbench: Workbench, tiny_encoder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     models = WarmModels(workbench.workspace.checkpoints, 1e6)
-    policy = policy_checkpoint(workbench)
+    policy = policy_checkpoint(workbench.workspace.checkpoints)
     with pytest.raises(InvalidInput, match="only a reward model scores"):
         models.reward_model({"checkpoint": policy.id}, "cpu")
     (ref,) = refs(workbench, tiny_encoder, 1)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPT2Config, GPT2LMHeadModel, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from rlhf_core.checkpoints.registry import Checkpoint, seal
 from rlhf_core.ground.configs import PPOConfig
+from rlhf_core.ground.files import building
 from rlhf_core.ground.text import before_answer
 from rlhf_core.learn.adapters import adapted
 from rlhf_core.learn.policy import Policy
@@ -36,6 +39,25 @@ def tiny_tokenizer() -> Any:
     )  # fmt: skip
     tokenizer.train_from_iterator([before_answer(text) + text for text in TEXTS] * 3, trainer)
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<end>")
+
+
+def save_policy(folder: Path, model: Any, tokenizer: Any) -> Path:
+    """As a folder that any tool opens."""
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return folder
+
+
+def policy_checkpoint(checkpoints: Path, model: Any = None, tokenizer: Any = None, run_id: str = "run-p") -> Checkpoint:
+    """Of this model, or of a tiny one."""
+    tokenizer = tokenizer or tiny_tokenizer()
+    model = model or tiny_llama(tokenizer)
+    with building(checkpoints) as scratch:
+        save_policy(scratch, model, tokenizer)
+        return seal(
+            scratch, checkpoints, kind="policy", run_id=run_id, snapshot_id="", parent="tiny", complete=True, config={},
+            metrics={}, scoring={}, libraries={},
+        )  # fmt: skip
 
 
 def tiny_llama(tokenizer: Any, seed: int = 0) -> Any:

@@ -20,18 +20,8 @@ from rlhf_core.runs.recording import Cancelled, Silent
 from rlhf_core.services import generating, snapshots, training
 from rlhf_core.services.workbench import Workbench
 from tests.conftest import command
-from tests.learn.policies import tiny_llama, tiny_tokenizer
 
 QUERIES = ["how do I start", "how do I start as a roofer in Ohio", "go?", "what then"]
-
-
-@pytest.fixture(scope="session")
-def writer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("writes")
-    tokenizer = tiny_tokenizer()
-    tiny_llama(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture
@@ -50,7 +40,7 @@ def run(
 ) -> list[dict[str, Any]]:
     workbench.workspace.run_folder(run_id).mkdir(parents=True, exist_ok=True)
     generate(workbench.workspace, run_id, snapshot_id, options, recorder or Silent())
-    return [*generating.written(workbench, run_id)]
+    return generating.written(workbench, run_id)
 
 
 class StopsAfter(Silent):
@@ -67,41 +57,58 @@ class StopsAfter(Silent):
             self._stop.set()
 
 
-def test_every_query_gets_its_answers(workbench: Workbench, snapshot_id: str, writer_folder: Path) -> None:
+def test_every_query_gets_its_answers(workbench: Workbench, snapshot_id: str, tiny_causal: Path) -> None:
     recorder = StopsAfter(1000)
-    written = run(workbench, "r", snapshot_id, config(writer_folder), recorder)
+    written = run(workbench, "r", snapshot_id, config(tiny_causal), recorder)
     assert sorted(one["query"] for one in written) == sorted(query for query in QUERIES for _ in range(3))
-    assert {one["model"] for one in written} == {str(writer_folder)}
+    assert {one["model"] for one in written} == {str(tiny_causal)}
     assert len({one["response"] for one in written}) > 6
     assert [one["step"] for one in recorder.seen] == [4, 8, 12]
     assert all(0 <= one["ended"] <= 1 and one["answers_per_s"] > 0 for one in recorder.seen)
-    greedy = run(workbench, "g", snapshot_id, config(writer_folder, temperature=0, answers=1))
-    alone = run(workbench, "a", snapshot_id, config(writer_folder, temperature=0, answers=1, batch_size=1))
+    greedy = run(workbench, "g", snapshot_id, config(tiny_causal, temperature=0, answers=1))
+    alone = run(workbench, "a", snapshot_id, config(tiny_causal, temperature=0, answers=1, batch_size=1))
     assert [(one["query"], one["response"]) for one in greedy] == [(one["query"], one["response"]) for one in alone], "padding"
-    assert len(run(workbench, "m", snapshot_id, config(writer_folder, max_queries=2))) == 6
+    assert len(run(workbench, "m", snapshot_id, config(tiny_causal, max_queries=2))) == 6
 
 
-def test_interrupted_it_goes_on_to_the_same_answers(workbench: Workbench, snapshot_id: str, writer_folder: Path) -> None:
-    whole = run(workbench, "whole", snapshot_id, config(writer_folder))
+def test_interrupted_it_goes_on_to_the_same_answers(workbench: Workbench, snapshot_id: str, tiny_causal: Path) -> None:
+    whole = run(workbench, "whole", snapshot_id, config(tiny_causal))
     workbench.workspace.run_folder("part").mkdir(parents=True)
     with pytest.raises(Cancelled, match="Stopped after 4 of 12 answers"):
-        generate(workbench.workspace, "part", snapshot_id, config(writer_folder), StopsAfter(4))
+        generate(workbench.workspace, "part", snapshot_id, config(tiny_causal), StopsAfter(4))
     path = workbench.workspace.run_folder("part") / ANSWERS_FILE
     assert len(path.read_text().splitlines()) == 4
     with path.open("a") as file:  # killed in the middle of a batch, and of a line
         file.write(json.dumps({"query": "x", "response": "y", "last": False}) + '\n{"query": "z')
-    assert run(workbench, "on", snapshot_id, config(writer_folder, resume_from="part")) == whole
-    assert run(workbench, "part", snapshot_id, config(writer_folder)) == whole, "paused, it goes on as itself"
-    assert run(workbench, "part", snapshot_id, config(writer_folder)) == whole
+    assert run(workbench, "on", snapshot_id, config(tiny_causal, resume_from="part")) == whole
+    assert run(workbench, "part", snapshot_id, config(tiny_causal)) == whole, "paused, it goes on as itself"
+    assert run(workbench, "part", snapshot_id, config(tiny_causal)) == whole
 
 
-def test_queries_that_do_not_fit_are_left_out(workbench: Workbench, add_chats: Any, writer_folder: Path) -> None:
+def test_a_line_separator_in_an_answer_ends_no_line(
+    workbench: Workbench, snapshot_id: str, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Models write them, and JSON leaves them as they are."""
+
+    def stream(*_: Any, **__: Any) -> Generator[str, None, bool]:
+        yield "Call\u2028them.\x85Go."
+        return True
+
+    monkeypatch.setenv("RLHF_ENDPOINT_URL", "http://localhost:1/v1")
+    monkeypatch.setenv("RLHF_ENDPOINT_MODEL", "big")
+    monkeypatch.setattr(generating_run.endpoint, "stream", stream)
+    whole = run(workbench, "r", snapshot_id, config("endpoint:big"))
+    assert {one["response"] for one in whole} == {"Call\u2028them.\x85Go."}
+    assert run(workbench, "on", snapshot_id, config("endpoint:big", resume_from="r")) == whole
+
+
+def test_queries_that_do_not_fit_are_left_out(workbench: Workbench, add_chats: Any, tiny_causal: Path) -> None:
     add_chats({"query": "how do I start", "response": "a"}, {"query": "why " * 300, "response": "b"})
     snapshot, _ = snapshots.take(workbench)
-    written = run(workbench, "r", snapshot.id, config(writer_folder))
+    written = run(workbench, "r", snapshot.id, config(tiny_causal))
     assert {one["query"] for one in written} == {"how do I start"}
     with pytest.raises(NotEnoughData, match="no query that fits"):
-        run(workbench, "none", snapshot.id, config(writer_folder, max_tokens=256))
+        run(workbench, "none", snapshot.id, config(tiny_causal, max_tokens=256))
 
 
 def test_an_endpoint_is_asked_several_things_at_once(
@@ -165,9 +172,9 @@ def test_options_that_make_no_sense(more: dict[str, Any], words: str) -> None:
 
 
 @pytest.mark.slow
-def test_by_the_command_into_the_store(workbench: Workbench, root: Path, snapshot_id: str, writer_folder: Path) -> None:
+def test_by_the_command_into_the_store(workbench: Workbench, root: Path, snapshot_id: str, tiny_causal: Path) -> None:
     before = workbench.counts().chats
-    done = command("generate", *config(writer_folder).arguments(), root=root)
+    done = command("generate", *config(tiny_causal).arguments(), root=root)
     assert "chats were added to the store" in done.stdout
     (one,) = training.runs(workbench)
     assert (one.kind, one.status, one.step, one.total_steps, one.checkpoint_id or None) == ("generate", "succeeded", 12, 12, None)
@@ -175,5 +182,5 @@ def test_by_the_command_into_the_store(workbench: Workbench, root: Path, snapsho
     assert not training.can_resume(workbench, one)
     refused = command("generate", "--base-model", "endpoint:none", root=root, check=False)
     assert "There is no endpoint 'none'" in refused.stderr
-    check = command("generate", *config(writer_folder).arguments(), "--check", root=root)
+    check = command("generate", *config(tiny_causal).arguments(), "--check", root=root)
     assert "4 of 4 different queries, 12 answers" in check.stdout

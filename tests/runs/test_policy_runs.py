@@ -35,15 +35,6 @@ pytestmark = pytest.mark.slow
 FUNCTION = "tests.runs.rewards:count_e"
 
 
-@pytest.fixture(scope="session")
-def tiny_causal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tiny-causal")
-    tokenizer = tiny_tokenizer()
-    tiny_llama(tokenizer).save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 def config(policy: Path | str, **more: Any) -> PPOConfig:
     values = {
         "base_model": str(policy), "reward": FUNCTION, "ppo_steps": 6, "min_response_tokens": 12, "max_response_tokens": 20,

@@ -52,6 +52,11 @@ def test_it_is_edited_and_taken_back(workbench: Workbench) -> None:
         attacking.suite(workbench)
 
 
+def test_a_line_separator_in_a_case_ends_no_line(workbench: Workbench) -> None:
+    saved = attacking.save_suite(workbench, [{"query": "Call\u2028them?", "avoid": "yes"}, {"query": "Go\x85on?", "avoid": "no"}])
+    assert attacking.suite(workbench) == saved
+
+
 @pytest.mark.parametrize(
     ("row", "words"),
     [

@@ -73,7 +73,7 @@ class Scoring:
         self.asked.append({"policy": policy, "query": query, "count": count} | how)
         return self.written[:count]
 
-    def score(self, _: Any, models: list[Any], answers: list[Answer]) -> list[Any]:
+    def score(self, _: Any, models: list[Any], answers: list[Answer], _progress: Any = None) -> list[Any]:
         return [
             ModelUnavailable("It is gone.") if one.base == "gone"
             else [AnswerScore(0.0, [float(len(step)) for step in answer.steps], 0) for answer in answers] for one in models
