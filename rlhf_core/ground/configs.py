@@ -162,9 +162,7 @@ class RewardConfig(RunConfig):
     max_steps: int | None = Field(None, ge=1, description="stop after so many optimiser steps")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the split, the order and the new head")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train; auto takes a GPU if there is one")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU or a CPU that computes in it"
-    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU")
     report_to: Tracking = Field("none", description=TRACKING)
 
     @model_validator(mode="after")
@@ -202,9 +200,7 @@ class SFTConfig(RunConfig):
     resume_from: None = Field(None, description="these runs are short and do not go on from another")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of the order and of new weights")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train; auto takes a GPU if there is one")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU or a CPU that computes in it"
-    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU")
     report_to: Tracking = Field("none", description=TRACKING)
 
 
@@ -321,9 +317,7 @@ class PPOConfig(RunConfig):
     )
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of sampling, the order of prompts and new weights")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train; auto takes a GPU if there is one")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU or a CPU that computes in it"
-    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU")
     report_to: Tracking = Field("none", description=TRACKING)
 
     @model_validator(mode="after")
@@ -363,9 +357,7 @@ class GenerateConfig(RunConfig):
     resume_from: str | None = Field(None, description="go on from this run: its id")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="seed of what is drawn")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to write; auto takes a GPU if there is one")
-    precision: Literal["auto", "fp32", "bf16"] = Field(
-        "auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU or a CPU that computes in it"
-    )
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU")
     report_to: Literal["none"] = Field("none", description="these runs have no measures to send")
 
     @property

@@ -31,7 +31,7 @@ from rlhf_core.learn.episodes import repeated_share
 from rlhf_core.learn.policy import Policy
 from rlhf_core.learn.policy_card import policy_card
 from rlhf_core.learn.ppo import Episode, Learner, Measured, answers_of
-from rlhf_core.learn.reward_model import computes_in_bf16, library_versions, pick_device
+from rlhf_core.learn.reward_model import in_bf16, library_versions, pick_device
 from rlhf_core.learn.writing import load_policy
 from rlhf_core.runs.others import optimise
 from rlhf_core.runs.ppo_data import Judges, PromptOrder, load_judges, prompt_encoder, read_prompts
@@ -96,7 +96,7 @@ def train_ppo(
     if config.method == "lora":
         model = adapted(model, rank=config.lora_rank, alpha=config.lora_alpha, task="CAUSAL_LM")
     policy = Policy(model, config.critic).to(device)
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_in_bf16(device))
+    bf16 = in_bf16(device, config.precision)
     learner = Learner(
         policy, tokenizer, judges.source, config, encode, bf16=bf16, say=lambda text: log.warning("mind: %s", text)
     )  # fmt: skip

@@ -23,7 +23,7 @@ from rlhf_core.ground.settings import Workspace
 from rlhf_core.ground.text import before_answer
 from rlhf_core.learn.adapters import adapted, merged_weights
 from rlhf_core.learn.examples import build_examples
-from rlhf_core.learn.reward_model import computes_in_bf16, library_versions, pick_device
+from rlhf_core.learn.reward_model import in_bf16, library_versions, pick_device
 from rlhf_core.learn.tiny_policy import TINY, tiny_policy
 from rlhf_core.learn.writing import load_policy, prompt_of, reply_of
 from rlhf_core.runs.recording import Cancelled, Recorder, log
@@ -155,7 +155,7 @@ def _learn(
             "accuracy": logs.get("mean_token_accuracy"),
         }  # fmt: skip
 
-    bf16 = config.precision == "bf16" or (config.precision == "auto" and computes_in_bf16(pick_device(config.device)))
+    bf16 = in_bf16(pick_device(config.device), config.precision)
     arguments = TrlConfig(
         **options(scratch, config.seed, device, bf16=bf16, checkpointing=config.gradient_checkpointing),
         per_device_train_batch_size=config.batch_size, num_train_epochs=config.epochs, learning_rate=config.learning_rate,
