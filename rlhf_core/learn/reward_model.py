@@ -64,7 +64,7 @@ def autocast(device: torch.device, precision: str) -> contextlib.AbstractContext
 
 
 def in_bf16(device: torch.device, precision: str) -> bool:
-    """What a precision means on a device. ``auto`` stays in fp32 on every CPU, so that all of them give the same rewards. Measured:
+    """What a precision means on a device. ``auto`` stays in fp32 on every CPU, so that they all give the same rewards. Measured:
     bf16 makes a CPU with such instructions 1.4 times as fast and its rewards coarser, and one without several times slower."""
     return precision == "bf16" or (precision == "auto" and device.type == "cuda" and torch.cuda.is_bf16_supported())
 
