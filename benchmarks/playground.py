@@ -54,14 +54,16 @@ QUESTION = (
     "the first year? Please go through it step by step, and say where I should call first. Number {k}."
 )
 WATCH = """() => {
-  window.firstSeen = null; window.pressed = null; window.asked = -1;
+  // What a side says: without who writes it, and without what is left of the answer before, which Streamlit draws until it is replaced.
+  const said = () => [...document.querySelectorAll('[class*="st-key-playground-side-"] [data-testid="stMarkdown"]')]
+    .map((one) => one.innerText.trim()).filter((text) => text && text !== 'Begins …');
+  window.firstSeen = null; window.pressed = null;
   document.addEventListener('keydown', (event) => {
     if (event.key !== 'Enter') return;
-    window.pressed = performance.now(); window.firstSeen = null; window.asked += 1;
-    const side = `.st-key-playground-side-${window.asked}-0`; // who writes, and then a step or a word that it begins
+    const old = new Set(said());
+    window.pressed = performance.now(); window.firstSeen = null;
     const watch = new MutationObserver(() => {
-      const texts = [...document.querySelectorAll(`${side} [data-testid="stMarkdown"]`)].slice(1).map((one) => one.innerText.trim());
-      if (texts.some((text) => text && text !== 'Begins …')) { window.firstSeen = performance.now(); watch.disconnect(); }
+      if (said().some((text) => !old.has(text))) { window.firstSeen = performance.now(); watch.disconnect(); }
     });
     watch.observe(document.body, {subtree: true, childList: true, characterData: true});
   }, true);
@@ -118,11 +120,13 @@ def ask(tab: Page, k: int) -> None:
 
 def on_the_page(tab: Page, rounds: int) -> tuple[float, float]:
     firsts, speeds = [], []
+    stop = tab.get_by_role("button", name="Stop")
     for k in range(rounds + 1):
         ask(tab, k)
         tab.wait_for_function("window.firstSeen !== null", timeout=120_000)
         firsts.append(tab.evaluate("window.firstSeen - window.pressed") / 1000)
-        tab.get_by_role("button", name="Keep for labelling").wait_for(timeout=120_000)
+        stop.wait_for(timeout=120_000)
+        stop.wait_for(state="hidden", timeout=120_000)
         told = tab.get_by_text("tokens a second")
         speeds.append(float(told.inner_text().rpartition(" tokens a second")[0].rpartition(" ")[2]))
     return statistics.median(firsts[1:]), statistics.median(speeds[1:])

@@ -36,6 +36,8 @@ def talk(voices: list[Voice]) -> None:
     query = st.chat_input("Ask something", key="playground:query")
     if query:
         asked = [first] if second is None else [first, second]
+        for one in history:
+            one.stop()  # what was asked before is not looked at any more, and would slow the new answers down
         try:
             exchange = Exchange(workbench, query, asked, how, scorers, blind=blind and len(asked) == 2)
         except RlhfError as error:
