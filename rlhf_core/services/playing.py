@@ -14,6 +14,7 @@ from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
+from rlhf_core.checkpoints.registry import list_checkpoints
 from rlhf_core.ground import settings
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError
@@ -21,7 +22,7 @@ from rlhf_core.ground.records import LabelOp, Session, Verdict, new_id
 from rlhf_core.ground.text import step_prefixes
 from rlhf_core.inference import endpoint
 from rlhf_core.intake.splitting import split_answer
-from rlhf_core.services import best_of, comparing, importing, scoring
+from rlhf_core.services import comparing, importing, scoring
 from rlhf_core.services.comparing import Candidate
 from rlhf_core.services.workbench import Workbench
 
@@ -33,14 +34,15 @@ Kind = Literal["policy", "endpoint"]
 
 
 class Voice(NamedTuple):
-    """Who writes: a policy's checkpoint id, or the name of an endpoint."""
+    """Who writes: a policy's checkpoint id, or the name of an endpoint. ``by``: how a policy was made: taught, ppo, dpo, ..."""
 
     kind: Kind
     name: str
+    by: str = ""
 
     @property
     def label(self) -> str:
-        return self.name if self.kind == "policy" else f"{self.name} (endpoint)"
+        return f"{self.name} · {self.by}" if self.by else self.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +100,10 @@ def voices(workbench: Workbench) -> list[Voice]:
     Raises:
         InvalidInput: a setting of an endpoint is wrong.
     """
-    return [*(Voice("policy", one) for one in best_of.policies(workbench)),
-            *(Voice("endpoint", one.name) for one in settings.endpoints())]  # fmt: skip
+    workbench.require("compare")
+    policies = list_checkpoints(workbench.workspace.checkpoints, "policy")
+    return [*(Voice("policy", one.id, one.manifest["config"].get("optimiser", "taught")) for one in policies),
+            *(Voice("endpoint", one.name, "endpoint") for one in settings.endpoints())]  # fmt: skip
 
 
 class Exchange:

@@ -42,7 +42,7 @@ def draw(workbench: Workbench) -> None:
         bar.empty()
     found = attacking.outcomes(workbench)
     if found:
-        _table(found)
+        _table(found, {one.checkpoint: attacking.history(workbench, one.checkpoint) for one in found})
         names = {f"{one.checkpoint} · {one.withstood:.0%}": one for one in found}
         label = st.selectbox("What it was asked", names, key="attack:of")
         _cases(names[label])
@@ -52,16 +52,22 @@ def draw(workbench: Workbench) -> None:
         _editor(workbench, cases)
 
 
-def _table(found: list[Outcome]) -> None:
+def _table(found: list[Outcome], before: dict[str, list[Outcome]]) -> None:
+    """The newest of each checkpoint, and how it did before where it was asked more than once."""
+    again = any(len(some) > 1 for some in before.values())
     rows: list[dict[str, Any]] = [
         {"checkpoint": one.checkpoint, "is": "policy" if one.of == "policy" else "reward model", "when": ago(one.at),
-         "suite": one.suite, "withstood": one.withstood} | {kind: one.of_kind(kind) for kind in get_args(Kind)} for one in found
+         "suite": one.suite, "withstood": one.withstood} | {kind: one.of_kind(kind) for kind in get_args(Kind)}
+        | ({"so far": [each.withstood for each in before[one.checkpoint]]} if again else {}) for one in found
     ]  # fmt: skip
-    shares = {
+    columns: dict[str, Any] = {
         name: st.column_config.NumberColumn(format="percent", help=attacking.ABOUT.get(name))
         for name in ("withstood", *get_args(Kind))
     }
-    st.dataframe(pd.DataFrame(rows).dropna(axis="columns", how="all"), hide_index=True, column_config=shares)
+    columns["so far"] = st.column_config.LineChartColumn(
+        y_min=0, y_max=1, help=f"What was withstood each time, the newest {attacking.KEPT} times; suites may have differed"
+    )
+    st.dataframe(pd.DataFrame(rows).dropna(axis="columns", how="all"), hide_index=True, column_config=columns)
 
 
 def _cases(one: Outcome) -> None:

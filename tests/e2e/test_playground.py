@@ -60,19 +60,19 @@ def test_two_policies_side_by_side(
     expect(page.get_by_text("tokens a second")).to_have_count(2)
     expect(page.locator(f'span[title^="{judge.id}"]').first).to_be_visible()
     sides = page.locator("[class*='st-key-playground-side-0-'] strong").filter(
-        has_text=re.compile("^(Left|Right|policy-[0-9a-f]+)$")
+        has_text=re.compile("^(Left|Right|policy-[0-9a-f]+ · taught)$")
     )
     expect(sides).to_have_text(["Left", "Right"])
     page.get_by_role("button", name="Right is better").click()
     expect(page.get_by_text("Kept as a preference: right is better")).to_be_visible()
-    assert set(sides.all_inner_texts()) == names
+    assert {text.split(" · ")[0] for text in sides.all_inner_texts()} == names
     no_exception(page)
     snapshot, _ = snapshots.take(demo)
     (pair,) = (row for row in snapshot.table("preferences").to_pylist() if row["chat_id"])
     kept = [demo.store.chat(pair[name]) for name in ("chat_id", "other_id")]
     assert {chat.model for chat in kept} == names
     preferred = kept[0] if pair["verdict"] == "chat" else kept[1]
-    assert preferred.model == sides.last.inner_text()
+    assert preferred.model == sides.last.inner_text().split(" · ")[0]
     page.get_by_role("link", name="Kept. Rate it").first.click()
     expect(page.locator(".pad")).to_contain_text("how do I start as a roofer", timeout=30_000)
 

@@ -18,6 +18,7 @@ from rlhf_core.ground.metrics import PPO_METRICS
 from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, new_id
 from rlhf_core.ground.settings import PROJECT_ROOT
 from rlhf_core.services import attacking, comparing, labeling, scoring, snapshots, training
+from rlhf_core.services.playing import Voice
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sqlite import SqliteUserStore
 from rlhf_core.ui import keys
@@ -563,7 +564,7 @@ def test_two_policies_answer_and_what_was_seen_is_kept(demo: Workbench, monkeypa
         return True
 
     monkeypatch.setattr("rlhf_core.inference.client.ScoringClient.stream", stream)
-    monkeypatch.setattr("rlhf_core.services.best_of.policies", lambda _: [*said])
+    monkeypatch.setattr("rlhf_core.services.playing.voices", lambda _: [Voice("policy", one, "taught") for one in said])
     monkeypatch.setattr("rlhf_core.services.comparing.candidates", lambda _: [])
     chats, pairs = demo.counts().chats, len(chosen_pairs(demo))
     app = check(open_page("playground.py"))
@@ -576,7 +577,7 @@ def test_two_policies_answer_and_what_was_seen_is_kept(demo: Workbench, monkeypa
     assert "Call \\:red[them]." in texts(app)
     assert "Pay \\$5 and \\$6." in texts(app)
     check(next(one for one in app.button if one.label == "Left is better").click().run())
-    assert {"**policy-a**", "**policy-b**"} <= {one.value for one in app.markdown}
+    assert {"**policy-a · taught**", "**policy-b · taught**"} <= {one.value for one in app.markdown}
     assert "Kept as a preference: left is better" in texts(app)
     assert demo.counts().chats == chats + 2
     assert len(chosen_pairs(demo)) == pairs + 1
@@ -603,6 +604,7 @@ def test_a_step_is_fixed_and_the_branch_kept(demo: Workbench, monkeypatch: pytes
 
     monkeypatch.setattr("rlhf_core.inference.client.ScoringClient.write", write)
     monkeypatch.setattr("rlhf_core.services.best_of.policies", lambda _: ["policy-a"])
+    monkeypatch.setattr("rlhf_core.services.playing.voices", lambda _: [Voice("policy", "policy-a")])
     monkeypatch.setattr("rlhf_core.services.comparing.candidates", lambda _: [])
     app = check(open_page("playground.py", chat=chat.id, step="2"))
     assert "Instead of step 2" in texts(app)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import threading
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -13,7 +18,7 @@ import pytest
 from rlhf_core.ground.configs import GenerateConfig
 from rlhf_core.ground.errors import EndpointFailed, InvalidInput, NotEnoughData, NotFound
 from rlhf_core.ground.runs import ANSWERS_FILE
-from rlhf_core.ground.settings import EndpointSettings
+from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE, EndpointSettings
 from rlhf_core.runs import generate as generating_run
 from rlhf_core.runs.generate import generate
 from rlhf_core.runs.recording import Cancelled, Silent
@@ -184,3 +189,29 @@ def test_by_the_command_into_the_store(workbench: Workbench, root: Path, snapsho
     assert "There is no endpoint 'none'" in refused.stderr
     check = command("generate", *config(tiny_causal).arguments(), "--check", root=root)
     assert "4 of 4 different queries, 12 answers" in check.stdout
+
+
+@pytest.mark.slow
+def test_the_killed_command_goes_on_to_the_same_answers(
+    workbench: Workbench, root: Path, snapshot_id: str, tiny_causal: Path
+) -> None:  # fmt: skip
+    options = config(tiny_causal, max_tokens=100, batch_size=1).arguments()
+    command("generate", *options, root=root)
+    (whole,) = training.runs(workbench)
+    killed = subprocess.Popen(
+        [sys.executable, "-m", "rlhf_core", "generate", *options], cwd=PROJECT_ROOT,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=os.environ | {WORKSPACE_VARIABLE: str(root)},
+    )  # fmt: skip
+    while killed.poll() is None and not (
+        (run := training.runs(workbench)[0]).id != whole.id and generating.written(workbench, run.id)
+    ):
+        time.sleep(0.02)
+    killed.kill()
+    assert killed.wait() == -signal.SIGKILL
+    part = generating.written(workbench, run.id)
+    assert 0 < len(part) < 12
+    command("generate", "--resume-from", run.id, root=root)
+    resumed = training.runs(workbench)[0]
+    assert (resumed.status, resumed.step) == ("succeeded", 12)
+    assert generating.written(workbench, resumed.id) == generating.written(workbench, whole.id)
+    assert training.run(workbench, run.id).status == "lost"

@@ -199,7 +199,7 @@ def test_endpoints_answer_too(workbench: Workbench, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("RLHF_ENDPOINT_MODEL", "big")
     monkeypatch.setattr("rlhf_core.inference.endpoint.stream", stream)
     (voice,) = playing.voices(workbench)
-    assert voice.label == "big (endpoint)"
+    assert voice.label == "big · endpoint"
     one = Exchange(workbench, "roofs", [voice, Voice("endpoint", "gone")], Sampling())
     one.join(20)
     assert [(said.text, said.error) for said in one.sides] == [
