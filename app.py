@@ -17,15 +17,17 @@ from typing import Any
 import streamlit as st
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import Mount, Route
 
-from rlhf_core.ground.errors import NotFound, RlhfError
+from rlhf_core.api.routes import create
+from rlhf_core.ground.errors import NotFound, RlhfError, StoreUnavailable
 from rlhf_core.ground.settings import SECRET_KEY_VARIABLE
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.supervisor.supervise import Supervisor
 from rlhf_core.ui import identity
 
 COLLECT_EVERY_S = 30.0
+opened: list[Workbench] = []  # one, while the server runs and its workspace can be opened
 LOCAL_COOKIE_KEPT_S = 365 * 86_400
 
 
@@ -42,8 +44,10 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     except RlhfError as error:
         workbench = None
         logging.getLogger("rlhf_core").error("%s", error)  # every page shows it too
-    if workbench is not None and workbench.team is not None:
-        import supabase  # noqa: F401
+    if workbench is not None:
+        opened[:] = [workbench]
+        if workbench.team is not None:
+            import supabase  # noqa: F401
     gc.collect()
     gc.freeze()
     stop = threading.Event()
@@ -86,4 +90,19 @@ async def keep_cookie(request: Request) -> Response:
     return response
 
 
-app = st.App("pages/frame.py", lifespan=lifespan, routes=[Route(f"/{identity.COOKIE_ROUTE}", keep_cookie, methods=["POST"])])
+def workbench_of_requests() -> Workbench:
+    """
+    Raises:
+        StoreUnavailable: the workspace could not be opened when the server started.
+    """
+    if not opened:
+        raise StoreUnavailable("The workspace cannot be opened. The server's log says why; it has to be started again.")
+    return opened[0]
+
+
+app = st.App(
+    "pages/frame.py", lifespan=lifespan, routes=[
+        Route(f"/{identity.COOKIE_ROUTE}", keep_cookie, methods=["POST"]),
+        Mount("/api", app=create(workbench_of_requests)),
+    ],
+)  # fmt: skip

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from rlhf_core import __version__
+from rlhf_core.ground.applications import PER_MINUTE
 from rlhf_core.ground.configs import (
     CONFIGS,
     PRESETS,
@@ -125,8 +126,17 @@ def _parser() -> argparse.ArgumentParser:
         "audit", _audit, "a report on the quality of a snapshot's feedback, as Markdown; exits with 2 where one has to act"
     )
     one.add_argument("--snapshot", metavar="ID", help="id or its beginning (default: the newest)")
-    one = command("erase", _erase, "delete all that a local person has said, also from snapshots, and list what learnt from it")
-    one.add_argument("person", help="their name")
+    one = command("erase", _erase, "delete all that a person has said, also from snapshots, and list what learnt from it")
+    one.add_argument("person", help="their name; with --application, the id by which that knows them")
+    one.add_argument("--application", metavar="NAME", help="a person of this chat application, with their chats")
+    one.add_argument("--prove", action="store_true", help="erase nothing, look where they still stand; exits with 2 if anywhere")
+    one = command("applications", _applications, "list the chat applications that may send feedback; let one in, or no more")
+    one.add_argument("what", nargs="?", choices=["add", "change", "revoke"])
+    one.add_argument("name", nargs="?")
+    one.add_argument("--per-minute", type=int, metavar="N", help=f"requests that it may send (default: {PER_MINUTE})")
+    one.add_argument("--consent-version", metavar="V", help="of the words by which its people are asked (default: 1)")
+    one.add_argument("--consent-words", metavar="TEXT", help="the words")
+    one.add_argument("--new-token", action="store_true", help="with change: the old token opens nothing any more")
     one = command("query", _query, "ask a named question of a snapshot")
     one.add_argument("name", nargs="?", help="leave out to list the questions")
     one.add_argument("--snapshot", metavar="ID", help="id or its beginning (default: the newest)")
@@ -354,23 +364,71 @@ def _audit(arguments: argparse.Namespace) -> int:
     return 2 if any(one.severity == "act" for one in report.findings) else 0
 
 
-def _erase(arguments: argparse.Namespace) -> None:
-    from rlhf_core.services import erasing
+def _applications(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import collecting
+
+    workbench = _open(arguments)
+    if arguments.what is None:
+        for one in collecting.applications(workbench):
+            state = f"revoked {one.revoked_at[:10]}" if one.revoked_at else f"{one.per_minute:,} requests a minute"
+            print(f"{one.name}  since {one.created_at[:10]}  {state}  consent version {one.consent_version}")
+        return
+    if arguments.name is None:
+        raise InvalidInput(f"Say which application to {arguments.what}.")
+    given = {name: getattr(arguments, name) for name in ("per_minute", "consent_version", "consent_words")}
+    given = {name: value for name, value in given.items() if value is not None}
+    token = None
+    if arguments.what == "revoke":
+        print(f"{collecting.revoke_application(workbench, arguments.name).name} is let in no more. What it sent stays.")
+    elif arguments.what == "add":
+        _, token = collecting.add_application(workbench, arguments.name, **given)
+    else:
+        one, token = collecting.change_application(workbench, arguments.name, new_token=arguments.new_token, **given)
+        print(f"{one.name} is changed.", file=sys.stderr)
+    if token:
+        print(
+            "Its token, which is shown this once and kept nowhere. Keep it on your server; no browser may hold it:",
+            file=sys.stderr,
+        )
+        print(token)
+
+
+def _erase(arguments: argparse.Namespace) -> int:
+    from rlhf_core.services import collecting, erasing
 
     workbench = _open(arguments)
     if workbench.team is not None:
         raise InvalidInput("On a team's store people erase their own words on the page My work.")
-    found = [one for one in workbench.embedded.profiles("local") if one.display_name == arguments.person]
-    if not found:
-        names = ", ".join(one.display_name for one in workbench.embedded.profiles("local")) or "nobody"
-        raise NotFound(f"There is no {arguments.person!r} among the local people. They are: {names}.")
-    done = erasing.erase(workbench, workbench.session(found[0]))
+    if arguments.prove and not arguments.application:
+        raise InvalidInput("--prove looks for a person of a chat application. Name it with --application.")
+    if arguments.prove:
+        return _prove(collecting.proof(workbench, arguments.application, arguments.person))
+    if arguments.application:
+        done = collecting.erase_named(workbench, arguments.application, arguments.person)
+    else:
+        found = [one for one in workbench.embedded.profiles("local") if one.display_name == arguments.person]
+        if not found:
+            names = ", ".join(one.display_name for one in workbench.embedded.profiles("local")) or "nobody"
+            raise NotFound(f"There is no {arguments.person!r} among the local people. They are: {names}.")
+        done = erasing.erase(workbench, workbench.session(found[0]))
     print(done)
     for old, new in done.snapshots:
         print(f"snapshot {old} became {new}")
     for kind, ids in (("run", done.runs), ("checkpoint", done.checkpoints)):
         for one in ids:
             print(f"{kind} {one} had used it")
+    return 0
+
+
+def _prove(traces: dict[str, Any]) -> int:
+    for one in traces["erasures"]:
+        gone = ", ".join(f"{count} {table}" for table, count in one["rows"].items()) or "nothing was there"
+        print(f"erased {one['at']}: {gone}{'' if one['finished'] else '; interrupted, erase again'}")
+    for where, what in traces["found"].items():
+        print(f"still in {where}: {what}")
+    if not traces["found"]:
+        print("They stand in no table of the store and in no snapshot.")
+    return 2 if traces["found"] else 0
 
 
 def _query(arguments: argparse.Namespace) -> None:

@@ -25,7 +25,7 @@ def imported_rooms(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", DOORS, ids=lambda path: path.name)
 def test_pages_use_ui_services_and_ground_only(path: Path) -> None:
-    extra = {"supervisor"} if path.name == "app.py" else set()  # its lifespan starts the supervisor's thread
+    extra = {"supervisor", "api"} if path.name == "app.py" else set()  # it starts the one's thread and mounts the other
     assert imported_rooms(path) <= ALLOWED | extra
 
 

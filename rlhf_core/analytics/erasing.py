@@ -21,15 +21,27 @@ _ROWS_OF = ("rater",)  # whose rows go; of other columns only the name goes
 _NAMES = tuple(name for name in PEOPLE.values() if name not in _ROWS_OF)
 
 
-def take_out(folder: Path, pseudonym: str) -> list[tuple[str, str]]:
-    """Rewrite every snapshot that holds the person. Returns (old id, new id) of each.
+def take_out(folder: Path, pseudonym: str, *, chats: bool = False) -> list[tuple[str, str]]:
+    """Rewrite every snapshot that holds the person.
+
+    Args:
+        folder: The workspace's snapshots.
+        pseudonym: Whom.
+        chats: With the chats that are theirs, and all that anybody said of those; otherwise they stay, as nobody's.
+
+    Returns:
+        (old id, new id) of each.
 
     Raises:
         StorageFull: no room to write anew; what was rewritten by then is reported by calling this again.
     """
     with disk_errors("taking a person out of snapshots", folder):
-        holding = [snapshot for snapshot in list_snapshots(folder) if _holds(snapshot, pseudonym)]
-        return [(snapshot.id, _rewrite(snapshot, folder, pseudonym).id) for snapshot in holding]
+        return [(one.id, _rewrite(one, folder, pseudonym, chats=chats).id) for one in holding(folder, pseudonym)]
+
+
+def holding(folder: Path, pseudonym: str) -> list[Snapshot]:
+    """Snapshots in which the person stands."""
+    return [snapshot for snapshot in list_snapshots(folder) if _holds(snapshot, pseudonym)]
 
 
 def _holds(snapshot: Snapshot, pseudonym: str) -> bool:
@@ -42,7 +54,8 @@ def _holds(snapshot: Snapshot, pseudonym: str) -> bool:
     return False
 
 
-def _rewrite(snapshot: Snapshot, folder: Path, pseudonym: str) -> Snapshot:
+def _rewrite(snapshot: Snapshot, folder: Path, pseudonym: str, *, chats: bool) -> Snapshot:
+    theirs = _chats_of(snapshot, pseudonym) if chats else pa.array([], pa.string())
     with building(folder) as scratch:
         written = Written()
         facts = Facts()
@@ -55,7 +68,7 @@ def _rewrite(snapshot: Snapshot, folder: Path, pseudonym: str) -> Snapshot:
             (scratch / table).mkdir()
             for path in snapshot.files(table):
                 name = f"{table}/{path.name if path.parent.name == table else f'{WHENEVER}-000.parquet'}"
-                kept = list(_without(path, table, pseudonym))
+                kept = list(_without(path, table, pseudonym, theirs))
                 if any(batch.num_rows for batch in kept):
                     written.files[name] = write_file(scratch / name, table, iter(kept), known)
                 for batch in kept:
@@ -67,16 +80,27 @@ def _rewrite(snapshot: Snapshot, folder: Path, pseudonym: str) -> Snapshot:
     return new
 
 
-def _without(path: Path, table: TableName, pseudonym: str) -> Iterator[pa.RecordBatch]:
+def _chats_of(snapshot: Snapshot, pseudonym: str) -> pa.Array:
+    found = [pa.array([], pa.string())]
+    for path in snapshot.files("chats"):
+        table = pq.read_table(path, columns=["id", "owner"])
+        found.append(table.filter(pc.equal(table["owner"], pseudonym))["id"].combine_chunks())
+    return pa.concat_arrays(found)
+
+
+def _without(path: Path, table: TableName, pseudonym: str, theirs: pa.Array) -> Iterator[pa.RecordBatch]:
     schema = schema_of(table)
     for given in pq.ParquetFile(path).iter_batches(65_536):
         batch = given
         if "rater" in schema.names:
             batch = batch.filter(pc.fill_null(pc.not_equal(batch["rater"], pseudonym), True))
+        for name in ("id",) if table == "chats" else ("chat_id", "other_id"):
+            if len(theirs) and name in schema.names:
+                batch = batch.filter(pc.invert(pc.fill_null(pc.is_in(batch[name], value_set=theirs), False)))
         for name in _NAMES:
             if name in schema.names:
-                theirs = pc.fill_null(pc.equal(batch[name], pseudonym), False)
-                column = pc.if_else(theirs, pa.scalar(None, pa.string()), batch[name])
+                own = pc.fill_null(pc.equal(batch[name], pseudonym), False)
+                column = pc.if_else(own, pa.scalar(None, pa.string()), batch[name])
                 batch = batch.set_column(schema.get_field_index(name), name, column)
         yield batch.cast(schema)
 

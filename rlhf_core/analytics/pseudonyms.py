@@ -30,12 +30,17 @@ class Pseudonyms:
 
 
 def pseudonym_key(keys: Path) -> bytes:
-    """The workspace's secret key, made on first use (32 bytes, readable by its owner only).
+    """The key of people's names in snapshots. Raises as :func:`workspace_key`."""
+    return workspace_key(keys, "pseudonym")
+
+
+def workspace_key(keys: Path, name: str) -> bytes:
+    """A secret key of the workspace, made on first use (32 bytes, readable by its owner only).
 
     Raises:
         CorruptArtifact: the file is there but holds no key.
     """
-    path = keys / "pseudonym.key"
+    path = keys / f"{name}.key"
     if path.exists():
         return _read_key(path)
     keys.mkdir(parents=True, exist_ok=True)
@@ -60,7 +65,7 @@ def _read_key(path: Path) -> bytes:
         key = b""
     if len(key) != KEY_BYTES:
         raise CorruptArtifact(
-            f"The pseudonym key {path} is damaged: it should hold {2 * KEY_BYTES} hex digits. Restore it from a backup; without "
-            "it people's pseudonyms change. Delete it only if that does not matter."
+            f"The {path.stem} key {path} is damaged: it should hold {2 * KEY_BYTES} hex digits. Restore it from a backup; "
+            "without it people's pseudonyms change. Delete it only if that does not matter."
         )
     return key

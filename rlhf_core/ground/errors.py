@@ -36,6 +36,10 @@ class Duplicate(InvalidInput):
     """Something with this name or id is there already."""
 
 
+class Conflict(RlhfError):
+    """Something else was sent under the same id before. Nothing was written."""
+
+
 class Forbidden(RlhfError):
     """The person's role does not allow it. Nothing was written."""
 

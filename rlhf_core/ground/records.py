@@ -24,7 +24,7 @@ OpKind = Literal[
 ]  # fmt: skip
 ItemOrder = Literal["oldest", "random", "fewest", "disagreement", "uncertain", "convincing"]
 Consent = Literal["given", "withdrawn"]
-Origin = Literal["account", "local", "imported", "demo"]
+Origin = Literal["account", "local", "imported", "demo", "application"]  # the last: people of a chat application
 
 SCORE_MIN, SCORE_MAX = 1, 5
 SCORE_OF_TYPE: dict[str, int] = {"positive": 5, "negative": 1, "neutral": 3}

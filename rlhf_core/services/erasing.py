@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
-from rlhf_core.analytics.erasing import take_out
+from rlhf_core.analytics.erasing import holding, take_out
 from rlhf_core.analytics.pseudonyms import Pseudonyms, pseudonym_key
-from rlhf_core.ground.records import Consent, Session
+from rlhf_core.ground.records import Consent, Session, new_id
 from rlhf_core.services import snapshots
 from rlhf_core.services.workbench import Workbench
 
-__all__ = ["Erasure", "consent", "erase", "set_consent"]
+__all__ = ["Erasure", "consent", "erase", "erase_visitor", "set_consent", "traces"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +24,11 @@ class Erasure:
     snapshots: list[tuple[str, str]]
     runs: list[str]
     checkpoints: list[str]
+    chats: int = 0
 
     def __str__(self) -> str:
-        text = f"{self.judgements:,} judgements and all that belonged to them are deleted."
+        chats = f"{self.chats:,} chats, " if self.chats else ""
+        text = f"{chats}{self.judgements:,} judgements and all that belonged to them are deleted."
         if self.snapshots:
             text += f" {len(self.snapshots)} snapshots on this machine were rewritten without them."
         if self.runs or self.checkpoints:
@@ -38,11 +41,45 @@ def erase(workbench: Workbench, session: Session) -> Erasure:
     judgements = workbench.store.for_user(session).erase()
     workspace = workbench.workspace
     (workspace.root / "queries" / f"{hashlib.sha256(session.user_id.encode()).hexdigest()[:16]}.json").unlink(missing_ok=True)
-    name = Pseudonyms(pseudonym_key(workspace.keys))(session.user_id)
+    return _from_snapshots(workbench, session.user_id, judgements)
+
+
+def erase_visitor(workbench: Workbench, user_id: str) -> Erasure:
+    """Delete all that is kept of a person of a chat application, the chats that are theirs included, and log that it was done."""
+    pseudonym, erasure_id = _pseudonym(workbench, user_id), new_id()
+    gone = workbench.collecting.erase(user_id)
+    workbench.collecting.note_erasure(erasure_id, pseudonym, {"rows": gone, "finished": False})
+    judgements = sum(gone.get(table, 0) for table in ("feedback", "preferences", "aspect_ratings"))
+    done = _from_snapshots(workbench, user_id, judgements, chats=gone.get("chats", 0))
+    workbench.collecting.note_erasure(erasure_id, pseudonym, {
+        "rows": gone, "finished": True, "snapshots": done.snapshots, "runs": done.runs, "checkpoints": done.checkpoints,
+    })  # fmt: skip
+    return done
+
+
+def traces(workbench: Workbench, user_id: str) -> dict[str, Any]:
+    """Where a person of a chat application still stands: ``found``, rows by table of the store, and ``snapshots`` by their ids;
+    and ``erasures``, when they were erased and what went."""
+    pseudonym = _pseudonym(workbench, user_id)
+    found: dict[str, Any] = dict(workbench.collecting.places_of(user_id))
+    if snapshots_with := [one.id for one in holding(workbench.workspace.snapshots, pseudonym)]:
+        found["snapshots"] = snapshots_with
+    return {"found": found, "erasures": workbench.collecting.erasures(pseudonym)}
+
+
+def _pseudonym(workbench: Workbench, user_id: str) -> str:
+    name = Pseudonyms(pseudonym_key(workbench.workspace.keys))(user_id)
     assert name is not None
-    rewritten = take_out(workspace.snapshots, name)
+    return name
+
+
+def _from_snapshots(workbench: Workbench, user_id: str, judgements: int, *, chats: int | None = None) -> Erasure:
+    """``chats`` None: those that are theirs stay."""
+    rewritten = take_out(workbench.workspace.snapshots, _pseudonym(workbench, user_id), chats=chats is not None)
     used = [snapshots.used_by(workbench, old) for old, _ in rewritten]
-    return Erasure(judgements, rewritten, [run for runs, _ in used for run in runs], [one for _, some in used for one in some])
+    runs = list(dict.fromkeys(run for runs, _ in used for run in runs))
+    checkpoints = list(dict.fromkeys(one for _, some in used for one in some))
+    return Erasure(judgements, rewritten, runs, checkpoints, chats or 0)
 
 
 def consent(workbench: Workbench, session: Session) -> tuple[Consent | None, str | None]:

@@ -19,6 +19,7 @@ from rlhf_core.inference.client import ScoringClient
 from rlhf_core.inference.score_cache import ScoreCache
 from rlhf_core.store.base import RunLedger, Store
 from rlhf_core.store.sqlite import Database, SqliteStore
+from rlhf_core.store.sqlite_collecting import SqliteCollecting
 from rlhf_core.store.sqlite_runs import SqliteRunLedger
 
 if TYPE_CHECKING:
@@ -39,6 +40,7 @@ class Workbench:
         self._store: Store | None = self.embedded if team is None else None
         self._server: Server | None = None
         self.ledger: RunLedger = SqliteRunLedger(self._database)
+        self.collecting = SqliteCollecting(self._database)
         self.scoring = ScoringClient(workspace.checkpoints, workspace.root / "logs" / "scoring.log")
         self.score_cache = ScoreCache(workspace.score_cache)
         self._sandboxes: list[Sandbox] = []  # one, made on first use; shared with the workbenches of a team's people

@@ -59,6 +59,10 @@ def label_to_its_end(page: Page, workbench: Workbench, queue_id: str) -> None:
         page.locator(".pad .card").nth(asked[0] - 1).locator('[data-score="2"]').click()
         page.keyboard.press("Control+Enter")
         expect(page.locator(f'.pad[data-chat="{chat}"]')).to_have_count(0)
+        for _ in range(200):  # the pad goes on before the store has it
+            if step.id in user.ratings(chat):
+                break
+            page.wait_for_timeout(100)
         assert user.ratings(chat)[step.id].feedback_score == 2, k
     expect(page.get_by_text("Everything in this queue is done")).to_be_visible()
     saved(page)

@@ -197,6 +197,7 @@ def test_a_killed_command_goes_on(full: Workbench, team: TeamServer, operator: S
     with sqlite3.connect(full.workspace.database) as connection:  # enough of it to be killed in
         connection.execute(
             "WITH RECURSIVE n (k) AS (SELECT 1 UNION ALL SELECT k + 1 FROM n WHERE k < 4000) INSERT INTO chats "
+            "(id, owner_id, query, response, source, model, external_id, created_at) "
             "SELECT printf('00000000-0000-0000-0000-%012d', k), NULL, 'q' || k, 'r', 's', NULL, NULL, "
             "'2020-01-01T00:00:00.000000Z' FROM n"
         )

@@ -172,16 +172,16 @@ def test_an_annotator_reads_their_own_ratings_only(world: dict[str, Any]) -> Non
     assert world["ben_store"].counts().ratings == 1
 
 
-def test_without_a_role_one_reads_ones_own_chats_and_writes_nothing(world: dict[str, Any]) -> None:
-    """Sign-up is open: what a stranger writes must not reach annotators, snapshots or imports."""
+def test_without_a_role_one_reads_and_judges_ones_own_chats_and_writes_nothing_else(world: dict[str, Any]) -> None:
+    """Sign-up is open: what a stranger writes must not reach annotators, snapshots or imports. Whose a chat is says whoever holds
+    the secret key."""
     zoe, store, b = world["zoe"], world["zoe_store"], world["b"]
     assert [chat.id for chat in store.search_chats()] == [b]
     with pytest.raises(NotFound):
         store.chat(world["a"])
     with pytest.raises(NotFound):
         store.for_user(zoe).rate(world["a"], None, 4, "stars")
-    with pytest.raises(Forbidden):
-        store.for_user(zoe).rate(b, step(b, 1), 4, "stars")
+    assert store.for_user(zoe).rate(b, step(b, 1), 4, "stars").feedback_score == 4
     raw, mine = client(store), {"id": new_id(), "owner_id": zoe.user_id, "query": "q", "response": "r", "source": "s"}
     for attempt in (
         raw.table("chats").insert(mine),
@@ -543,3 +543,44 @@ def test_a_direct_preference_between_two_questions_is_refused(operator: Supabase
     with pytest.raises(APIError) as caught:
         client(hers).table("preferences").insert(row).execute()
     assert caught.value.code == "42501"
+
+
+# people of a chat application, who have accounts and no role ----------------------------------------------------------
+
+
+def test_people_judge_their_own_chats_straight_in_the_tables(team: TeamServer, world: dict[str, Any]) -> None:
+    """As docs/collecting.md shows it; see the policies of the migration."""
+    hers, other, zoe = client(world["zoe_store"]), world["a"], world["zoe"].user_id
+    word = {
+        "id": new_id(), "chat_id": world["b"], "step_id": step(world["b"], 1), "user_id": zoe, "feedback_type": "positive",
+        "feedback_score": 5, "scale": "thumbs",
+    }  # fmt: skip
+    one_word = "user_id,chat_id,step_id"
+    hers.table("chat_feedback").upsert(word, on_conflict=one_word).execute()
+    again = word | {"id": new_id(), "feedback_type": "negative", "feedback_score": 1}
+    hers.table("chat_feedback").upsert(again, on_conflict=one_word).execute()
+    assert [row["feedback_score"] for row in hers.table("chat_feedback").select("*").execute().data] == [1]
+    event = {"id": new_id(), "chat_id": world["b"], "user_id": zoe, "kind": "copy", "value": 12}
+    hers.table("label_events").insert(event).execute()
+    ana = world["ana"].user_id
+    for table, row in (
+        ("chat_feedback", word | {"id": new_id(), "chat_id": other, "step_id": step(other, 1)}),
+        ("chat_feedback", word | {"id": new_id(), "user_id": ana, "step_id": step(world["b"], 2)}),
+        ("label_events", event | {"id": new_id(), "chat_id": other}), ("label_events", event | {"id": new_id(), "user_id": ana}),
+    ):  # fmt: skip
+        with pytest.raises(APIError, match="row-level security"):
+            hers.table(table).insert(row).execute()
+    with pytest.raises(APIError, match="label_events_kind_check"):
+        hers.table("label_events").insert(event | {"id": new_id(), "kind": "scroll"}).execute()
+
+
+def test_who_was_not_asked_is_in_no_export(team: TeamServer, world: dict[str, Any], operator: SupabaseStore) -> None:
+    def exported() -> set[str]:
+        with operator.export() as export:
+            return {str(row[0]) for batch in export.rows("chats") for row in batch}
+
+    assert exported() == {world["a"]}
+    world["zoe_store"].for_user(world["zoe"]).set_consent("given")
+    assert exported() == {world["a"], world["b"]}
+    world["zoe_store"].for_user(world["zoe"]).set_consent("withdrawn")
+    assert exported() == {world["a"]}

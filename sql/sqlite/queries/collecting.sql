@@ -1,0 +1,99 @@
+-- Statements for what chat applications send. Each begins with its name; values are $named.
+
+-- name: applications
+SELECT id, name, per_minute, consent_version, consent_words, created_at, revoked_at FROM applications ORDER BY created_at, id;
+
+-- name: application_of_token
+SELECT id, name, per_minute, consent_version, consent_words, created_at, revoked_at FROM applications
+WHERE token_sha256 = $token_sha256 AND revoked_at IS NULL;
+
+-- name: application
+SELECT id, name, per_minute, consent_version, consent_words, created_at, revoked_at FROM applications WHERE id = $id;
+
+-- name: add_application
+INSERT INTO applications (id, name, token_sha256, per_minute, consent_version, consent_words, created_at)
+VALUES ($id, $name, $token_sha256, $per_minute, $consent_version, $consent_words, $now);
+
+-- name: change_application
+UPDATE applications SET token_sha256 = ifnull($token_sha256, token_sha256), per_minute = $per_minute,
+       consent_version = $consent_version, consent_words = $consent_words, revoked_at = $revoked_at
+WHERE id = $id RETURNING id;
+
+-- name: add_visitor_profile
+INSERT INTO profiles (user_id, display_name, origin, created_at) VALUES ($user_id, $name, 'application', $now)
+ON CONFLICT (user_id) DO NOTHING;
+
+-- name: add_visitor
+INSERT INTO visitors (user_id, application_id) VALUES ($user_id, $application_id) ON CONFLICT (user_id) DO NOTHING;
+
+-- name: is_visitor
+SELECT 1 FROM visitors WHERE user_id = $user_id AND application_id = $application_id;
+
+-- name: answered
+SELECT fingerprint, answer FROM received WHERE application_id = $application_id AND user_id = $user_id AND id = $id;
+
+-- name: note_received
+INSERT INTO received (application_id, user_id, id, fingerprint, about, said_at, answer, at)
+VALUES ($application_id, $user_id, $id, $fingerprint, $about, $said_at, $answer, $now);
+
+-- name: is_spent
+SELECT 1 FROM spent WHERE id = $id;
+
+-- name: spend
+INSERT INTO spent (id) VALUES ($id) ON CONFLICT (id) DO NOTHING;
+
+-- name: my_requests
+SELECT application_id, id FROM received WHERE user_id = $user_id;
+
+-- name: newer_word
+SELECT 1 FROM received WHERE user_id = $user_id AND about = $about AND said_at > $said_at LIMIT 1;
+
+-- name: add_chat
+INSERT INTO chats (id, owner_id, query, response, source, model, external_id, created_at, application_id)
+VALUES ($id, $owner_id, $query, $response, $source, $model, $external_id, $created_at, $application_id);
+
+-- name: add_step
+INSERT INTO reasoning_steps (id, chat_id, step_content, step_order, created_at) VALUES ($id, $chat_id, $content, $order, $now);
+
+-- name: rated_chat
+-- One that this person may judge: sent by the application, and theirs or nobody's.
+SELECT id FROM chats WHERE id = $chat_id AND application_id = $application_id AND (owner_id IS NULL OR owner_id = $user_id);
+
+-- name: step_of
+SELECT id FROM reasoning_steps WHERE chat_id = $chat_id AND (id = $step_id OR step_order = $step_order);
+
+-- name: add_event
+INSERT INTO label_events (id, user_id, chat_id, step_id, kind, value, at)
+VALUES ($id, $user_id, $chat_id, $step_id, $kind, $value, $at) ON CONFLICT (id) DO NOTHING;
+
+-- name: add_consent
+INSERT INTO consents (user_id, version, consent, at) VALUES ($user_id, $version, $consent, $now);
+
+-- name: last_consent
+SELECT version, consent, at FROM consents WHERE user_id = $user_id ORDER BY at DESC, rowid DESC LIMIT 1;
+
+-- name: my_consents
+SELECT version, consent, at FROM consents WHERE user_id = $user_id ORDER BY at, rowid;
+
+-- name: my_chats
+SELECT id, query, response, source, model, external_id, created_at FROM chats WHERE owner_id = $user_id ORDER BY created_at, id;
+
+-- name: my_steps
+SELECT s.id, s.chat_id, s.step_content, s.step_order FROM reasoning_steps AS s JOIN chats AS c ON c.id = s.chat_id
+WHERE c.owner_id = $user_id ORDER BY c.created_at, c.id, s.step_order;
+
+-- name: erase_chats
+DELETE FROM chats WHERE owner_id = $user_id;
+
+-- name: erase_received
+DELETE FROM received WHERE user_id = $user_id;
+
+-- name: erase_profile
+DELETE FROM profiles WHERE user_id = $user_id AND origin = 'application';
+
+-- name: note_erasure
+INSERT INTO erasures (id, pseudonym, at, what) VALUES ($id, $pseudonym, $now, $what)
+ON CONFLICT (id) DO UPDATE SET what = excluded.what;
+
+-- name: erasures
+SELECT id, pseudonym, at, what FROM erasures WHERE ifnull(pseudonym = $pseudonym, TRUE) ORDER BY at, id;

@@ -1,0 +1,169 @@
+"""Consent, looking at what is kept, erasing it everywhere, and the proof of that."""
+
+from __future__ import annotations
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from starlette.testclient import TestClient
+
+from rlhf_core.analytics import erasing as snapshot_erasing
+from rlhf_core.ground.errors import InvalidInput
+from rlhf_core.ground.records import LabelOp, new_id
+from rlhf_core.services import collecting, snapshots
+from rlhf_core.services.workbench import Workbench
+from tests.api.conftest import TRANSCRIPT, Call
+from tests.conftest import command
+
+
+def rated(assistant: Call, person: str, number: int = 1) -> dict[str, Any]:
+    chat: dict[str, Any] = assistant(
+        "POST", "/chats", 201, id=f"{person}-{number}", query=f"{person} asks {number}", transcript=TRANSCRIPT, userId=person
+    )
+    assistant(
+        "POST",
+        "/assistant/feedback",
+        201,
+        id=f"w{number}",
+        userId=person,
+        chatId=chat["id"],
+        stepOrder=1,
+        feedbackType="positive",
+    )
+    assistant("POST", "/metrics/chat-feedback", 201, userId=person, timestamp="2026-11-20T10:00:00Z", eventType="chat_feedback",
+              details={"chatId": chat["id"], "signal": "copy"})  # fmt: skip
+    return chat
+
+
+def agree(assistant: Call, person: str, consent: str = "given") -> None:
+    assistant("PUT", "/me/consent", 200, version="1", consent=consent, userId=person)
+
+
+def test_only_who_agreed_is_in_a_snapshot(workbench: Workbench, assistant: Call) -> None:
+    chats = {person: rated(assistant, person) for person in ("ana", "ben", "cleo")}
+    agree(assistant, "ana")
+    agree(assistant, "ben", "withdrawn")
+    snapshot, _ = snapshots.take(workbench)
+    assert [row["id"] for row in snapshot.table("chats").to_pylist()] == [chats["ana"]["id"]]
+    assert {row["chat_id"] for row in snapshot.table("chat_feedback").to_pylist()} == {chats["ana"]["id"]}
+    assert {row["chat_id"] for row in snapshot.table("label_events").to_pylist()} == {chats["ana"]["id"]}
+    agree(assistant, "cleo")
+    agree(assistant, "ana", "withdrawn")
+    snapshot, _ = snapshots.take(workbench)
+    assert [row["id"] for row in snapshot.table("chats").to_pylist()] == [chats["cleo"]["id"]]
+
+
+def test_what_was_agreed_to_is_versioned(workbench: Workbench, assistant: Call, ana_at: Call) -> None:
+    asked = ana_at("GET", "/me/consent", 200)
+    assert (asked["asks"], asked["consent"], asked["currentVersion"]) == (True, None, "1")
+    said = ana_at("PUT", "/me/consent", 200, version="1", consent="given")
+    assert (said["asks"], said["consent"], said["version"]) == (False, "given", "1")
+    with pytest.raises(InvalidInput, match="version of their own"):
+        collecting.change_application(workbench, "Assistant", consent_words="May we sell it?")
+    collecting.change_application(workbench, "Assistant", consent_version="2", consent_words="May we keep it for a year?")
+    asked = ana_at("GET", "/me/consent", 200)
+    assert (asked["asks"], asked["version"], asked["currentVersion"], asked["words"]) == (
+        True,
+        "1",
+        "2",
+        "May we keep it for a year?",
+    )
+    assert "'2'" in ana_at("PUT", "/me/consent", 422, version="1", consent="given")["detail"]
+    ana_at("PUT", "/me/consent", 200, version="2", consent="withdrawn")
+    answers = ana_at("GET", "/me", 200)["tables"]["consents"]
+    assert [(one["version"], one["consent"]) for one in answers] == [("1", "given"), ("2", "withdrawn")]
+
+
+def test_one_persons_whole_life(workbench: Workbench, root: Path, assistant: Call, ana_at: Call, ana: Any) -> None:
+    """Consent, feedback, export, erasure, proof; others keep what is theirs."""
+    mine, bens = rated(assistant, "ana"), rated(assistant, "ben")
+    for person in ("ana", "ben"):
+        agree(assistant, person)
+    keeper = workbench.store.for_user(ana)  # an annotator of the workbench rates both chats, and prefers one
+    ops = [LabelOp(new_id(), "rate", one["id"], None, {"score": 4, "scale": "stars"}) for one in (mine, bens)]
+    assert set(keeper.apply(ops).values()) == {""}
+    snapshot, _ = snapshots.take(workbench)
+    export = ana_at("GET", "/me", 200)["tables"]
+    assert {name: len(rows) for name, rows in export.items() if rows} == {
+        "chats": 1, "steps": 2, "consents": 1, "feedback": 1, "events": 1
+    }  # fmt: skip
+    found = collecting.proof(workbench, "Assistant", "ana")["found"]
+    assert found.pop("snapshots") == [snapshot.id]
+    assert found.keys() == {"profiles", "visitors", "consents", "chats", "chat_feedback", "label_events", "received"}
+
+    gone = ana_at("DELETE", "/me", 200)
+    assert (gone["chats"], gone["judgements"], len(gone["snapshots"])) == (1, 1, 1)
+    proof = collecting.proof(workbench, "Assistant", "ana")
+    assert proof["found"] == {}
+    (logged,) = proof["erasures"]
+    assert (logged["finished"], logged["rows"]) == (True, {"feedback": 1, "events": 1, "chats": 1})
+    assert "ana" not in json.dumps(logged)
+    (after,) = snapshots.listing(workbench)
+    assert after.id == gone["snapshots"][0]
+    assert [row["id"] for row in after.table("chats").to_pylist()] == [bens["id"]]
+    for table in ("reasoning_steps", "chat_feedback", "label_events"):
+        assert {row["chat_id"] for row in after.table(table).to_pylist()} == {bens["id"]}, table
+    everywhere = b"".join(path.read_bytes() for path in root.rglob("*.parquet"))
+    assert b"ana asks 1" not in everywhere
+    assert b"ben asks 1" in everywhere or after.table("chats").to_pylist()[0]["query"] == "ben asks 1"
+    assert {name: rows for name, rows in ana_at("GET", "/me", 200)["tables"].items() if rows} == {}
+    again = ana_at("DELETE", "/me", 200)
+    assert (again["chats"], again["judgements"], again["snapshots"]) == (0, 0, [])
+    # what had been sent is not brought back by sending it again
+    refused = assistant("POST", "/chats", 409, id="ana-1", query="ana asks 1", transcript=TRANSCRIPT, userId="ana")
+    assert "erased" in refused["detail"]
+    assert collecting.proof(workbench, "Assistant", "ana")["found"] == {}
+    assert assistant("GET", "/me", 200, userId="ben")["tables"]["feedback"]
+
+
+def test_erasing_goes_on_where_it_was_interrupted(
+    workbench: Workbench, assistant: Call, ana_at: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    rated(assistant, "ana")
+    agree(assistant, "ana")
+    snapshots.take(workbench)
+    with monkeypatch.context() as broken:
+        broken.setattr(snapshot_erasing, "finish", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        ana_at("DELETE", "/me", 507)
+    proof = collecting.proof(workbench, "Assistant", "ana")
+    assert (list(proof["found"]), proof["erasures"][0]["finished"]) == (["snapshots"], False)
+    assert ana_at("DELETE", "/me", 200)["snapshots"]
+    proof = collecting.proof(workbench, "Assistant", "ana")
+    assert (proof["found"], [one["finished"] for one in proof["erasures"]]) == ({}, [False, True])
+
+
+def test_erased_while_a_snapshot_is_taken(
+    workbench: Workbench, assistant: Call, ana_at: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever comes first, the proof finds what is left, and erasing again takes it out."""
+    for number in range(20):
+        rated(assistant, "ana", number)
+    agree(assistant, "ana")
+    taking = threading.Thread(target=lambda: snapshots.take(workbench))
+    taking.start()
+    ana_at("DELETE", "/me", 200)
+    taking.join()
+    if collecting.proof(workbench, "Assistant", "ana")["found"]:
+        ana_at("DELETE", "/me", 200)
+    assert collecting.proof(workbench, "Assistant", "ana")["found"] == {}
+
+
+@pytest.mark.slow
+def test_by_the_command_line(workbench: Workbench, site: TestClient, root: Path) -> None:
+    from tests.api.conftest import calls
+
+    token = command("applications", "add", "Assistant", root=root).stdout.strip()
+    assert "Assistant" in command("applications", root=root).stdout
+    assert "is one" not in command("applications", "add", "Assistant", root=root, check=False).stdout
+    call = calls(site, token)
+    rated(call, "ana")
+    assert command("erase", "ana", "--application", "Assistant", "--prove", root=root, check=False).returncode == 2
+    assert "1 chats, 1 judgements" in command("erase", "ana", "--application", "Assistant", root=root).stdout
+    proven = command("erase", "ana", "--application", "Assistant", "--prove", root=root).stdout
+    assert "no table of the store and in no snapshot" in proven
+    command("applications", "revoke", "Assistant", root=root)
+    call("GET", "/me", 401, userId="ana")
+    assert token not in (root / "workbench.sqlite3").read_bytes().decode("latin-1")
