@@ -22,6 +22,7 @@ from starlette.routing import Mount, Route
 from rlhf_core.api.routes import create
 from rlhf_core.ground.errors import NotFound, RlhfError, StoreUnavailable
 from rlhf_core.ground.settings import SECRET_KEY_VARIABLE
+from rlhf_core.services import collecting
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.supervisor.supervise import Supervisor
 from rlhf_core.ui import identity
@@ -55,6 +56,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     if workbench is not None:
         supervisor = Supervisor(workbench.workspace, workbench.ledger)
         threads.append(threading.Thread(target=supervisor.serve, args=(stop,), name="supervisor", daemon=True))
+        threads.append(threading.Thread(target=collecting.warm, args=(workbench,), name="warm", daemon=True))
     for thread in threads:
         thread.start()
     try:

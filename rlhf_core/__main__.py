@@ -372,6 +372,8 @@ def _applications(arguments: argparse.Namespace) -> None:
         for one in collecting.applications(workbench):
             state = f"revoked {one.revoked_at[:10]}" if one.revoked_at else f"{one.per_minute:,} requests a minute"
             print(f"{one.name}  since {one.created_at[:10]}  {state}  consent version {one.consent_version}")
+        for name, month, what in collecting.removed(workbench):
+            print(f"{name}  {month}: taken out of texts: {what}")
         return
     if arguments.name is None:
         raise InvalidInput(f"Say which application to {arguments.what}.")

@@ -109,6 +109,7 @@ class StepKept(Answered):
 class ChatKept(Answered):
     id: str = Field(description="the chat's id here, by which it is judged")
     steps: list[StepKept]
+    removed: dict[str, int] = Field(description="what was taken out of its texts because it says who somebody is, by kind")
 
 
 class Judged(Shape):

@@ -12,7 +12,8 @@ import hmac
 import json
 import secrets
 import time
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,6 +31,8 @@ from rlhf_core.ground.applications import (
 )
 from rlhf_core.ground.errors import Forbidden, InvalidInput, NotFound, SignInRequired
 from rlhf_core.ground.records import Consent, content_id, format_utc, new_id, utc_now
+from rlhf_core.intake import personal
+from rlhf_core.intake.personal import without_personal
 from rlhf_core.intake.rows import BadRecord, build_rows
 from rlhf_core.services import comparing, erasing
 from rlhf_core.services.erasing import Erasure
@@ -42,8 +45,8 @@ TICKET_S = 3600
 
 __all__ = [
     "Place", "add_application", "add_chat", "applications", "caller_of", "change_application", "consent", "erase", "erase_named",
-    "erasures", "everything", "person", "proof", "rate", "ready", "revoke_application", "score", "set_consent", "signal",
-    "ticket",
+    "erasures", "everything", "person", "proof", "rate", "ready", "removed", "revoke_application", "score", "set_consent",
+    "signal", "ticket", "warm",
 ]  # fmt: skip
 
 
@@ -237,9 +240,12 @@ def add_chat(
         raise InvalidInput(f"The chat {error}.") from error
     _, query, response, source, model, _, created_at = rows.chat
     _check_time(created_at)
-    request = Request(caller.application, request_id, _print(given), user_id)
+    (query, response, *steps), removed = _clean([query, response, *(step[2] for step in rows.steps)])
+    for step in rows.steps:  # they are pieces of the answer, and not counted again
+        removed -= without_personal(step[2])[1]
+    request = Request(caller.application, request_id, _print(given), user_id, removed=removed)
     chat = {"query": query, "response": response, "source": source, "model": model, "created_at": created_at}
-    return workbench.collecting.add_chat(request, chat, [step[2] for step in rows.steps])
+    return workbench.collecting.add_chat(request, chat, steps)
 
 
 def rate(
@@ -272,7 +278,10 @@ def rate(
         "comment": comment,
         "at": said_at,
     }
-    request = Request(caller.application, request_id, _print(sent), user_id, said_at)
+    removed: Counter[str] = Counter()
+    if comment:
+        comment, removed = without_personal(comment)
+    request = Request(caller.application, request_id, _print(sent), user_id, said_at, removed)
     return workbench.collecting.rate(request, place, score, "thumbs" if thumbs else "stars", comment)
 
 
@@ -361,6 +370,21 @@ def erasures(workbench: Workbench) -> list[dict[str, Any]]:
     return workbench.collecting.erasures()
 
 
+def removed(workbench: Workbench) -> list[tuple[str, str, str]]:
+    """What was taken out of texts that came in: (application's name, month, in words)."""
+    workbench.require("manage")
+    found: dict[tuple[str, str], Counter[str]] = {}
+    for name, month, kind, count in workbench.collecting.removed():
+        found.setdefault((name, month), Counter())[kind] += count
+    return [(name, month, personal.told(counts)) for (name, month), counts in found.items()]
+
+
+def warm(workbench: Workbench) -> None:
+    """Load what takes in what applications send, where there are any."""
+    if any(one.revoked_at is None for one in applications(workbench)):
+        personal.warm()
+
+
 def ready(workbench: Workbench) -> None:
     """
     Raises:
@@ -375,6 +399,15 @@ def _embedded(workbench: Workbench) -> None:
             "This workbench keeps feedback in a team's Supabase project. Write to its tables directly, under row level security, "
             "as docs/collecting.md shows."
         )
+
+
+def _clean(texts: Sequence[str]) -> tuple[list[str], Counter[str]]:
+    cleaned, removed = [], Counter[str]()
+    for text in texts:
+        clean, gone = without_personal(text)
+        cleaned.append(clean)
+        removed += gone
+    return cleaned, removed
 
 
 def _print(sent: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rlhf_core.ground.applications import Application, Consented, Signal
@@ -27,13 +27,15 @@ Answer = dict[str, Any]
 @dataclass(frozen=True, slots=True)
 class Request:
     """One that is carried out once. ``id``: the sender's; ``fingerprint``: of what was sent; ``user_id``: who says it, "" for the
-    application itself; ``said_at``: when, by the sender's clock (UTC text)."""
+    application itself; ``said_at``: when, by the sender's clock (UTC text). ``removed``: what was taken out of its
+    texts, by kind."""
 
     application: Application
     id: str
     fingerprint: str
     user_id: str = ""
     said_at: str | None = None
+    removed: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +104,7 @@ class SqliteCollecting:
             steps: In order.
 
         Returns:
-            ``id`` of the chat, and ``steps``: id, order and text of each.
+            ``id`` of the chat, ``steps``: id, order and text of each, and ``removed``.
 
         Raises:
             Conflict: something else was sent under this id before.
@@ -118,7 +120,7 @@ class SqliteCollecting:
             for one in made:
                 values = {"id": one["id"], "chat_id": chat_id, "content": one["text"], "order": one["order"]}
                 connection.execute(_SQL["add_step"], values | {"now": chat["created_at"]})
-            return {"id": chat_id, "steps": made}
+            return {"id": chat_id, "steps": made, "removed": dict(request.removed)}
 
         return self._once(request, work)
 
@@ -186,6 +188,8 @@ class SqliteCollecting:
                 self._rows(connection, "add_visitor_profile", user_id=request.user_id, name=name, now=now)
                 self._rows(connection, "add_visitor", user_id=request.user_id, application_id=request.application.id)
             answer = work(connection)
+            for kind, count in request.removed.items():
+                self._rows(connection, "note_removed", application_id=request.application.id, now=now, kind=kind, count=count)
             about = f"{answer['chatId']} {answer['stepId'] or ''}" if place else None
             self._rows(
                 connection, "note_received", **key, fingerprint=request.fingerprint, about=about, said_at=request.said_at,
@@ -304,6 +308,10 @@ class SqliteCollecting:
                     if count := connection.execute(query, [user_id] * len(columns)).fetchone()[0]:
                         found[table] = count
         return found
+
+    def removed(self) -> list[tuple[str, str, str, int]]:
+        """What was taken out of texts: (application's name, month, kind, how many)."""
+        return [(name, month, kind, count) for name, month, kind, count in self._read("removed")]
 
     def ready(self) -> None:
         """Ask the store something.

@@ -48,6 +48,14 @@ CREATE TABLE received ( -- requests that were carried out: sent again, each is a
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX received_about ON received (user_id, about, said_at) WHERE about IS NOT NULL;
 
+CREATE TABLE removed ( -- what was taken out of the texts that came in, because it says who somebody is
+    application_id TEXT NOT NULL REFERENCES applications (id),
+    month          TEXT NOT NULL CHECK (month GLOB '????-??'),
+    kind           TEXT NOT NULL,
+    count          INTEGER NOT NULL,
+    PRIMARY KEY (application_id, month, kind)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE spent ( -- hashes of requests of people who were erased: sent again, they bring nothing back
     id TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;

@@ -119,6 +119,29 @@ def test_one_persons_whole_life(workbench: Workbench, root: Path, assistant: Cal
     assert assistant("GET", "/me", 200, userId="ben")["tables"]["feedback"]
 
 
+def test_what_says_who_somebody_is_never_reaches_the_store(workbench: Workbench, root: Path, assistant: Call) -> None:
+    sent = {
+        "id": "c1", "query": "I am jo@example.org, how do I start?", "userId": "ana",
+        "transcript": '{"type": "step_start"}\nCall 617-555-0123.\n{"type": "step_end"}\n{"type": "step_start"}\nGo.\n',
+    }  # fmt: skip
+    chat = assistant("POST", "/chats", 201, **sent)
+    assert chat["removed"] == {"EMAIL_ADDRESS": 1, "PHONE_NUMBER": 1}
+    assert assistant("POST", "/chats", 201, **sent) == chat
+    kept = workbench.store.chat(chat["id"])
+    assert (kept.query, [step.step_content for step in kept.steps]) == (
+        "I am [e-mail], how do I start?",
+        ["Call [phone].", "Go."],
+    )
+    assert "617" not in kept.response
+    word = {"chatId": chat["id"], "feedbackType": "positive", "comment": "Ask for Jo at jo@example.org", "userId": "ana"}
+    assistant("POST", "/assistant/feedback", 201, id="f1", **word)
+    (row,) = assistant("GET", "/me", 200, userId="ana")["tables"]["feedback"]
+    assert row["comment"] == "Ask for Jo at [e-mail]"
+    assert [what for _, _, what in collecting.removed(workbench)] == ["2 e-mail, 1 phone"]
+    workbench.close()
+    assert all(b"jo@example.org" not in path.read_bytes() for path in root.rglob("workbench.sqlite3*"))
+
+
 def test_erasing_goes_on_where_it_was_interrupted(
     workbench: Workbench, assistant: Call, ana_at: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip

@@ -36,6 +36,14 @@ SELECT fingerprint, answer FROM received WHERE application_id = $application_id 
 INSERT INTO received (application_id, user_id, id, fingerprint, about, said_at, answer, at)
 VALUES ($application_id, $user_id, $id, $fingerprint, $about, $said_at, $answer, $now);
 
+-- name: note_removed
+INSERT INTO removed (application_id, month, kind, count) VALUES ($application_id, substr($now, 1, 7), $kind, $count)
+ON CONFLICT (application_id, month, kind) DO UPDATE SET count = removed.count + excluded.count;
+
+-- name: removed
+SELECT a.name, r.month, r.kind, r.count FROM removed AS r JOIN applications AS a ON a.id = r.application_id
+ORDER BY a.name, r.month, r.kind;
+
 -- name: is_spent
 SELECT 1 FROM spent WHERE id = $id;
 

@@ -1,0 +1,50 @@
+"""What says who somebody is goes; what looks like it stays."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+import pytest
+
+from rlhf_core.intake.personal import told, without_personal
+
+
+@pytest.fixture(autouse=True)
+def without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any, **__: Any) -> Any:
+        raise AssertionError("it asks the network")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+
+@pytest.mark.parametrize(
+    ("text", "clean"),
+    [
+        ("Mail jane.doe+x@example.co.uk, or a@b.org.", "Mail [e-mail], or [e-mail]."),
+        ("Call 617-555-0123 or (413) 555 0199.", "Call [phone] or [phone]."),
+        ("Ruf +49 30 901820 an.", "Ruf [phone] an."),
+        ("My SSN is 536-90-4399, my card 4111 1111 1111 1111.", "My SSN is [social security number], my card [card number]."),
+        ("IBAN DE89370400440532013000 at 192.168.1.77", "IBAN [account number] at [address]"),
+        ("\u00e4\U0001f600 a@b.org \U0001f600", "\u00e4\U0001f600 [e-mail] \U0001f600"),
+    ],
+)
+def test_what_goes(text: str, clean: str) -> None:
+    found, removed = without_personal(text)
+    assert found == clean
+    assert removed.total() == clean.count("[")
+    assert without_personal(clean) == (clean, {})
+
+
+@pytest.mark.parametrize("text", [
+    "It costs $4,000 to $12,500 and takes 12-16 weeks (about 480 hours).", "Pi is 3.14159265358, and 2,147,483,647 is large.",
+    "Room 101, 500 Main Street, 02139 Cambridge, since 2019-10-12.", "The exam of 2024-2025 has 70 questions: mass.gov/masshire.",
+    "Solve x@y = 5 for y.", "", "1. Call\n2. Ask\n3. Go",
+])  # fmt: skip
+def test_what_stays(text: str) -> None:
+    assert without_personal(text) == (text, {})
+
+
+def test_in_words() -> None:
+    assert told({"PHONE_NUMBER": 1, "EMAIL_ADDRESS": 1200}) == "1,200 e-mail, 1 phone"
+    assert told({}) == "nothing"
