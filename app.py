@@ -21,7 +21,7 @@ from starlette.routing import Mount, Route
 
 from rlhf_core.api.routes import create
 from rlhf_core.ground.errors import NotFound, RlhfError, StoreUnavailable
-from rlhf_core.ground.settings import SECRET_KEY_VARIABLE
+from rlhf_core.ground.settings import SECRET_KEY_VARIABLE, Workspace
 from rlhf_core.services import collecting
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.supervisor.supervise import Supervisor
@@ -105,6 +105,6 @@ def workbench_of_requests() -> Workbench:
 app = st.App(
     "pages/frame.py", lifespan=lifespan, routes=[
         Route(f"/{identity.COOKIE_ROUTE}", keep_cookie, methods=["POST"]),
-        Mount("/api", app=create(workbench_of_requests)),
+        Mount("/api", app=create(workbench_of_requests, Workspace.root_named() / "logs")),
     ],
 )  # fmt: skip

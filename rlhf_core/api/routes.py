@@ -1,20 +1,23 @@
 """The routes. Each is checked by its shape, asked of a service, and answered."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request
-from fastapi.responses import FileResponse
+from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.middleware.cors import CORSMiddleware
 
 from rlhf_core import __version__
 from rlhf_core.api import shapes
 from rlhf_core.api.guard import PROBLEM, STRANGERS_PER_MINUTE, Limits, SizeLimit, say_problems
+from rlhf_core.api.watching import Watch, Watched, request_log
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.applications import Caller
-from rlhf_core.ground.errors import SignInRequired
+from rlhf_core.ground.errors import Forbidden, SignInRequired
 from rlhf_core.intake.splitting import answer_of
 from rlhf_core.services import collecting
 from rlhf_core.services.workbench import Workbench
@@ -40,11 +43,12 @@ def _refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }  # fmt: skip
 
 
-def create(workbench: Callable[[], Workbench]) -> FastAPI:
+def create(workbench: Callable[[], Workbench], logs: Path | None = None) -> FastAPI:
     """The ASGI app, to be mounted under ``/api``.
 
     Args:
         workbench: What requests are answered from.
+        logs: The folder of the log of requests; None: there is none.
     """
     app = FastAPI(
         title="RLHF Workbench", version=__version__, docs_url=None, redoc_url=None,
@@ -58,6 +62,8 @@ def create(workbench: Callable[[], Workbench]) -> FastAPI:
         CORSMiddleware, allow_origins=["*"], allow_methods=["GET", "POST", "PUT", "DELETE"],
         allow_headers=["Authorization", "Content-Type"], max_age=600,
     )  # fmt: skip
+    watch = Watch()
+    app.add_middleware(Watched, watch=watch, log=request_log(logs) if logs else logging.getLogger("rlhf_core.api.nowhere"))
     limits, bearer = Limits(), HTTPBearer(auto_error=False, description="an application's token, or a person's ticket")
 
     def caller(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Caller:
@@ -153,6 +159,13 @@ def create(workbench: Callable[[], Workbench]) -> FastAPI:
         """The store answers."""
         collecting.ready(workbench())
         return shapes.Status(status="ok")
+
+    @app.get("/metrics", response_class=PlainTextResponse, responses=_refusals(403))
+    def metrics(asks: Asks) -> Response:
+        """Figures of the server for Prometheus, asked with an application's token."""
+        if asks.visitor is not None:
+            raise Forbidden("Figures are for those who run the server.")
+        return Response(watch.figures(workbench().counts()), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/thumbs.js", include_in_schema=False)
     def thumbs() -> FileResponse:

@@ -24,7 +24,8 @@ Call = Callable[..., Any]
 
 @pytest.fixture
 def site(workbench: Workbench) -> Iterator[TestClient]:
-    with TestClient(Starlette(routes=[Mount("/api", app=create(lambda: workbench))]), base_url="http://test") as client:
+    api = create(lambda: workbench, workbench.workspace.root / "logs")
+    with TestClient(Starlette(routes=[Mount("/api", app=api)]), base_url="http://test") as client:
         yield client
 
 

@@ -262,3 +262,33 @@ def test_a_fault_of_ours_is_said_without_its_insides(
     monkeypatch.setattr(workbench.collecting, "mine", lambda _: 1 / 0)
     with pytest.raises(ZeroDivisionError):  # the test's client hands it on
         assistant("GET", "/me", 500, userId="ana")
+
+
+def test_figures_and_a_log_without_what_was_sent(
+    workbench: Workbench, site: TestClient, assistant: Call, ana_at: Call, chat: dict[str, Any]
+) -> None:  # fmt: skip
+    ana_at("POST", "/assistant/feedback", 201, id="1", chatId=chat["id"], feedbackType="positive")
+    ana_at("POST", "/assistant/feedback", 404, id="2", chatId="none", feedbackType="positive")
+    site.get("/api/wp-login.php?who=ana")
+    site.get("/api/health")
+    ana_at("GET", "/metrics", 403)
+    (_, token) = collecting.add_application(workbench, "Prometheus")
+    answer = site.get("/api/metrics", headers={"Authorization": f"Bearer {token}"})
+    assert answer.headers["content-type"].startswith("text/plain; version=")
+    lines = answer.text.splitlines()
+    for wanted in (
+        'rlhf_api_requests_total{method="POST",route="/assistant/feedback",status="201"} 1.0',
+        'rlhf_api_requests_total{method="POST",route="/assistant/feedback",status="404"} 1.0',
+        'rlhf_api_requests_total{method="any",route="none",status="404"} 1.0', 'rlhf_store_rows{table="ratings"} 1.0',
+        'rlhf_api_request_seconds_count{method="POST",route="/chats"} 1.0',
+    ):  # fmt: skip
+        assert wanted in lines
+    log = (workbench.workspace.root / "logs" / "api.jsonl").read_text()
+    entries = [json.loads(line) for line in log.splitlines()]
+    assert [(one["method"], one["route"], one["status"]) for one in entries] == [
+        ("POST", "/tickets", 201), ("POST", "/chats", 201), ("POST", "/assistant/feedback", 201),
+        ("POST", "/assistant/feedback", 404), ("any", "none", 404),
+    ]  # fmt: skip
+    assert not [word for word in ("ana", "wp-login", chat["id"], "career") if word in log]
+    number = site.get("/api/nothing").headers["x-request-id"]
+    assert number in (workbench.workspace.root / "logs" / "api.jsonl").read_text()
