@@ -130,6 +130,15 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("person", help="their name; with --application, the id by which that knows them")
     one.add_argument("--application", metavar="NAME", help="a person of this chat application, with their chats")
     one.add_argument("--prove", action="store_true", help="erase nothing, look where they still stand; exits with 2 if anywhere")
+    one = command("backup", _backup, "copy the workspace to a new folder, also while it is in use")
+    one.add_argument("out", type=Path, metavar="FOLDER")
+    one.add_argument("--store-only", action="store_true", help="without snapshots, checkpoints and runs")
+    one = command("restore", _restore, "make the workspace (--workspace) of a backup, every file checked")
+    one.add_argument("backup", type=Path, metavar="FOLDER")
+    one.add_argument(
+        "--erased", type=Path, metavar="FILE",
+        help="the newest erased.jsonl of the old workspace: who was erased since the backup is erased again",
+    )  # fmt: skip
     one = command("applications", _applications, "list the chat applications that may send feedback; let one in, or no more")
     one.add_argument("what", nargs="?", choices=["add", "change", "revoke"])
     one.add_argument("name", nargs="?")
@@ -362,6 +371,27 @@ def _audit(arguments: argparse.Namespace) -> int:
     report = auditing.audit(workbench, arguments.snapshot or _newest(workbench))
     print(report.markdown(), end="")
     return 2 if any(one.severity == "act" for one in report.findings) else 0
+
+
+def _backup(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services.backing_up import back_up
+
+    out = back_up(
+        _open(arguments), arguments.out, store_only=arguments.store_only,
+        on_progress=lambda what: print(f"copying {what}", file=sys.stderr),
+    )  # fmt: skip
+    print(f"The workspace is backed up in {out}. Keep erased.jsonl of the workspace beside your newest backup.")
+
+
+def _restore(arguments: argparse.Namespace) -> None:
+    from rlhf_core.ground.settings import Workspace
+    from rlhf_core.services.backing_up import restore
+
+    root = Workspace.root_named(arguments.workspace)
+    workbench, again = restore(arguments.backup, root, erased=arguments.erased)
+    counts = workbench.counts()
+    print(f"{root} holds {counts.chats:,} chats and {counts.ratings:,} ratings; {again} people were erased again.")
+    workbench.close()
 
 
 def _applications(arguments: argparse.Namespace) -> None:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from rlhf_core.analytics.erasing import holding, take_out
 from rlhf_core.analytics.pseudonyms import Pseudonyms, pseudonym_key
-from rlhf_core.ground.records import Consent, Session, new_id
+from rlhf_core.ground.errors import disk_errors
+from rlhf_core.ground.records import Consent, Session, new_id, utc_now
 from rlhf_core.services import snapshots
 from rlhf_core.services.workbench import Workbench
 
-__all__ = ["Erasure", "consent", "erase", "erase_visitor", "set_consent", "traces"]
+ERASED_FILE = "erased.jsonl"  # pseudonyms of people who were erased, in the workspace
+__all__ = ["ERASED_FILE", "Erasure", "consent", "erase", "erase_again", "erase_visitor", "set_consent", "traces"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +52,7 @@ def erase(workbench: Workbench, session: Session) -> Erasure:
 def erase_visitor(workbench: Workbench, user_id: str) -> Erasure:
     """Delete all that is kept of a person of a chat application, the chats that are theirs included, and log that it was done."""
     pseudonym, erasure_id = _pseudonym(workbench, user_id), new_id()
+    _remember(workbench, pseudonym)
     gone = workbench.collecting.erase(user_id)
     workbench.collecting.note_erasure(erasure_id, pseudonym, {"rows": gone, "finished": False})
     judgements = sum(gone.get(table, 0) for table in ("feedback", "preferences", "aspect_ratings"))
@@ -55,6 +61,27 @@ def erase_visitor(workbench: Workbench, user_id: str) -> Erasure:
         "rows": gone, "finished": True, "snapshots": done.snapshots, "runs": done.runs, "checkpoints": done.checkpoints,
     })  # fmt: skip
     return done
+
+
+def erase_again(workbench: Workbench, pseudonyms: Iterable[str]) -> int:
+    """Erase the people of chat applications who stand in the store under these pseudonyms: those who had been erased before it was
+    brought back from a backup. How many they were."""
+    known = set(pseudonyms)
+    people = [one.user_id for one in workbench.embedded.profiles("application") if _pseudonym(workbench, one.user_id) in known]
+    for user_id in people:
+        erase_visitor(workbench, user_id)
+    for pseudonym in known:  # those of whom only snapshots know
+        take_out(workbench.workspace.snapshots, pseudonym, chats=True)
+    return len(people)
+
+
+def _remember(workbench: Workbench, pseudonym: str) -> None:
+    """For whoever brings back an older backup: see :mod:`rlhf_core.services.backing_up`."""
+    path = workbench.workspace.root / ERASED_FILE
+    with disk_errors("noting that somebody is erased", path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps({"pseudonym": pseudonym, "at": utc_now()}) + "\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def traces(workbench: Workbench, user_id: str) -> dict[str, Any]:
