@@ -19,6 +19,8 @@ PAGES: list[tuple[str, str, str, str | None, Action | None, str]] = [  # file, t
     ("work.py", "My work", ":material/history:", "work", "label", "Judge"),
     ("upload.py", "Import", ":material/upload_file:", "import", "import", "Keep"),
     ("queues.py", "Queues", ":material/low_priority:", "queues", "queues", "Keep"),
+    ("applications.py", "Applications", ":material/hub:", None, "manage", "Keep"),
+    ("activity.py", "Activity", ":material/list_alt:", None, "manage", "Keep"),
     ("team.py", "Team", ":material/group:", None, "manage", "Keep"),
     ("explore.py", "Explore", ":material/insights:", None, "explore", "Explore"),
     ("ask.py", "SQL", ":material/database_search:", "sql", "explore", "Explore"),
@@ -39,7 +41,7 @@ def pages_for(person: Session | None, *, team: bool) -> tuple[st.Page, Action | 
     needs: dict[str, Action | None] = {}
     pages: dict[str, list[st.Page]] = {}
     for file, title, icon, address, action, section in PAGES:
-        open_to_them = person is not None and (action is None or may(person.role, action)) and (team or action != "manage")
+        open_to_them = person is not None and (action is None or may(person.role, action)) and (team or file != "team.py")
         page = st.Page(
             file, title=title, icon=icon, url_path=address, default=file == "home.py",
             visibility="visible" if open_to_them else "hidden",

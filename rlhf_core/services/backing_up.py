@@ -23,7 +23,6 @@ MANIFEST = "backup.json"
 STORE = "workbench.sqlite3"
 SMALL = ("keys", "attacks", "queries")  # what goes along with the store in any case
 LARGE = ("snapshots", "checkpoints", "runs")  # each of their folders is whole or absent
-PAGES = 4096  # of the store copied at a time; others write between two parts
 
 
 def back_up(
@@ -31,8 +30,8 @@ def back_up(
 ) -> Path:
     """Copy the workspace to a new folder: whole or not at all. Others may go on with their work meanwhile.
 
-    The store is copied first, as of one moment, so that what it names is there: snapshots, checkpoints and runs are made before they
-    are named. Logs and caches stay behind.
+    The store is copied first, as of one moment, so that what it names is there: snapshots, checkpoints and runs are made before
+    they are named. Logs and caches stay behind.
 
     Args:
         workbench: What to copy.
@@ -56,7 +55,7 @@ def back_up(
             closing(sqlite3.connect(workbench.workspace.database)) as source,
             closing(sqlite3.connect(scratch / STORE)) as target,
         ):
-            source.backup(target, pages=PAGES, sleep=0)
+            source.backup(target)  # in one go: in parts it would begin anew whenever somebody writes
             target.execute("PRAGMA journal_mode = DELETE")  # one file
         for name in (*SMALL, *(() if store_only else LARGE)):
             if (root / name).is_dir():
@@ -69,6 +68,7 @@ def back_up(
         manifest = {"format": FORMAT, "version": __version__, "at": utc_now(), "store_only": store_only, "files": files}
         write_json(scratch / MANIFEST, manifest)
         publish(scratch, out)
+    workbench.note("back up", out.name, store_only=store_only)
     return out
 
 

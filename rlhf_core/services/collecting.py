@@ -72,6 +72,7 @@ def add_application(
     one = Application(new_id(), name.strip(), per_minute, consent_version.strip(), consent_words.strip(), utc_now())
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     workbench.collecting.add_application(one, _hash(token))
+    workbench.note("application", one.name, added=True)
     return one, token
 
 
@@ -88,6 +89,7 @@ def revoke_application(workbench: Workbench, name: str) -> Application:
     workbench.require("manage")
     one = replace(_named(workbench, name), revoked_at=utc_now())
     workbench.collecting.change_application(one)
+    workbench.note("application", one.name, revoked=True)
     return one
 
 
@@ -116,6 +118,7 @@ def change_application(
     if token:
         one = replace(one, revoked_at=None)
     workbench.collecting.change_application(one, _hash(token) if token else None)
+    workbench.note("application", one.name, new_token=new_token, per_minute=one.per_minute, consent_version=one.consent_version)
     return one, token
 
 

@@ -46,7 +46,9 @@ def erase(workbench: Workbench, session: Session) -> Erasure:
     judgements = workbench.store.for_user(session).erase()
     workspace = workbench.workspace
     (workspace.root / "queries" / f"{hashlib.sha256(session.user_id.encode()).hexdigest()[:16]}.json").unlink(missing_ok=True)
-    return _from_snapshots(workbench, session.user_id, judgements)
+    done = _from_snapshots(workbench, session.user_id, judgements)
+    workbench.note("erase", _pseudonym(workbench, session.user_id), judgements=judgements, snapshots=len(done.snapshots))
+    return done
 
 
 def erase_visitor(workbench: Workbench, user_id: str) -> Erasure:
@@ -60,12 +62,13 @@ def erase_visitor(workbench: Workbench, user_id: str) -> Erasure:
     workbench.collecting.note_erasure(erasure_id, pseudonym, {
         "rows": gone, "finished": True, "snapshots": done.snapshots, "runs": done.runs, "checkpoints": done.checkpoints,
     })  # fmt: skip
+    workbench.note("erase", pseudonym, judgements=judgements, chats=done.chats, snapshots=len(done.snapshots))
     return done
 
 
 def erase_again(workbench: Workbench, pseudonyms: Iterable[str]) -> int:
-    """Erase the people of chat applications who stand in the store under these pseudonyms: those who had been erased before it was
-    brought back from a backup. How many they were."""
+    """Erase the people of chat applications who stand in the store under these pseudonyms: those who had been erased before it
+    was brought back from a backup. How many they were."""
     known = set(pseudonyms)
     people = [one.user_id for one in workbench.embedded.profiles("application") if _pseudonym(workbench, one.user_id) in known]
     for user_id in people:

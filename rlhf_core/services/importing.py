@@ -104,6 +104,7 @@ def import_stream(
                     writer.add_preferences(batch.preferences)
                 if batch.aspects:
                     writer.add_aspect_ratings(batch.aspects)
+        workbench.note("import", name, chats=counts.chats, ratings=counts.ratings)
         return ImportReport(name, parsed.preset, parsed.records, counts, parsed.ignored_fields)
 
 

@@ -34,12 +34,15 @@ def save_queue(workbench: Workbench, queue: Queue) -> Queue:
         Forbidden, Duplicate, InvalidInput: see :meth:`rlhf_core.store.base.Store.save_queue`.
     """
     workbench.require("queues")
-    return workbench.store.save_queue(queue)
+    saved = workbench.store.save_queue(queue)
+    workbench.note("queue", saved.id, name=saved.name)
+    return saved
 
 
 def archive_queue(workbench: Workbench, queue_id: str, *, archived: bool = True) -> None:
     workbench.require("queues")
     workbench.store.archive_queue(queue_id, archived=archived)
+    workbench.note("queue", queue_id, archived=archived)
 
 
 def _chats_of(workbench: Workbench, queue: Queue, limit: int) -> list[Chat]:

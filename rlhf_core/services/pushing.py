@@ -44,4 +44,5 @@ def push(workbench: Workbench, checkpoint_id: str, repository: str, *, private: 
         raise HubUnavailable(f"The hub refused ({status}): {str(error).splitlines()[0]} {advice}") from error
     except (httpx.HTTPError, OSError) as error:
         raise HubUnavailable(f"The hub does not answer: {error}. Nothing is half uploaded; try again.") from error
+    workbench.note("push", checkpoint.id, to=repository, private=private)
     return str(address)

@@ -44,7 +44,10 @@ def take(workbench: Workbench, *, days: int | None = None) -> tuple[Snapshot, bo
     workbench.require("explore")
     since = None if days is None else format_utc(datetime.now(UTC) - timedelta(days=days))
     with workbench.store.export() as shown:
-        return take_snapshot(shown, workbench.workspace.snapshots, pseudonym_key(workbench.workspace.keys), since=since)
+        taken, new = take_snapshot(shown, workbench.workspace.snapshots, pseudonym_key(workbench.workspace.keys), since=since)
+    if new:
+        workbench.note("snapshot", taken.id, ratings=taken.ratings, chats=taken.rows["chats"])
+    return taken, new
 
 
 def listing(workbench: Workbench) -> list[Snapshot]:
@@ -92,6 +95,7 @@ def remove(workbench: Workbench, snapshot_id: str, *, even_if_used: bool = False
             "say from which ratings. Say that you mean it (--even-if-used) to remove it all the same."
         )
     note_gone(snapshot, "it was removed", None)
+    workbench.note("remove snapshot", snapshot.id)
     return snapshot
 
 
@@ -99,4 +103,7 @@ def export_to(
     workbench: Workbench, snapshot_id: str, what: Format, out: Path, *, layout: Layout = "jsonl", plain: bool = False
 ) -> Exported:
     """Write a snapshot's feedback for other tools: see :func:`rlhf_core.analytics.exports.export`."""
-    return export(find(workbench, snapshot_id), what, out, layout=layout, plain=plain)
+    snapshot = find(workbench, snapshot_id)
+    exported = export(snapshot, what, out, layout=layout, plain=plain)
+    workbench.note("export", snapshot.id, format=what)
+    return exported

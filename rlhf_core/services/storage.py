@@ -74,6 +74,7 @@ def remove(workbench: Workbench, what: str) -> None:
         else:
             retire(open_checkpoint(workbench.workspace.checkpoints, what))
             workbench.score_cache.forget(what)
+    workbench.note("remove checkpoint", what, kind=one.kind)
 
 
 def _size_of(checkpoint: Checkpoint) -> float:

@@ -163,7 +163,9 @@ def _add(
     device = "cpu" if config.device == "cpu" or not machine.gpus() else "gpu"
     parts = memory_of(workbench, config, device)
     need = None if parts is None else footprint.total(parts, device)
-    return workbench.ledger.add(run_id, kind, config.model_dump(), snapshot_id, requested_by, host, need)
+    run = workbench.ledger.add(run_id, kind, config.model_dump(), snapshot_id, requested_by, host, need)
+    workbench.note("train", run.id, kind=kind, snapshot=snapshot_id)
+    return run
 
 
 def policies(workbench: Workbench) -> list[Checkpoint]:
@@ -270,7 +272,9 @@ def run(workbench: Workbench, run_id: str) -> Run:
 def cancel(workbench: Workbench, run_id: str) -> Run:
     """Ask a run to stop: it saves what it has learnt and ends. See :meth:`RunLedger.request_cancel` for errors."""
     workbench.require("train")
-    return workbench.ledger.request_cancel(run_id)
+    run = workbench.ledger.request_cancel(run_id)
+    workbench.note("cancel", run.id)
+    return run
 
 
 def pause(workbench: Workbench, run_id: str) -> Run:

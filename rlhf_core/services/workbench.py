@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import getpass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rlhf_core.ground.errors import Forbidden, InvalidInput, SignInRequired
 from rlhf_core.ground.records import Profile, Session, StoreCounts, new_id
@@ -19,6 +19,7 @@ from rlhf_core.inference.client import ScoringClient
 from rlhf_core.inference.score_cache import ScoreCache
 from rlhf_core.store.base import RunLedger, Store
 from rlhf_core.store.sqlite import Database, SqliteStore
+from rlhf_core.store.sqlite_audit import SqliteAudit
 from rlhf_core.store.sqlite_collecting import SqliteCollecting
 from rlhf_core.store.sqlite_runs import SqliteRunLedger
 
@@ -41,6 +42,7 @@ class Workbench:
         self._server: Server | None = None
         self.ledger: RunLedger = SqliteRunLedger(self._database)
         self.collecting = SqliteCollecting(self._database)
+        self.audit = SqliteAudit(self._database)
         self.scoring = ScoringClient(workspace.checkpoints, workspace.root / "logs" / "scoring.log")
         self.score_cache = ScoreCache(workspace.score_cache)
         self._sandboxes: list[Sandbox] = []  # one, made on first use; shared with the workbenches of a team's people
@@ -104,6 +106,10 @@ class Workbench:
         """
         if self.person is not None and not may(self.person.role, action):
             raise Forbidden(refusal(self.person.role, action))
+
+    def note(self, act: str, what: str, **detail: Any) -> None:
+        """Write into the log of who did what; see :mod:`rlhf_core.services.activity`."""
+        self.audit.add(self.person.display_name if self.person else _account_name(), act, what, detail)
 
     @property
     def sandbox(self) -> Sandbox:

@@ -56,6 +56,17 @@ CREATE TABLE removed ( -- what was taken out of the texts that came in, because 
     PRIMARY KEY (application_id, month, kind)
 ) STRICT, WITHOUT ROWID;
 
+CREATE TABLE audit_log ( -- who did what: only added to
+    id     INTEGER PRIMARY KEY AUTOINCREMENT,
+    at     TEXT NOT NULL CHECK (at GLOB '????-??-??T??:??:??.??????Z'),
+    who    TEXT NOT NULL, -- a member's name; on the embedded store the machine's account
+    act    TEXT NOT NULL,
+    what   TEXT NOT NULL, -- a snapshot, run, application, ...
+    detail TEXT NOT NULL CHECK (json_valid(detail))
+) STRICT;
+CREATE TRIGGER audit_log_stays BEFORE UPDATE ON audit_log BEGIN SELECT raise(ABORT, 'the audit log is only added to'); END;
+CREATE TRIGGER audit_log_is_kept BEFORE DELETE ON audit_log BEGIN SELECT raise(ABORT, 'the audit log is only added to'); END;
+
 CREATE TABLE spent ( -- hashes of requests of people who were erased: sent again, they bring nothing back
     id TEXT PRIMARY KEY
 ) STRICT, WITHOUT ROWID;

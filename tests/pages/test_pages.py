@@ -12,12 +12,13 @@ from streamlit.testing.v1 import AppTest
 
 from rlhf_core.ground import machine
 from rlhf_core.ground.answers import AnswerScore
+from rlhf_core.ground.applications import Caller
 from rlhf_core.ground.configs import PRESETS, PPOConfig, RewardConfig
-from rlhf_core.ground.errors import NotFound, RunRefused, StoreUnavailable
+from rlhf_core.ground.errors import NotFound, RunRefused, SignInRequired, StoreUnavailable
 from rlhf_core.ground.metrics import PPO_METRICS
 from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, new_id
 from rlhf_core.ground.settings import PROJECT_ROOT
-from rlhf_core.services import attacking, comparing, labeling, scoring, snapshots, training
+from rlhf_core.services import attacking, collecting, comparing, labeling, scoring, snapshots, training
 from rlhf_core.services.playing import Voice
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sqlite import SqliteUserStore
@@ -813,3 +814,36 @@ def test_a_queue_with_gold_is_made_on_the_page(demo: Workbench) -> None:
     made = demo.store.queues()[2]
     assert (made.task, made.asks, made.gold_rate, made.screening, made.screening_pass) == ("choose", "aspects", 0.25, 3, 0.7)
     assert "None yet. Rate a chat" in texts(app)
+
+
+def test_an_application_is_let_in_and_its_token_shown_once(workbench: Workbench) -> None:
+    app = check(open_page("applications.py"))
+    app.text_input[0].set_value("Assistant")
+    check(next(one for one in app.button if one.label == "Let it in").click().run())
+    token = app.code[0].value
+    assert collecting.caller_of(workbench, token).application.name == "Assistant"
+    check(next(one for one in app.button if one.label == "I have kept it").click().run())
+    assert not app.code
+    (one,) = collecting.applications(workbench)
+    app.text_area(key=f"applications:text:{one.id}").set_value("May we?")
+    check_refused = next(button for button in app.button if button.label == "Save").click().run()
+    assert "a version of their own" in check_refused.error[0].value
+    app.text_input(key=f"applications:version:{one.id}").set_value("2")
+    check(next(button for button in app.button if button.label == "Save").click().run())
+    assert collecting.applications(workbench)[0].consent_version == "2"
+    check(app.button(key=f"applications:renew:{one.id}").click().run())
+    assert app.code[0].value != token
+    with pytest.raises(SignInRequired):
+        collecting.caller_of(workbench, token)
+    check(app.button(key=f"applications:revoke:{one.id}").click().run())
+    with pytest.raises(SignInRequired):
+        collecting.caller_of(workbench, app.code[0].value)
+    collecting.add_chat(workbench, Caller(one), "c", {"query": "q of jo@example.org", "response": "r"}, "ana")
+    collecting.erase(workbench, Caller(one), "ana")
+    app = check(open_page("applications.py"))
+    assert [frame.value["what"].tolist() for frame in app.dataframe] == [["1 e-mail"], ["1 chats"]]
+    app = check(open_page("activity.py"))
+    assert app.dataframe[0].value["did"].tolist()[0] == "erased a person"
+    assert "changed who may send feedback" in app.dataframe[0].value["did"].tolist()
+    app.text_input[0].set_value("nothing like it").run()
+    assert "Nobody did such a thing." in app.text[0].value

@@ -1,0 +1,33 @@
+"""The log of who took, trained, imported, changed and erased what. Services write it by :meth:`Workbench.note`."""
+
+from __future__ import annotations
+
+from rlhf_core.services.workbench import Workbench
+from rlhf_core.store.sqlite_audit import Entry
+
+__all__ = ["ACTS", "Entry", "log"]
+ACTS = {
+    "snapshot": "took a snapshot",
+    "remove snapshot": "removed a snapshot",
+    "export": "exported ratings",
+    "import": "imported chats",
+    "train": "started a run",
+    "cancel": "cancelled a run",
+    "remove checkpoint": "removed a checkpoint or a run's state",
+    "push": "uploaded a checkpoint",
+    "queue": "changed a queue",
+    "role": "gave a role",
+    "erase": "erased a person",
+    "application": "changed who may send feedback",
+    "back up": "backed the workspace up",
+}
+
+
+def log(workbench: Workbench, words: str = "", limit: int = 500) -> list[Entry]:
+    """The newest acts first; those that hold the words.
+
+    Raises:
+        Forbidden: for administrators only.
+    """
+    workbench.require("manage")
+    return workbench.audit.entries(words, limit)
