@@ -28,6 +28,7 @@ from rlhf_core.supervisor.supervise import Supervisor
 from rlhf_core.ui import identity
 
 COLLECT_EVERY_S = 30.0
+EXPIRE_EVERY_S = 3600.0
 opened: list[Workbench] = []  # one, while the server runs and its workspace can be opened
 LOCAL_COOKIE_KEPT_S = 365 * 86_400
 
@@ -56,7 +57,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     if workbench is not None:
         supervisor = Supervisor(workbench.workspace, workbench.ledger)
         threads.append(threading.Thread(target=supervisor.serve, args=(stop,), name="supervisor", daemon=True))
-        threads.append(threading.Thread(target=collecting.warm, args=(workbench,), name="warm", daemon=True))
+        threads.append(threading.Thread(target=_tend, args=(workbench, stop), name="collecting", daemon=True))
     for thread in threads:
         thread.start()
     try:
@@ -65,6 +66,17 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
         stop.set()
         for thread in threads:
             thread.join(timeout=5)
+
+
+def _tend(workbench: Workbench, stop: threading.Event) -> None:
+    """What applications send: load what takes it in, and delete what was kept for its time."""
+    collecting.warm(workbench)
+    while not stop.is_set():
+        try:
+            collecting.expire(workbench)
+        except RlhfError as error:
+            logging.getLogger("rlhf_core").error("chats that should go could not be deleted: %s", error)
+        stop.wait(EXPIRE_EVERY_S)
 
 
 def _collect_garbage(stop: threading.Event) -> None:

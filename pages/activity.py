@@ -13,11 +13,14 @@ st.caption("Who did what with the feedback, the newest first. It is only ever ad
 words = st.text_input("Find", placeholder="A name, a snapshot, a run, erase …", key="activity:words")
 entries = activity.log(workbench, words, MOST)
 if not entries:
-    st.text("Nobody did such a thing." if words else "Nothing was done yet: no import, no snapshot, no run.")
+    st.info("Nobody did such a thing." if words else "Nothing was done yet. Import chats, or load the demo set on Home.")
 else:
     rows = [
         {"when": pd.Timestamp(one.at), "who": one.who, "did": activity.ACTS.get(one.act, one.act), "what": one.what,
-         "more": ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in one.detail.items() if value not in (None, ""))}
+         "more": ", ".join(
+             name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
+             for name, value in one.detail.items() if value not in (None, "", False)
+         )}
         for one in entries
     ]  # fmt: skip
     st.dataframe(

@@ -12,8 +12,8 @@ from rlhf_core.ui.texts import ago, markdown_of, show_error
 workbench = resources.workbench()
 
 
-def add(name: str, per_minute: int, words: str) -> None:
-    _, token = collecting.add_application(workbench, name, per_minute=per_minute, consent_words=words)
+def add(name: str, per_minute: int, keep_days: int | None, words: str) -> None:
+    _, token = collecting.add_application(workbench, name, per_minute=per_minute, keep_days=keep_days, consent_words=words)
     st.session_state[keys.NEW_APPLICATION] = (name.strip(), token)
 
 
@@ -38,6 +38,7 @@ def show_token() -> None:
 def draw(one: Application) -> None:
     with st.container(border=True):
         state = f"revoked {ago(one.revoked_at)}" if one.revoked_at else f"{one.per_minute:,} requests a minute"
+        state += f" · chats go after {one.keep_days} days" if one.keep_days else ""
         st.markdown(f"**{markdown_of(one.name)}** · {state} · since {one.created_at[:10]}")
         with st.expander(f"Consent, version {one.consent_version}"), st.form(f"applications:words:{one.id}", border=False):
             words = st.text_area("Words by which its people are asked", one.consent_words, key=f"applications:text:{one.id}")
@@ -70,15 +71,18 @@ else:
 if keys.NEW_APPLICATION in st.session_state:
     show_token()
 known = collecting.applications(workbench)
+if not known:
+    st.info("No application sends feedback yet. Let one in below: its token goes to its server.")
 for one in known:
     draw(one)
 with st.expander("Let an application in", icon=":material/add:", expanded=not known), st.form("applications:add", border=False):
     name = st.text_input("Name", help="The source of its chats")
     per_minute = st.number_input("Requests a minute", 1, 10_000_000, PER_MINUTE)
+    keep_days = st.number_input("Keep chats for days", 1, 36_500, None, placeholder="for ever")
     words = st.text_area("Words by which its people are asked for their consent", CONSENT_WORDS)
     if st.form_submit_button("Let it in", type="primary"):
         try:
-            add(name, int(per_minute), words)
+            add(name, int(per_minute), None if keep_days is None else int(keep_days), words)
         except RlhfError as error:
             show_error(error)
         else:

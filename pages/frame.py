@@ -80,7 +80,7 @@ try:
         sign_in.draw(workbench)
     elif person.role is None and page.url_path != "account":
         waiting(person)
-    elif action == "manage" and workbench.team is None:
+    elif page.url_path == "team" and workbench.team is None:
         st.title(page.title)
         st.info("The embedded store has no team: whoever can open this page may do everything. Teams use Supabase.")
     elif action is not None and not may(person.role, action):

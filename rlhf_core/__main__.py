@@ -130,6 +130,8 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("person", help="their name; with --application, the id by which that knows them")
     one.add_argument("--application", metavar="NAME", help="a person of this chat application, with their chats")
     one.add_argument("--prove", action="store_true", help="erase nothing, look where they still stand; exits with 2 if anywhere")
+    one = command("expire", _expire, "delete chats that applications wanted kept for a time; the app does it once an hour")
+    one.add_argument("--try", dest="try_only", action="store_true", help="delete nothing, say how many they are")
     one = command("backup", _backup, "copy the workspace to a new folder, also while it is in use")
     one.add_argument("out", type=Path, metavar="FOLDER")
     one.add_argument("--store-only", action="store_true", help="without snapshots, checkpoints and runs")
@@ -143,6 +145,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("what", nargs="?", choices=["add", "change", "revoke"])
     one.add_argument("name", nargs="?")
     one.add_argument("--per-minute", type=int, metavar="N", help=f"requests that it may send (default: {PER_MINUTE})")
+    one.add_argument("--keep-days", type=int, metavar="N", help="delete its chats after so many days (0: keep them for ever)")
     one.add_argument("--consent-version", metavar="V", help="of the words by which its people are asked (default: 1)")
     one.add_argument("--consent-words", metavar="TEXT", help="the words")
     one.add_argument("--new-token", action="store_true", help="with change: the old token opens nothing any more")
@@ -373,6 +376,16 @@ def _audit(arguments: argparse.Namespace) -> int:
     return 2 if any(one.severity == "act" for one in report.findings) else 0
 
 
+def _expire(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import collecting
+
+    gone = collecting.expire(_open(arguments), try_only=arguments.try_only)
+    for name, count in gone.items():
+        print(f"{name}: {count:,} chats {'would go' if arguments.try_only else 'are deleted'}")
+    if not gone:
+        print("Nothing was kept for longer than it should be.")
+
+
 def _backup(arguments: argparse.Namespace) -> None:
     from rlhf_core.services.backing_up import back_up
 
@@ -407,7 +420,7 @@ def _applications(arguments: argparse.Namespace) -> None:
         return
     if arguments.name is None:
         raise InvalidInput(f"Say which application to {arguments.what}.")
-    given = {name: getattr(arguments, name) for name in ("per_minute", "consent_version", "consent_words")}
+    given = {name: getattr(arguments, name) for name in ("per_minute", "keep_days", "consent_version", "consent_words")}
     given = {name: value for name, value in given.items() if value is not None}
     token = None
     if arguments.what == "revoke":

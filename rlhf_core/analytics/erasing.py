@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -36,7 +36,24 @@ def take_out(folder: Path, pseudonym: str, *, chats: bool = False) -> list[tuple
         StorageFull: no room to write anew; what was rewritten by then is reported by calling this again.
     """
     with disk_errors("taking a person out of snapshots", folder):
-        return [(one.id, _rewrite(one, folder, pseudonym, chats=chats).id) for one in holding(folder, pseudonym)]
+        nobodys = pa.array([], pa.string())
+        return [
+            (one.id, _rewrite(one, folder, pseudonym, _chats_of(one, pseudonym) if chats else nobodys, "a person was erased").id)
+            for one in holding(folder, pseudonym)
+        ]
+
+
+def take_out_chats(folder: Path, chat_ids: Sequence[str]) -> list[tuple[str, str]]:
+    """Rewrite every snapshot that holds one of these chats, without them and all that was said of them. Returns as
+    :func:`take_out`."""
+    gone = pa.array(list(chat_ids), pa.string())
+
+    def holds(path: Path) -> bool:
+        return bool(pc.any(pc.is_in(pq.read_table(path, columns=["id"])["id"], value_set=gone)).as_py())
+
+    with disk_errors("taking chats out of snapshots", folder):
+        found = [one for one in list_snapshots(folder) if any(holds(path) for path in one.files("chats"))]
+        return [(one.id, _rewrite(one, folder, "", gone, "chats had been kept for their time").id) for one in found]
 
 
 def holding(folder: Path, pseudonym: str) -> list[Snapshot]:
@@ -54,8 +71,7 @@ def _holds(snapshot: Snapshot, pseudonym: str) -> bool:
     return False
 
 
-def _rewrite(snapshot: Snapshot, folder: Path, pseudonym: str, *, chats: bool) -> Snapshot:
-    theirs = _chats_of(snapshot, pseudonym) if chats else pa.array([], pa.string())
+def _rewrite(snapshot: Snapshot, folder: Path, pseudonym: str, theirs: pa.Array, why: str) -> Snapshot:
     with building(folder) as scratch:
         written = Written()
         facts = Facts()
@@ -76,7 +92,7 @@ def _rewrite(snapshot: Snapshot, folder: Path, pseudonym: str, *, chats: bool) -
         written.facts = facts
         rules = snapshot.manifest["rules"] | {"rewritten_from": snapshot.id}
         new, _ = finish(scratch, folder, written, rules)
-    note_gone(snapshot, "a person was erased", new.id)
+    note_gone(snapshot, why, new.id)
     return new
 
 

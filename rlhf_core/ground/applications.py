@@ -25,7 +25,8 @@ PER_MINUTE = 6000  # requests of an application, unless its operator says otherw
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """``per_minute``: requests that it may send. ``consent_version``: of the words by which its people are asked now."""
+    """``per_minute``: requests that it may send. ``consent_version``: of the words by which its people are asked now.
+    ``keep_days``: after which its chats, and all that was said of them, go; None: they stay."""
 
     id: str
     name: str
@@ -34,6 +35,7 @@ class Application:
     consent_words: str
     created_at: str
     revoked_at: str | None = None
+    keep_days: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ class Consented:
     asks: bool
 
 
-def check_application(name: str, per_minute: int, consent_version: str, consent_words: str) -> None:
+def check_application(name: str, per_minute: int, consent_version: str, consent_words: str, keep_days: int | None = None) -> None:
     """
     Raises:
         InvalidInput: a name, rate or words that cannot be.
@@ -64,5 +66,7 @@ def check_application(name: str, per_minute: int, consent_version: str, consent_
         raise InvalidInput(f"An application needs a name: one line of at most {NAME_MAX_CHARS} characters.")
     if not 1 <= per_minute <= 10_000_000:
         raise InvalidInput(f"An application may send 1 to 10,000,000 requests a minute; got {per_minute}.")
+    if keep_days is not None and not 1 <= keep_days <= 36_500:
+        raise InvalidInput(f"Chats are kept for 1 to 36,500 days, or for ever; got {keep_days}.")
     if not consent_version.strip() or len(consent_version) > 100 or not consent_words.strip():
         raise InvalidInput("People are asked for their consent in words, and the words have a version of at most 100 characters.")

@@ -18,6 +18,7 @@ ACTS = {
     "queue": "changed a queue",
     "role": "gave a role",
     "erase": "erased a person",
+    "expire": "deleted what was kept for its time",
     "application": "changed who may send feedback",
     "back up": "backed the workspace up",
 }

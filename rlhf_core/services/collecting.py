@@ -45,8 +45,8 @@ TICKET_S = 3600
 
 __all__ = [
     "Place", "add_application", "add_chat", "applications", "caller_of", "change_application", "consent", "erase", "erase_named",
-    "erasures", "everything", "person", "proof", "rate", "ready", "removed", "revoke_application", "score", "set_consent",
-    "signal", "ticket", "warm",
+    "erasures", "everything", "expire", "person", "proof", "rate", "ready", "removed", "revoke_application", "score",
+    "set_consent", "signal", "ticket", "warm",
 ]  # fmt: skip
 
 
@@ -60,6 +60,7 @@ def add_application(
     per_minute: int = PER_MINUTE,
     consent_version: str = "1",
     consent_words: str = CONSENT_WORDS,
+    keep_days: int | None = None,
 ) -> tuple[Application, str]:
     """Let an application send what its people say. Returns it and its token, which is kept nowhere: only a hash of it is.
 
@@ -68,8 +69,10 @@ def add_application(
         Duplicate, InvalidInput: a name that is taken, or cannot be.
     """
     workbench.require("manage")
-    check_application(name, per_minute, consent_version, consent_words)
-    one = Application(new_id(), name.strip(), per_minute, consent_version.strip(), consent_words.strip(), utc_now())
+    check_application(name, per_minute, consent_version, consent_words, keep_days)
+    one = Application(
+        new_id(), name.strip(), per_minute, consent_version.strip(), consent_words.strip(), utc_now(), keep_days=keep_days
+    )
     token = TOKEN_PREFIX + secrets.token_urlsafe(32)
     workbench.collecting.add_application(one, _hash(token))
     workbench.note("application", one.name, added=True)
@@ -95,10 +98,10 @@ def revoke_application(workbench: Workbench, name: str) -> Application:
 
 def change_application(
     workbench: Workbench, name: str, *, new_token: bool = False, per_minute: int | None = None,
-    consent_version: str | None = None, consent_words: str | None = None,
+    consent_version: str | None = None, consent_words: str | None = None, keep_days: int | None = None,
 ) -> tuple[Application, str | None]:  # fmt: skip
-    """Other words to ask by, another rate, or a new token in place of the old; what is None stays. A new token lets a revoked one
-    in again.
+    """Other words to ask by, another rate or time to keep (0: for ever), a new token in place of the old; what is None stays. A
+    new token lets a revoked one in again.
 
     Raises:
         NotFound: there is none of this name.
@@ -112,13 +115,16 @@ def change_application(
         raise InvalidInput(
             f"Version {version!r} of the words has been shown to people. Give the new words a version of their own."
         )
-    one = replace(old, per_minute=per_minute or old.per_minute, consent_version=version, consent_words=words)
-    check_application(one.name, one.per_minute, version, words)
+    kept = old.keep_days if keep_days is None else keep_days or None
+    one = replace(old, per_minute=per_minute or old.per_minute, consent_version=version, consent_words=words, keep_days=kept)
+    check_application(one.name, one.per_minute, version, words, kept)
     token = TOKEN_PREFIX + secrets.token_urlsafe(32) if new_token else None
     if token:
         one = replace(one, revoked_at=None)
     workbench.collecting.change_application(one, _hash(token) if token else None)
-    workbench.note("application", one.name, new_token=new_token, per_minute=one.per_minute, consent_version=one.consent_version)
+    workbench.note(
+        "application", one.name, new_token=new_token, per_minute=one.per_minute, consent_version=version, keep_days=kept
+    )
     return one, token
 
 
@@ -355,6 +361,33 @@ def erase_named(workbench: Workbench, application_name: str, external_id: str) -
     workbench.require("manage")
     _embedded(workbench)
     return erasing.erase_visitor(workbench, person(workbench, _named(workbench, application_name), external_id))
+
+
+def expire(workbench: Workbench, *, try_only: bool = False) -> dict[str, int]:
+    """Delete the chats that applications wanted kept for a time which is over, and all that was said of them, from the store and
+    from snapshots. May be done again, and goes on where it was interrupted.
+
+    Args:
+        workbench: Whose.
+        try_only: Delete nothing.
+
+    Returns:
+        How many chats of which application.
+    """
+    workbench.require("manage")
+    gone = {}
+    for one in applications(workbench):
+        if one.keep_days is None:
+            continue
+        before = format_utc(datetime.now(UTC) - timedelta(days=one.keep_days))
+        ids = workbench.collecting.expired(one, before)
+        if ids and not try_only:
+            erasing.take_out_chats(workbench.workspace.snapshots, ids)  # first: afterwards nobody knows which they were
+            workbench.collecting.expire(one, before)
+            workbench.note("expire", one.name, chats=len(ids), keep_days=one.keep_days)
+        if ids:
+            gone[one.name] = len(ids)
+    return gone
 
 
 def proof(workbench: Workbench, application_name: str, external_id: str) -> dict[str, Any]:

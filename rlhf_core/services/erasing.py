@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from rlhf_core.analytics.erasing import holding, take_out
+from rlhf_core.analytics.erasing import holding, take_out, take_out_chats
 from rlhf_core.analytics.pseudonyms import Pseudonyms, pseudonym_key
 from rlhf_core.ground.errors import disk_errors
 from rlhf_core.ground.records import Consent, Session, new_id, utc_now
@@ -17,7 +17,9 @@ from rlhf_core.services import snapshots
 from rlhf_core.services.workbench import Workbench
 
 ERASED_FILE = "erased.jsonl"  # pseudonyms of people who were erased, in the workspace
-__all__ = ["ERASED_FILE", "Erasure", "consent", "erase", "erase_again", "erase_visitor", "set_consent", "traces"]
+__all__ = [
+    "ERASED_FILE", "Erasure", "consent", "erase", "erase_again", "erase_visitor", "set_consent", "take_out_chats", "traces",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,7 +75,8 @@ class SqliteCollecting:
         """
         values = {
             "id": one.id, "name": one.name, "token_sha256": token_sha256, "per_minute": one.per_minute,
-            "consent_version": one.consent_version, "consent_words": one.consent_words, "now": one.created_at,
+            "consent_version": one.consent_version, "consent_words": one.consent_words, "keep_days": one.keep_days,
+            "now": one.created_at,
         }  # fmt: skip
         try:
             self._together.write(lambda connection: connection.execute(_SQL["add_application"], values))
@@ -89,7 +90,7 @@ class SqliteCollecting:
         """
         values = {
             "id": one.id, "token_sha256": token_sha256, "per_minute": one.per_minute, "consent_version": one.consent_version,
-            "consent_words": one.consent_words, "revoked_at": one.revoked_at,
+            "consent_words": one.consent_words, "keep_days": one.keep_days, "revoked_at": one.revoked_at,
         }  # fmt: skip
         if not self._together.write(lambda connection: connection.execute(_SQL["change_application"], values).fetchall()):
             raise NotFound(f"There is no application {one.id!r}.")
@@ -283,6 +284,15 @@ class SqliteCollecting:
             return counts
 
         return self._together.write(work)
+
+    def expired(self, application: Application, before: str) -> list[str]:
+        """Ids of its chats from before a time (UTC text)."""
+        return [row[0] for row in self._read("expired", application_id=application.id, before=before)]
+
+    def expire(self, application: Application, before: str) -> int:
+        """Delete those, and all that was said of them. How many they were."""
+        values = {"application_id": application.id, "before": before}
+        return self._together.write(lambda connection: connection.execute(_SQL["expire"], values).rowcount)
 
     def note_erasure(self, erasure_id: str, pseudonym: str, what: Mapping[str, Any]) -> None:
         values = {"id": erasure_id, "pseudonym": pseudonym, "what": json.dumps(what), "now": utc_now()}

@@ -15,6 +15,7 @@ CREATE TABLE applications ( -- that may send what people say
     per_minute      INTEGER NOT NULL CHECK (per_minute >= 1), -- requests
     consent_version TEXT NOT NULL CHECK (consent_version <> ''), -- of the words by which people are asked now
     consent_words   TEXT NOT NULL,
+    keep_days       INTEGER CHECK (keep_days >= 1), -- after which its chats, and all that was said of them, go; null: they stay
     created_at      TEXT NOT NULL CHECK (created_at GLOB '????-??-??T??:??:??.??????Z'),
     revoked_at      TEXT CHECK (revoked_at GLOB '????-??-??T??:??:??.??????Z')
 ) STRICT;

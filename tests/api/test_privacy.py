@@ -142,6 +142,26 @@ def test_what_says_who_somebody_is_never_reaches_the_store(workbench: Workbench,
     assert all(b"jo@example.org" not in path.read_bytes() for path in root.rglob("workbench.sqlite3*"))
 
 
+def test_what_was_kept_for_its_time_goes(workbench: Workbench, assistant: Call) -> None:
+    collecting.change_application(workbench, "Assistant", keep_days=30)
+    old = assistant("POST", "/chats", 201, id="old", query="old", response="r", userId="ana", createdAt="2026-01-01T00:00:00Z")
+    new = rated(assistant, "ben")
+    assistant("POST", "/assistant/feedback", 201, id="w", userId="ana", chatId=old["id"], feedbackType="positive")
+    for person in ("ana", "ben"):
+        agree(assistant, person)
+    snapshots.take(workbench)
+    assert collecting.expire(workbench, try_only=True) == {"Assistant": 1}
+    assert workbench.counts().chats == 2
+    assert collecting.expire(workbench) == {"Assistant": 1}
+    assert collecting.expire(workbench) == {}
+    assert [chat.id for chat in workbench.store.search_chats()] == [new["id"]]
+    (after,) = snapshots.listing(workbench)
+    assert [row["id"] for row in after.table("chats").to_pylist()] == [new["id"]]
+    assert {row["chat_id"] for row in after.table("chat_feedback").to_pylist()} == {new["id"]}
+    collecting.change_application(workbench, "Assistant", keep_days=0)
+    assert collecting.applications(workbench)[0].keep_days is None
+
+
 def test_erasing_goes_on_where_it_was_interrupted(
     workbench: Workbench, assistant: Call, ana_at: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip

@@ -79,6 +79,7 @@ def test_every_page_opens_on_an_empty_workspace_and_says_what_to_do(name: str, r
             "A queue hands",
             "nothing to choose between",
             "Nobody disagrees",
+            "Let one in below",
         )
     )
 
@@ -846,4 +847,4 @@ def test_an_application_is_let_in_and_its_token_shown_once(workbench: Workbench)
     assert app.dataframe[0].value["did"].tolist()[0] == "erased a person"
     assert "changed who may send feedback" in app.dataframe[0].value["did"].tolist()
     app.text_input[0].set_value("nothing like it").run()
-    assert "Nobody did such a thing." in app.text[0].value
+    assert "Nobody did such a thing." in app.info[0].value

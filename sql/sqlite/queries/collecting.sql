@@ -1,22 +1,23 @@
 -- Statements for what chat applications send. Each begins with its name; values are $named.
 
 -- name: applications
-SELECT id, name, per_minute, consent_version, consent_words, created_at, revoked_at FROM applications ORDER BY created_at, id;
+SELECT id, name, per_minute, consent_version, consent_words, created_at, revoked_at, keep_days FROM applications ORDER BY created_at, id;
 
 -- name: application_of_token
-SELECT id, name, per_minute, consent_version, consent_words, created_at, revoked_at FROM applications
+SELECT id, name, per_minute, consent_version, consent_words, created_at, revoked_at, keep_days FROM applications
 WHERE token_sha256 = $token_sha256 AND revoked_at IS NULL;
 
 -- name: application
-SELECT id, name, per_minute, consent_version, consent_words, created_at, revoked_at FROM applications WHERE id = $id;
+SELECT id, name, per_minute, consent_version, consent_words, created_at, revoked_at, keep_days FROM applications WHERE id = $id;
 
 -- name: add_application
-INSERT INTO applications (id, name, token_sha256, per_minute, consent_version, consent_words, created_at)
-VALUES ($id, $name, $token_sha256, $per_minute, $consent_version, $consent_words, $now);
+INSERT INTO applications (id, name, token_sha256, per_minute, consent_version, consent_words, keep_days, created_at)
+VALUES ($id, $name, $token_sha256, $per_minute, $consent_version, $consent_words, $keep_days, $now);
 
 -- name: change_application
 UPDATE applications SET token_sha256 = ifnull($token_sha256, token_sha256), per_minute = $per_minute,
-       consent_version = $consent_version, consent_words = $consent_words, revoked_at = $revoked_at
+       consent_version = $consent_version, consent_words = $consent_words, keep_days = $keep_days,
+       revoked_at = $revoked_at
 WHERE id = $id RETURNING id;
 
 -- name: add_visitor_profile
@@ -89,6 +90,12 @@ SELECT id, query, response, source, model, external_id, created_at FROM chats WH
 -- name: my_steps
 SELECT s.id, s.chat_id, s.step_content, s.step_order FROM reasoning_steps AS s JOIN chats AS c ON c.id = s.chat_id
 WHERE c.owner_id = $user_id ORDER BY c.created_at, c.id, s.step_order;
+
+-- name: expired
+SELECT id FROM chats WHERE application_id = $application_id AND created_at < $before;
+
+-- name: expire
+DELETE FROM chats WHERE application_id = $application_id AND created_at < $before;
 
 -- name: erase_chats
 DELETE FROM chats WHERE owner_id = $user_id;
