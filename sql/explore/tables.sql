@@ -141,6 +141,7 @@ WITH timed AS (
     FROM snapshot_label_events AS e
     JOIN reasoning_steps AS s ON s.id = e.step_id AND s.chat_id = e.chat_id
     WHERE e.kind = 'dwell' AND e.value BETWEEN 1 AND 300000 -- longer ones are pauses
+      AND e.rater NOT IN (SELECT rater FROM snapshot_people WHERE origin = 'application') -- who read, and did not rate for us
 )
 SELECT *, rank() OVER by_seconds + (count(*) OVER (PARTITION BY rater, seconds) - 1) / 2.0 AS seconds_rank, -- ties share their mean rank
        rank() OVER by_chars + (count(*) OVER (PARTITION BY rater, chars) - 1) / 2.0 AS chars_rank
@@ -180,7 +181,7 @@ CREATE TABLE decisions AS SELECT * REPLACE (decided_at::TIMESTAMP AS decided_at)
 CREATE TABLE hints_shown AS SELECT * REPLACE ("at"::TIMESTAMP AS "at") FROM snapshot_hints_shown;
 CREATE TABLE people AS FROM snapshot_people;
 COMMENT ON TABLE chat_marks IS 'first errors and flags, by chat and rater';
-COMMENT ON TABLE label_events IS 'how long, how often: what the label page noted';
+COMMENT ON TABLE label_events IS 'what people did: how long they looked, copied, edited, asked on';
 COMMENT ON TABLE preferences IS 'which of two answers is better';
 COMMENT ON TABLE aspect_ratings IS 'scores of one aspect';
 COMMENT ON TABLE assignments IS 'what people were handed and finished, by queue';

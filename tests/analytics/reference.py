@@ -439,7 +439,9 @@ def straight_lining(frames: Frames) -> pd.DataFrame:
 
 def rater_pace(frames: Frames) -> pd.DataFrame:
     looks = frames("label_events", "step_id", "rater", "kind", "value")
-    looks = looks[(looks["kind"] == "dwell") & looks["value"].between(1, 300_000)]
+    people = frames("people", "rater", "origin")
+    visitors = people.loc[people["origin"] == "application", "rater"]
+    looks = looks[(looks["kind"] == "dwell") & looks["value"].between(1, 300_000) & ~looks["rater"].isin(visitors)]
     steps = frames("reasoning_steps", "id", "step_content").rename(columns={"id": "step_id"})
     looks = looks.merge(steps.assign(chars=steps["step_content"].str.len())[["step_id", "chars"]], on="step_id")
     looks["seconds"] = looks["value"] / 1000
@@ -457,6 +459,20 @@ def rater_pace(frames: Frames) -> pd.DataFrame:
         }, dtype=float)  # fmt: skip
     found = found.reset_index().sort_values(["median_s", "rater"])
     return found[["rater", "looks", "median_s", "s_per_100_chars", "length_correlation", "quick"]]
+
+
+def implicit_signals(frames: Frames) -> pd.DataFrame:
+    events = frames("label_events", "chat_id", "rater", "kind", "value")
+    ratings = frames("chat_feedback", "chat_id", "feedback_score")
+    rows = []
+    for kind, some in events.groupby("kind"):
+        with_it = ratings["chat_id"].isin(some["chat_id"])
+        rows.append((
+            kind, len(some), some["chat_id"].nunique(), some["rater"].nunique(), some["value"].median(),
+            ratings.loc[with_it, "feedback_score"].mean(), ratings.loc[~with_it, "feedback_score"].mean(),
+        ))  # fmt: skip
+    names = ["signal", "times", "chats", "people", "median_value", "mean_score", "other_mean"]
+    return pd.DataFrame(rows, columns=names).sort_values(["times", "signal"], ascending=[False, True])
 
 
 def position_bias(frames: Frames) -> pd.DataFrame:
@@ -516,7 +532,7 @@ ANSWERS: dict[str, Answer] = {
         problem_themes, first_error_position, scores_by_source, scores_by_model, scores_by_aspect, rater_workload, rater_leniency,
         rater_agreement, coverage, missing_ratings, staleness, score_drift, duplicate_answers, contradictory_ratings,
         length_against_score, model_generations, consent_coverage, disputed_steps, straight_lining, rater_pace, position_bias,
-        gold_over_time, hint_flips,
+        gold_over_time, hint_flips, implicit_signals,
     )
 }  # fmt: skip
 
