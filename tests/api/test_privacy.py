@@ -11,7 +11,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from rlhf_core.analytics import erasing as snapshot_erasing
-from rlhf_core.ground.errors import InvalidInput
+from rlhf_core.ground.errors import InvalidInput, NotFound
 from rlhf_core.ground.records import LabelOp, new_id
 from rlhf_core.services import collecting, snapshots
 from rlhf_core.services.workbench import Workbench
@@ -191,6 +191,22 @@ def test_erased_while_a_snapshot_is_taken(
     taking.join()
     if collecting.proof(workbench, "Assistant", "ana")["found"]:
         ana_at("DELETE", "/me", 200)
+    assert collecting.proof(workbench, "Assistant", "ana")["found"] == {}
+
+
+def test_erased_during_a_run(workbench: Workbench, assistant: Call, ana_at: Call) -> None:
+    """The run is named; what it read it goes on with, and its snapshot is gone."""
+    rated(assistant, "ana")
+    rated(assistant, "ben")
+    for person in ("ana", "ben"):
+        agree(assistant, person)
+    snapshot, _ = snapshots.take(workbench)
+    run = workbench.ledger.add("r1", "reward", {}, snapshot.id, None, "here")
+    gone = ana_at("DELETE", "/me", 200)
+    assert gone["runs"] == [run.id]
+    assert [one.id for one in snapshots.listing(workbench)] == gone["snapshots"]
+    with pytest.raises(NotFound, match=r"a person was erased.*became"):
+        snapshots.find(workbench, snapshot.id)
     assert collecting.proof(workbench, "Assistant", "ana")["found"] == {}
 
 
