@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from rlhf_core.analytics.erasing import holding, take_out, take_out_chats
 from rlhf_core.analytics.pseudonyms import Pseudonyms, pseudonym_key
 from rlhf_core.ground.errors import disk_errors
+from rlhf_core.ground.files import write_text
 from rlhf_core.ground.records import Consent, Session, new_id, utc_now
+from rlhf_core.ground.runs import ANSWERS_FILE, SAMPLES_FILE
 from rlhf_core.services import snapshots
 from rlhf_core.services.workbench import Workbench
 
@@ -57,12 +59,13 @@ def erase_visitor(workbench: Workbench, user_id: str) -> Erasure:
     """Delete all that is kept of a person of a chat application, the chats that are theirs included, and log that it was done."""
     pseudonym, erasure_id = _pseudonym(workbench, user_id), new_id()
     _remember(workbench, pseudonym)
-    gone = workbench.collecting.erase(user_id)
-    workbench.collecting.note_erasure(erasure_id, pseudonym, {"rows": gone, "finished": False})
-    judgements = sum(gone.get(table, 0) for table in ("feedback", "preferences", "aspect_ratings"))
-    done = _from_snapshots(workbench, user_id, judgements, chats=gone.get("chats", 0))
+    _from_runs(workbench, {query for _, query in workbench.collecting.to_erase(user_id)})  # while it is known which they are
+    gone = workbench.collecting.erase(user_id, pseudonym, erasure_id)
+    rows = gone["rows"]
+    judgements = sum(rows.get(table, 0) for table in ("feedback", "preferences", "aspect_ratings"))
+    done = _from_snapshots(workbench, user_id, judgements, chats=gone["chats"])
     workbench.collecting.note_erasure(erasure_id, pseudonym, {
-        "rows": gone, "finished": True, "snapshots": done.snapshots, "runs": done.runs, "checkpoints": done.checkpoints,
+        "rows": rows, "finished": True, "snapshots": done.snapshots, "runs": done.runs, "checkpoints": done.checkpoints,
     })  # fmt: skip
     workbench.note("erase", pseudonym, judgements=judgements, chats=done.chats, snapshots=len(done.snapshots))
     return done
@@ -105,13 +108,31 @@ def _pseudonym(workbench: Workbench, user_id: str) -> str:
     return name
 
 
-def _from_snapshots(workbench: Workbench, user_id: str, judgements: int, *, chats: int | None = None) -> Erasure:
-    """``chats`` None: those that are theirs stay."""
-    rewritten = take_out(workbench.workspace.snapshots, _pseudonym(workbench, user_id), chats=chats is not None)
+def _from_runs(workbench: Workbench, queries: set[str]) -> None:
+    """Take the answers to these questions out of what runs wrote down."""
+    for name in (SAMPLES_FILE, ANSWERS_FILE):
+        for path in workbench.workspace.runs.glob(f"*/{name}"):
+            with disk_errors("taking a person out of runs", path):
+                with path.open(encoding="utf-8") as file:
+                    lines = [line for line in file if line.endswith("\n")]
+                kept = [line for line in lines if json.loads(line).get("query") not in queries]
+                if len(kept) < len(lines):
+                    write_text(path, "".join(kept))
+
+
+def _from_snapshots(workbench: Workbench, user_id: str, judgements: int, *, chats: Sequence[str] | None = None) -> Erasure:
+    """``chats``: those that go with them, beside the ones that snapshots know as theirs; None: chats stay."""
+    pseudonym = _pseudonym(workbench, user_id)
+    rewritten = take_out(workbench.workspace.snapshots, pseudonym, chats=chats is not None)
+    if chats:
+        became = {new: old for old, new in rewritten}
+        more = take_out_chats(workbench.workspace.snapshots, chats)
+        rewritten = [one for one in rewritten if one[1] not in {old for old, _ in more}]
+        rewritten += [(became.get(old, old), new) for old, new in more]
     used = [snapshots.used_by(workbench, old) for old, _ in rewritten]
     runs = list(dict.fromkeys(run for runs, _ in used for run in runs))
     checkpoints = list(dict.fromkeys(one for _, some in used for one in some))
-    return Erasure(judgements, rewritten, runs, checkpoints, chats or 0)
+    return Erasure(judgements, rewritten, runs, checkpoints, len(chats or ()))
 
 
 def consent(workbench: Workbench, session: Session) -> tuple[Consent | None, str | None]:

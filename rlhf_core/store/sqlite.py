@@ -73,6 +73,7 @@ class Database:
         connection.execute("PRAGMA synchronous = FULL")  # a rating shown as saved survives a power cut
         connection.execute("PRAGMA foreign_keys = ON")
         connection.execute("PRAGMA cache_size = -16000")  # 16 MB
+        connection.execute("PRAGMA secure_delete = ON")  # what was erased is overwritten, not only unlinked
         return connection
 
     @contextmanager
@@ -126,6 +127,12 @@ class Database:
             finally:
                 for connection in connections:
                     connection.execute("COMMIT")
+
+    def forget_deleted(self) -> None:
+        """Empty the log of writes, where what was deleted would stand until it is written over. Where somebody reads just now it
+        is emptied up to what they see; the next call does the rest."""
+        with self.connection() as connection:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def close(self) -> None:
         while True:

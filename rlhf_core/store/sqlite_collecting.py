@@ -268,22 +268,42 @@ class SqliteCollecting:
                 connection.execute("COMMIT")
         return found
 
-    def erase(self, user_id: str) -> dict[str, int]:
-        """Delete all that is kept of a person, the chats that are theirs included. How much it was, by table; again: nothing."""
+    def to_erase(self, user_id: str) -> list[tuple[str, str]]:
+        """Chats that go with a person, and their questions: their own, and what was made of them here."""
+        return [(chat_id, query) for chat_id, query in self._read("chats_to_erase", user_id=user_id)]
 
-        def work(connection: sqlite3.Connection) -> dict[str, int]:
+    def erase(self, user_id: str, pseudonym: str, erasure_id: str) -> dict[str, Any]:
+        """Delete all that is kept of a person, with the chats of :meth:`to_erase`, and log it as not finished.
+
+        Returns:
+            ``rows``: how many, by table; again: none. ``chats``: ids of those that went, also in erasures of theirs that were
+            interrupted.
+        """
+
+        def work(connection: sqlite3.Connection) -> dict[str, Any]:
             everything = Labelling(connection, user_id).everything()
             counts = {table: len(rows) for table, rows in everything.items() if rows}
             Labelling(connection, user_id).erase()
-            if chats := connection.execute(_SQL["erase_chats"], {"user_id": user_id}).rowcount:
-                counts["chats"] = chats
+            ids = [row[0] for row in self._rows(connection, "chats_to_erase", user_id=user_id)]
+            if ids:
+                connection.execute(_SQL["erase_chats"], {"chat_ids": json.dumps(ids)})
+                counts["chats"] = len(ids)
             for application_id, request_id in self._rows(connection, "my_requests", user_id=user_id):
                 self._rows(connection, "spend", id=content_id("spent", application_id, user_id, request_id))
             self._rows(connection, "erase_received", user_id=user_id)
             self._rows(connection, "erase_profile", user_id=user_id)
-            return counts
+            before = [json.loads(what) for (what,) in self._rows(connection, "unfinished_erasures", pseudonym=pseudonym)]
+            gone = {
+                "rows": counts,
+                "chats": [*ids, *(one for what in before for one in what.get("chats", ()))],
+                "finished": False,
+            }
+            self._rows(connection, "note_erasure", id=erasure_id, pseudonym=pseudonym, what=json.dumps(gone), now=utc_now())
+            return gone
 
-        return self._together.write(work)
+        gone = self._together.write(work)
+        self._database.forget_deleted()
+        return gone
 
     def expired(self, application: Application, before: str) -> list[str]:
         """Ids of its chats from before a time (UTC text)."""
@@ -292,7 +312,9 @@ class SqliteCollecting:
     def expire(self, application: Application, before: str) -> int:
         """Delete those, and all that was said of them. How many they were."""
         values = {"application_id": application.id, "before": before}
-        return self._together.write(lambda connection: connection.execute(_SQL["expire"], values).rowcount)
+        count = self._together.write(lambda connection: connection.execute(_SQL["expire"], values).rowcount)
+        self._database.forget_deleted()
+        return count
 
     def note_erasure(self, erasure_id: str, pseudonym: str, what: Mapping[str, Any]) -> None:
         values = {"id": erasure_id, "pseudonym": pseudonym, "what": json.dumps(what), "now": utc_now()}

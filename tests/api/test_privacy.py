@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from rlhf_core.analytics import erasing as snapshot_erasing
 from rlhf_core.ground.errors import InvalidInput, NotFound
 from rlhf_core.ground.records import LabelOp, new_id
-from rlhf_core.services import collecting, snapshots
+from rlhf_core.services import collecting, importing, snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.api.conftest import TRANSCRIPT, Call
 from tests.conftest import command
@@ -160,6 +160,37 @@ def test_what_was_kept_for_its_time_goes(workbench: Workbench, assistant: Call) 
     assert {row["chat_id"] for row in after.table("chat_feedback").to_pylist()} == {new["id"]}
     collecting.change_application(workbench, "Assistant", keep_days=0)
     assert collecting.applications(workbench)[0].keep_days is None
+
+
+def test_what_was_made_of_ones_chats_goes_too(workbench: Workbench, root: Path, assistant: Call, ana_at: Call, ana: Any) -> None:
+    """Answers that a policy wrote to one's question, rewritten steps, what runs wrote down; and the bytes are overwritten."""
+    mine = rated(assistant, "ana")
+    common = assistant("POST", "/chats", 201, id="both", query="What do both ask?", response="r", userId="ana")
+    assistant("POST", "/chats", 201, id="both", query="What do both ask?", response="r", userId="ben")
+    for person in ("ana", "ben"):
+        agree(assistant, person)
+    for query in ("ana asks 1", "What do both ask?"):
+        importing.add_chats(workbench, [{"query": query, "response": f"A policy on {query}", "source": "generated"}], "generated")
+    op = LabelOp(new_id(), "rewrite", mine["id"], mine["steps"][0]["id"], {"text": "Better: call before noon."})
+    assert workbench.store.for_user(ana).apply([op]) == {op.id: ""}
+    folder = workbench.workspace.run_folder("r1")
+    folder.mkdir(parents=True)
+    lines = [{"query": "ana asks 1", "answer": "x"}, {"query": "else", "answer": "y\u2028z"}]
+    (folder / "samples.jsonl").write_text("".join(json.dumps(one, ensure_ascii=False) + "\n" for one in lines))
+    snapshots.take(workbench)
+    gone = ana_at("DELETE", "/me", 200)
+    assert gone["chats"] == 4
+    left = {chat.query: chat.source for chat in workbench.store.search_chats()}
+    assert set(left) == {"What do both ask?"}
+    assert len(workbench.store.search_chats()) == 2, "ben's, and what a policy wrote to the question of both"
+    (after,) = snapshots.listing(workbench)
+    assert {row["query"] for row in after.table("chats").to_pylist()} == {"What do both ask?"}
+    assert common["id"] not in {row["id"] for row in after.table("chats").to_pylist()}
+    assert [json.loads(line)["query"] for line in (folder / "samples.jsonl").read_text().split("\n")[:-1]] == ["else"]
+    for path in root.rglob("*"):
+        if path.is_file():
+            assert b"ana asks 1" not in path.read_bytes(), path
+            assert b"before noon" not in path.read_bytes(), path
 
 
 def test_erasing_goes_on_where_it_was_interrupted(

@@ -97,8 +97,19 @@ SELECT id FROM chats WHERE application_id = $application_id AND created_at < $be
 -- name: expire
 DELETE FROM chats WHERE application_id = $application_id AND created_at < $before;
 
+-- name: chats_to_erase
+-- A person's own, and what was made of them here: answers that policies wrote to their questions, rewritten steps, branches. A question
+-- that somebody else asked as well names nobody, and what was made of it stays.
+SELECT id, query FROM chats WHERE owner_id = $user_id
+UNION ALL
+SELECT d.id, d.query FROM chats AS d
+WHERE d.source IN ('generated', 'playground', 'branch', 'rewrite') AND d.application_id IS NULL
+  AND d.query IN (SELECT query FROM chats WHERE owner_id = $user_id)
+  AND NOT EXISTS (SELECT 1 FROM chats AS o WHERE o.query = d.query AND o.owner_id IS NOT $user_id
+                  AND o.source NOT IN ('generated', 'playground', 'branch', 'rewrite'));
+
 -- name: erase_chats
-DELETE FROM chats WHERE owner_id = $user_id;
+DELETE FROM chats WHERE id IN (SELECT value FROM json_each($chat_ids));
 
 -- name: erase_received
 DELETE FROM received WHERE user_id = $user_id;
@@ -109,6 +120,9 @@ DELETE FROM profiles WHERE user_id = $user_id AND origin = 'application';
 -- name: note_erasure
 INSERT INTO erasures (id, pseudonym, at, what) VALUES ($id, $pseudonym, $now, $what)
 ON CONFLICT (id) DO UPDATE SET what = excluded.what;
+
+-- name: unfinished_erasures
+SELECT what FROM erasures WHERE pseudonym = $pseudonym AND NOT json_extract(what, '$.finished');
 
 -- name: erasures
 SELECT id, pseudonym, at, what FROM erasures WHERE ifnull(pseudonym = $pseudonym, TRUE) ORDER BY at, id;
