@@ -48,6 +48,8 @@ class Erasure:
 def erase(workbench: Workbench, session: Session) -> Erasure:
     """Delete all that is kept of this person's labelling, here and in this workspace's snapshots. May be done again."""
     judgements = workbench.store.for_user(session).erase()
+    if workbench.team is None:
+        workbench.embedded.forget_deleted()
     workspace = workbench.workspace
     (workspace.root / "queries" / f"{hashlib.sha256(session.user_id.encode()).hexdigest()[:16]}.json").unlink(missing_ok=True)
     done = _from_snapshots(workbench, session.user_id, judgements)

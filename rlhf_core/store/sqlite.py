@@ -198,6 +198,10 @@ class SqliteStore:
         self._sql = named_statements(_STATEMENTS)
         self._labelling = named_statements(_LABELLING)
 
+    def forget_deleted(self) -> None:
+        """See :meth:`Database.forget_deleted`."""
+        self._database.forget_deleted()
+
     def for_user(self, session: Session) -> SqliteUserStore:
         return SqliteUserStore(self._database, session)
 
