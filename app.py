@@ -70,12 +70,16 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
 
 def _tend(workbench: Workbench, stop: threading.Event) -> None:
     """What applications send: load what takes it in, and delete what was kept for its time."""
-    collecting.warm(workbench)
+    log = logging.getLogger("rlhf_core")
+    try:
+        collecting.warm(workbench)
+    except Exception:
+        log.exception("what takes in chats of applications could not be loaded")
     while not stop.is_set():
         try:
             collecting.expire(workbench)
-        except RlhfError as error:
-            logging.getLogger("rlhf_core").error("chats that should go could not be deleted: %s", error)
+        except Exception:  # whatever it is: it is tried again
+            log.exception("chats that should go could not be deleted")
         stop.wait(EXPIRE_EVERY_S)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import secrets
 from collections.abc import AsyncIterator
@@ -59,9 +60,14 @@ async def ask(request: Request) -> Response:
             said.append(piece)
             yield piece
         sent = {"id": secrets.token_urlsafe(12), "query": query, "transcript": "".join(said), "userId": visitor}
-        async with workbench(request) as client:
-            kept = await client.post("/api/chats", json=sent)
-        yield json.dumps({"type": "kept", "chat": kept.json() if kept.is_success else None}) + "\n"
+        chat = None  # the answer stands without it: only it cannot be rated
+        try:
+            async with workbench(request) as client:
+                kept = await client.post("/api/chats", json=sent)
+                chat = kept.json() if kept.is_success else None
+        except httpx.HTTPError as error:
+            logging.getLogger(__name__).warning("the workbench does not answer: %s", error)
+        yield json.dumps({"type": "kept", "chat": chat}) + "\n"
 
     return StreamingResponse(stream(), media_type="text/plain")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from rlhf_core.analytics.explorer import forget
 from rlhf_core.analytics.snapshot import EXPLORE, GONE, PEOPLE, Snapshot, list_snapshots, remove, schema_of
 from rlhf_core.analytics.taking import Facts, Written, finish, write_file
-from rlhf_core.ground.errors import disk_errors
+from rlhf_core.ground.errors import CorruptArtifact, disk_errors
 from rlhf_core.ground.files import building, write_json
 from rlhf_core.ground.records import utc_now
 from rlhf_core.ground.tables import EXPORT_COLUMNS, WHENEVER, TableName
@@ -34,31 +34,63 @@ def take_out(folder: Path, pseudonym: str, *, chats: bool = False) -> list[tuple
 
     Raises:
         StorageFull: no room to write anew; what was rewritten by then is reported by calling this again.
+        CorruptArtifact: some are damaged; the others are rewritten.
     """
-    with disk_errors("taking a person out of snapshots", folder):
-        nobodys = pa.array([], pa.string())
-        return [
-            (one.id, _rewrite(one, folder, pseudonym, _chats_of(one, pseudonym) if chats else nobodys, "a person was erased").id)
-            for one in holding(folder, pseudonym)
-        ]
+    nobodys = pa.array([], pa.string())
+
+    def work(one: Snapshot) -> Snapshot | None:
+        if not _holds(one, pseudonym):
+            return None
+        return _rewrite(one, folder, pseudonym, _chats_of(one, pseudonym) if chats else nobodys, "a person was erased")
+
+    return _of_each(folder, work)
 
 
-def take_out_chats(folder: Path, chat_ids: Sequence[str]) -> list[tuple[str, str]]:
-    """Rewrite every snapshot that holds one of these chats, without them and all that was said of them. Returns as
-    :func:`take_out`."""
+def take_out_chats(folder: Path, chat_ids: Sequence[str], why: str) -> list[tuple[str, str]]:
+    """Rewrite every snapshot that holds one of these chats, without them and all that was said of them. ``why`` is noted. Returns
+    and raises as :func:`take_out`."""
     gone = pa.array(list(chat_ids), pa.string())
 
-    def holds(path: Path) -> bool:
-        return bool(pc.any(pc.is_in(pq.read_table(path, columns=["id"])["id"], value_set=gone)).as_py())
+    def work(one: Snapshot) -> Snapshot | None:
+        for path in one.files("chats"):
+            if pc.any(pc.is_in(pq.read_table(path, columns=["id"])["id"], value_set=gone)).as_py():
+                return _rewrite(one, folder, "", gone, why)
+        return None
 
-    with disk_errors("taking chats out of snapshots", folder):
-        found = [one for one in list_snapshots(folder) if any(holds(path) for path in one.files("chats"))]
-        return [(one.id, _rewrite(one, folder, "", gone, "chats had been kept for their time").id) for one in found]
+    return _of_each(folder, work)
+
+
+def _of_each(folder: Path, work: Callable[[Snapshot], Snapshot | None]) -> list[tuple[str, str]]:
+    """What became of each. A damaged one keeps no other from being rewritten."""
+    became, damaged = [], []
+    with disk_errors("taking a person out of snapshots", folder):
+        for one in list_snapshots(folder):
+            try:
+                new = work(one)
+            except (pa.ArrowException, EOFError):
+                damaged.append(one.id)
+                continue
+            if new is not None:
+                became.append((one.id, new.id))
+    if damaged:
+        raise CorruptArtifact(
+            f"The snapshots {', '.join(damaged)} are damaged, so it is unknown who stands in them. Remove them "
+            "(`snapshots --remove`) and do this again; the others are done."
+        )
+    return became
 
 
 def holding(folder: Path, pseudonym: str) -> list[Snapshot]:
-    """Snapshots in which the person stands."""
-    return [snapshot for snapshot in list_snapshots(folder) if _holds(snapshot, pseudonym)]
+    """Snapshots in which the person stands, and damaged ones, of which nobody knows."""
+    found = []
+    for one in list_snapshots(folder):
+        try:
+            holds = _holds(one, pseudonym)
+        except (pa.ArrowException, EOFError):
+            holds = True
+        if holds:
+            found.append(one)
+    return found
 
 
 def _holds(snapshot: Snapshot, pseudonym: str) -> bool:

@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -42,6 +45,14 @@ def schema_of(table: TableName) -> pa.Schema:
     types = _TYPES | ({"value": pa.string()} if table == "decisions" else {})
     fields = [(PEOPLE.get(name, name), types.get(name, pa.string())) for name in EXPORT_COLUMNS[table]]
     return pa.schema(fields + ([("is_demo", pa.bool_())] if table == "chat_feedback" else []))
+
+
+@contextmanager
+def changing(folder: Path) -> Iterator[None]:
+    """Nobody else takes, rewrites or removes snapshots here meanwhile, in this process or another: a snapshot that was begun
+    before a person was erased is there when they are looked for."""
+    with filelock.FileLock(folder.with_name(f"{folder.name}.lock")):
+        yield
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,11 +13,11 @@ from starlette.middleware.cors import CORSMiddleware
 
 from rlhf_core import __version__
 from rlhf_core.api import shapes
-from rlhf_core.api.guard import PROBLEM, STRANGERS_PER_MINUTE, Limits, SizeLimit, say_problems
+from rlhf_core.api.guard import PROBLEM, STRANGERS_PER_MINUTE, Caught, Limits, SizeLimit, say_problems
 from rlhf_core.api.watching import Watch, Watched, request_log
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.applications import Caller
-from rlhf_core.ground.errors import Forbidden, SignInRequired
+from rlhf_core.ground.errors import Forbidden, SessionExpired, SignInRequired
 from rlhf_core.intake.splitting import answer_of
 from rlhf_core.services import collecting
 from rlhf_core.services.workbench import Workbench
@@ -56,6 +56,7 @@ def create(workbench: Callable[[], Workbench], logs: Path | None = None) -> Fast
         "erases their own.",
     )  # fmt: skip
     say_problems(app)
+    app.add_middleware(Caught)
     app.add_middleware(SizeLimit)
     # any page may ask: what lets a request in is its token, and no browser sends that by itself
     app.add_middleware(
@@ -70,6 +71,8 @@ def create(workbench: Callable[[], Workbench], logs: Path | None = None) -> Fast
         address = request.client.host if request.client else ""
         try:
             found = collecting.caller_of(workbench(), given.credentials if given else "")
+        except SessionExpired:
+            raise  # somebody we know, who asks for a fresh ticket now: no stranger
         except SignInRequired:
             limits.hit(STRANGERS_PER_MINUTE, "stranger", address)
             raise
@@ -150,7 +153,7 @@ def create(workbench: Callable[[], Workbench], logs: Path | None = None) -> Fast
         return consent_of(asks, collecting.set_consent(workbench(), asks, sent.version, sent.consent, sent.user_id))
 
     @app.get("/health")
-    def health() -> shapes.Status:
+    async def health() -> shapes.Status:
         """The server runs."""
         return shapes.Status(status="ok")
 

@@ -140,7 +140,8 @@ export class RlhfThumbs extends HTMLElement {
   async #send() {
     const word = this.#word;
     if (!word || this.state === "sending") return;
-    const focused = this.shadowRoot.activeElement;
+    const { up, down, again } = this.#parts;
+    if (this.shadowRoot.activeElement === again) (word.feedbackType === "positive" ? up : down).focus(); // it is hidden now
     this.#show("sending");
     try {
       const detail = await sendFeedback(this.getAttribute("api") || "/api", this.ticket, word);
@@ -151,7 +152,7 @@ export class RlhfThumbs extends HTMLElement {
       if (word !== this.#word) return;
       this.#show("failed", error instanceof Refused ? error.message : "No answer from the server.");
       this.dispatchEvent(new CustomEvent("thumbs-failed", { detail: error, bubbles: true, composed: true }));
-      if (focused) this.#parts.again.focus();
+      if (this.shadowRoot.activeElement) again.focus(); // unless the person went on meanwhile
     }
   }
 

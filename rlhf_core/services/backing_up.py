@@ -49,6 +49,7 @@ def back_up(
         raise InvalidInput(f"{out} is there already. Name a new folder.")
     if out.resolve().is_relative_to(root.resolve()):
         raise InvalidInput(f"{out} lies within the workspace. A backup belongs on another disk.")
+    began = utc_now()
     with disk_errors("making the backup", out.parent), building(out.parent) as scratch:
         say("the store")
         with (
@@ -63,9 +64,12 @@ def back_up(
                 _copy(root / name, scratch / name)
         if (root / erasing.ERASED_FILE).is_file():
             shutil.copyfile(root / erasing.ERASED_FILE, scratch / erasing.ERASED_FILE)
+        for path in (scratch / "keys").glob("*"):
+            path.chmod(0o600)
+        scratch.chmod(0o700)  # keys make tickets and tell who is who
         say("hashes")
         files = {str(path.relative_to(scratch)): sha256_of(path) for path in _files(scratch)}
-        manifest = {"format": FORMAT, "version": __version__, "at": utc_now(), "store_only": store_only, "files": files}
+        manifest = {"format": FORMAT, "version": __version__, "at": began, "store_only": store_only, "files": files}
         write_json(scratch / MANIFEST, manifest)
         publish(scratch, out)
     workbench.note("back up", out.name, store_only=store_only)
@@ -91,8 +95,13 @@ def restore(backup: Path, root: Path, *, erased: Path | None = None) -> tuple[Wo
         raise CorruptArtifact(f"The backup {backup} is of another version of the workbench ({manifest.get('version')}).")
     if root.exists() and any(root.iterdir()):
         raise InvalidInput(f"{root} holds something. Name a new folder.")
-    names = _erased(erased) if erased is not None else set()
-    with disk_errors("bringing the backup back", root.parent), building(root.parent) as scratch:
+    names = set[str]()
+    for path in (erased, backup / erasing.ERASED_FILE):  # the backup's own names who was erased while it was made
+        if path is not None and (path is erased or path.is_file()):
+            names |= _erased(path, manifest["at"])
+    there = root.is_dir()  # and empty: perhaps a volume, which cannot be made anew
+    parent = root if there else root.parent
+    with disk_errors("bringing the backup back", parent), building(parent) as scratch:
         for name, sha256 in manifest["files"].items():
             source, target = backup / name, scratch / name
             if not source.resolve().is_relative_to(backup.resolve()) or not target.resolve().is_relative_to(scratch.resolve()):
@@ -105,17 +114,21 @@ def restore(backup: Path, root: Path, *, erased: Path | None = None) -> tuple[Wo
                 raise CorruptArtifact(f"{source} is not as it was backed up. Use another backup.")
         for path in (scratch / "keys").glob("*"):
             path.chmod(0o600)
-        if root.exists():
-            root.rmdir()
-        publish(scratch, root)
+        if there:
+            for one in [*scratch.iterdir()]:
+                one.rename(root / one.name)
+        else:
+            publish(scratch, root)
     workbench = Workbench(Workspace.resolve(root))
     return workbench, erasing.erase_again(workbench, names)
 
 
-def _erased(path: Path) -> set[str]:
+def _erased(path: Path, since: str) -> set[str]:
+    """Pseudonyms of who was erased since a time (UTC text): who came back after an erasure before it stays."""
     try:
         with path.open(encoding="utf-8") as lines:
-            return {str(json.loads(line)["pseudonym"]) for line in lines if line.strip()}
+            entries = [json.loads(line) for line in lines if line.strip()]
+            return {str(one["pseudonym"]) for one in entries if str(one["at"]) >= since}
     except FileNotFoundError as error:
         raise NotFound(f"There is no file {path}.") from error
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -29,7 +29,7 @@ from rlhf_core.ground.applications import (
     Signal,
     check_application,
 )
-from rlhf_core.ground.errors import Forbidden, InvalidInput, NotFound, SignInRequired
+from rlhf_core.ground.errors import Forbidden, InvalidInput, ModelUnavailable, NotFound, SessionExpired, SignInRequired
 from rlhf_core.ground.records import Consent, content_id, format_utc, new_id, utc_now
 from rlhf_core.intake import personal
 from rlhf_core.intake.personal import without_personal
@@ -170,27 +170,32 @@ def ticket(workbench: Workbench, caller: Caller, external_id: str, seconds: int 
     until = int(time.time()) + seconds
     visitor = person(workbench, caller.application, external_id)
     body = base64.urlsafe_b64encode(json.dumps([caller.application.id, visitor, until]).encode()).decode()
-    return f"{TICKET_PREFIX}{body}.{_sign(workbench, body)}", format_utc(datetime.fromtimestamp(until, UTC))
+    return f"{TICKET_PREFIX}{body}.{_sign(workbench, body, caller.application.id)}", format_utc(
+        datetime.fromtimestamp(until, UTC)
+    )
 
 
 def _ticket_holder(workbench: Workbench, token: str) -> Caller:
     body, _, signature = token.removeprefix(TICKET_PREFIX).partition(".")
-    if not hmac.compare_digest(_sign(workbench, body).encode(), signature.encode("utf-8", "surrogatepass")):
-        raise SignInRequired("This ticket was not made here. Ask the application for another one.")
+    strange = SignInRequired("This ticket was not made here. Ask the application for another one.")
     try:
         application_id, visitor, until = json.loads(base64.urlsafe_b64decode(body))
-    except (ValueError, binascii.Error) as error:  # signed by us, so this is a bug
-        raise AssertionError("a ticket that was signed here cannot be read") from error
+        right = _sign(workbench, body, str(application_id))
+    except (ValueError, TypeError, binascii.Error) as error:
+        raise strange from error
+    if not hmac.compare_digest(right.encode(), signature.encode("utf-8", "surrogatepass")):
+        raise strange
     if until < time.time():
-        raise SignInRequired("This ticket has run out. Ask the application for another one.")
+        raise SessionExpired("This ticket has run out. Ask the application for another one.")
     application = workbench.collecting.application(application_id)
     if application is None or application.revoked_at is not None:
         raise SignInRequired("The application of this ticket is no longer let in.")
     return Caller(application, visitor)
 
 
-def _sign(workbench: Workbench, body: str) -> str:
-    key = workspace_key(workbench.workspace.keys, "tickets")
+def _sign(workbench: Workbench, body: str, application_id: str) -> str:
+    """By a key that changes with the application's token: those who had the old one have no tickets either."""
+    key = workspace_key(workbench.workspace.keys, "tickets") + workbench.collecting.token_of(application_id).encode()
     return (
         base64.urlsafe_b64encode(hmac.new(key, body.encode("utf-8", "surrogatepass"), hashlib.sha256).digest())
         .decode()
@@ -321,7 +326,7 @@ def score(workbench: Workbench, answer: Answer, checkpoint: str | None = None) -
         raise NotFound(f"There is no reward checkpoint{f' {checkpoint!r}' if checkpoint else ''} here. Train one first.")
     scores, errors = comparing.scores_of(workbench, [chosen], [answer])
     if chosen.label in errors:
-        raise InvalidInput(errors[chosen.label])
+        raise ModelUnavailable(errors[chosen.label])
     (found,) = scores[chosen.label]
     return chosen.checkpoint.id, found.whole, list(found.steps)
 
@@ -349,7 +354,8 @@ def erase(workbench: Workbench, caller: Caller, external_id: str | None = None) 
     """Delete all that is kept of a person: their chats, what they said and did, here and in this workspace's snapshots. It may be
     done again, and goes on where it was interrupted. It is logged, without saying who it was."""
     _embedded(workbench)
-    return erasing.erase_visitor(workbench, who(workbench, caller, external_id))
+    by = "themselves" if caller.visitor else f"application {caller.application.name}"
+    return erasing.erase_visitor(workbench, who(workbench, caller, external_id), by)
 
 
 def erase_named(workbench: Workbench, application_name: str, external_id: str) -> Erasure:
@@ -360,7 +366,7 @@ def erase_named(workbench: Workbench, application_name: str, external_id: str) -
     """
     workbench.require("manage")
     _embedded(workbench)
-    return erasing.erase_visitor(workbench, person(workbench, _named(workbench, application_name), external_id))
+    return erasing.erase_visitor(workbench, person(workbench, _named(workbench, application_name), external_id), None)
 
 
 def expire(workbench: Workbench, *, try_only: bool = False) -> dict[str, int]:
@@ -379,14 +385,15 @@ def expire(workbench: Workbench, *, try_only: bool = False) -> dict[str, int]:
     for one in applications(workbench):
         if one.keep_days is None:
             continue
-        before = format_utc(datetime.now(UTC) - timedelta(days=one.keep_days))
-        ids = workbench.collecting.expired(one, before)
-        if ids and not try_only:
-            erasing.take_out_chats(workbench.workspace.snapshots, ids)  # first: afterwards nobody knows which they were
-            workbench.collecting.expire(one, before)
-            workbench.note("expire", one.name, chats=len(ids), keep_days=one.keep_days)
-        if ids:
-            gone[one.name] = len(ids)
+        today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)  # once a day: snapshots get new ids by it
+        chats = workbench.collecting.expired(one, format_utc(today - timedelta(days=one.keep_days)))
+        if chats and not try_only:
+            erasing.delete_chats(workbench, chats, f"chats of {one.name} had been kept for {one.keep_days} days")
+            workbench.note("expire", one.name, "the server", chats=len(chats), keep_days=one.keep_days)
+        if chats:
+            gone[one.name] = len(chats)
+    if not try_only and workbench.team is None:
+        workbench.embedded.forget_deleted()  # what could not be overwritten before, because somebody read
     return gone
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from rlhf_core.analytics.erasing import holding, take_out, take_out_chats
 from rlhf_core.analytics.pseudonyms import Pseudonyms, pseudonym_key
+from rlhf_core.analytics.snapshot import changing
 from rlhf_core.ground.errors import disk_errors
 from rlhf_core.ground.files import write_text
 from rlhf_core.ground.records import Consent, Session, new_id, utc_now
@@ -20,7 +21,15 @@ from rlhf_core.services.workbench import Workbench
 
 ERASED_FILE = "erased.jsonl"  # pseudonyms of people who were erased, in the workspace
 __all__ = [
-    "ERASED_FILE", "Erasure", "consent", "erase", "erase_again", "erase_visitor", "set_consent", "take_out_chats", "traces",
+    "ERASED_FILE",
+    "Erasure",
+    "consent",
+    "delete_chats",
+    "erase",
+    "erase_again",
+    "erase_visitor",
+    "set_consent",
+    "traces",
 ]  # fmt: skip
 
 
@@ -47,41 +56,65 @@ class Erasure:
 
 def erase(workbench: Workbench, session: Session) -> Erasure:
     """Delete all that is kept of this person's labelling, here and in this workspace's snapshots. May be done again."""
+    pseudonym = _pseudonym(workbench, session.user_id)
+    _remember(workbench, pseudonym)
     judgements = workbench.store.for_user(session).erase()
     if workbench.team is None:
         workbench.embedded.forget_deleted()
     workspace = workbench.workspace
     (workspace.root / "queries" / f"{hashlib.sha256(session.user_id.encode()).hexdigest()[:16]}.json").unlink(missing_ok=True)
     done = _from_snapshots(workbench, session.user_id, judgements)
-    workbench.note("erase", _pseudonym(workbench, session.user_id), judgements=judgements, snapshots=len(done.snapshots))
+    workbench.note("erase", pseudonym, "themselves", judgements=judgements, snapshots=len(done.snapshots))
     return done
 
 
-def erase_visitor(workbench: Workbench, user_id: str) -> Erasure:
-    """Delete all that is kept of a person of a chat application, the chats that are theirs included, and log that it was done."""
+def erase_visitor(workbench: Workbench, user_id: str, by: str | None = "themselves") -> Erasure:
+    """Delete all that is kept of a person of a chat application, the chats that are theirs included, and log that it was done.
+
+    Args:
+        workbench: Whose.
+        user_id: Whom.
+        by: Who asked for it, for the log; None: who uses the workbench.
+    """
     pseudonym, erasure_id = _pseudonym(workbench, user_id), new_id()
+    if not workbench.collecting.knows(user_id, pseudonym):
+        return Erasure(0, [], [], [])
     _remember(workbench, pseudonym)
     _from_runs(workbench, {query for _, query in workbench.collecting.to_erase(user_id)})  # while it is known which they are
     gone = workbench.collecting.erase(user_id, pseudonym, erasure_id)
     rows = gone["rows"]
     judgements = sum(rows.get(table, 0) for table in ("feedback", "preferences", "aspect_ratings"))
     done = _from_snapshots(workbench, user_id, judgements, chats=gone["chats"])
-    workbench.collecting.note_erasure(erasure_id, pseudonym, {
+    workbench.collecting.finish_erasures(pseudonym, erasure_id, {
         "rows": rows, "finished": True, "snapshots": done.snapshots, "runs": done.runs, "checkpoints": done.checkpoints,
     })  # fmt: skip
-    workbench.note("erase", pseudonym, judgements=judgements, chats=done.chats, snapshots=len(done.snapshots))
+    workbench.note("erase", pseudonym, by, judgements=judgements, chats=done.chats, snapshots=len(done.snapshots))
     return done
 
 
+def delete_chats(workbench: Workbench, chats: Sequence[tuple[str, str]], why: str) -> None:
+    """Delete chats, ids and questions, everywhere: from what runs wrote down, snapshots, the store, in this order, so that it can
+    be done again where it is interrupted."""
+    ids = [one for one, _ in chats]
+    _from_runs(workbench, {query for _, query in chats})
+    with changing(workbench.workspace.snapshots):
+        take_out_chats(workbench.workspace.snapshots, ids, why)
+        workbench.collecting.delete_chats(ids)
+
+
 def erase_again(workbench: Workbench, pseudonyms: Iterable[str]) -> int:
-    """Erase the people of chat applications who stand in the store under these pseudonyms: those who had been erased before it
-    was brought back from a backup. How many they were."""
+    """Erase the people who stand in the store under these pseudonyms: those who had been erased before it was brought back from
+    a backup. How many they were."""
     known = set(pseudonyms)
-    people = [one.user_id for one in workbench.embedded.profiles("application") if _pseudonym(workbench, one.user_id) in known]
-    for user_id in people:
-        erase_visitor(workbench, user_id)
-    for pseudonym in known:  # those of whom only snapshots know
-        take_out(workbench.workspace.snapshots, pseudonym, chats=True)
+    people = [one for one in workbench.embedded.profiles() if _pseudonym(workbench, one.user_id) in known]
+    for one in people:
+        if one.origin == "application":
+            erase_visitor(workbench, one.user_id, "the backup's restorer")
+        else:
+            erase(workbench, Session(one.user_id, one.display_name))
+    with changing(workbench.workspace.snapshots):
+        for pseudonym in known:  # those of whom only snapshots know
+            take_out(workbench.workspace.snapshots, pseudonym, chats=True)
     return len(people)
 
 
@@ -111,26 +144,37 @@ def _pseudonym(workbench: Workbench, user_id: str) -> str:
 
 
 def _from_runs(workbench: Workbench, queries: set[str]) -> None:
-    """Take the answers to these questions out of what runs wrote down."""
+    """Take the answers to these questions out of what runs wrote down. Those at work keep theirs: they would write on."""
+    busy = {run.id for run in workbench.ledger.not_over()}
     for name in (SAMPLES_FILE, ANSWERS_FILE):
         for path in workbench.workspace.runs.glob(f"*/{name}"):
+            if path.parent.name in busy:
+                continue
             with disk_errors("taking a person out of runs", path):
                 with path.open(encoding="utf-8") as file:
                     lines = [line for line in file if line.endswith("\n")]
-                kept = [line for line in lines if json.loads(line).get("query") not in queries]
+                kept = [line for line in lines if _query_of(line) not in queries]
                 if len(kept) < len(lines):
                     write_text(path, "".join(kept))
 
 
+def _query_of(line: str) -> str | None:
+    try:
+        return str(json.loads(line)["query"])
+    except (ValueError, KeyError, TypeError):
+        return None  # half a line
+
+
 def _from_snapshots(workbench: Workbench, user_id: str, judgements: int, *, chats: Sequence[str] | None = None) -> Erasure:
     """``chats``: those that go with them, beside the ones that snapshots know as theirs; None: chats stay."""
-    pseudonym = _pseudonym(workbench, user_id)
-    rewritten = take_out(workbench.workspace.snapshots, pseudonym, chats=chats is not None)
-    if chats:
-        became = {new: old for old, new in rewritten}
-        more = take_out_chats(workbench.workspace.snapshots, chats)
-        rewritten = [one for one in rewritten if one[1] not in {old for old, _ in more}]
-        rewritten += [(became.get(old, old), new) for old, new in more]
+    pseudonym, folder = _pseudonym(workbench, user_id), workbench.workspace.snapshots
+    with changing(folder):
+        rewritten = take_out(folder, pseudonym, chats=chats is not None)
+        if chats:
+            became = {new: old for old, new in rewritten}
+            more = take_out_chats(folder, chats, "a person was erased")
+            rewritten = [one for one in rewritten if one[1] not in {old for old, _ in more}]
+            rewritten += [(became.get(old, old), new) for old, new in more]
     used = [snapshots.used_by(workbench, old) for old, _ in rewritten]
     runs = list(dict.fromkeys(run for runs, _ in used for run in runs))
     checkpoints = list(dict.fromkeys(one for _, some in used for one in some))

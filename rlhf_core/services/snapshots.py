@@ -10,7 +10,7 @@ from rlhf_core.analytics.erasing import note_gone
 from rlhf_core.analytics.exports import Exported, Layout, export
 from rlhf_core.analytics.pseudonyms import pseudonym_key
 from rlhf_core.analytics.query import Question, ask, questions
-from rlhf_core.analytics.snapshot import Difference, Snapshot, compare, list_snapshots, open_snapshot
+from rlhf_core.analytics.snapshot import Difference, Snapshot, changing, compare, list_snapshots, open_snapshot
 from rlhf_core.analytics.taking import take_snapshot
 from rlhf_core.checkpoints.registry import list_checkpoints
 from rlhf_core.ground.errors import InvalidInput, RunRefused
@@ -43,7 +43,7 @@ def take(workbench: Workbench, *, days: int | None = None) -> tuple[Snapshot, bo
         raise InvalidInput(f"days is {days}; give 1 to {MAX_DAYS:,}, or leave it out to take everything.")
     workbench.require("explore")
     since = None if days is None else format_utc(datetime.now(UTC) - timedelta(days=days))
-    with workbench.store.export() as shown:
+    with changing(workbench.workspace.snapshots), workbench.store.export() as shown:  # the lock first: see there
         taken, new = take_snapshot(shown, workbench.workspace.snapshots, pseudonym_key(workbench.workspace.keys), since=since)
     if new:
         workbench.note("snapshot", taken.id, ratings=taken.ratings, chats=taken.rows["chats"])
@@ -94,7 +94,8 @@ def remove(workbench: Workbench, snapshot_id: str, *, even_if_used: bool = False
             f"{len(runs)} runs and {len(checkpoints)} checkpoints were made from snapshot {snapshot.id}; without it nobody can "
             "say from which ratings. Say that you mean it (--even-if-used) to remove it all the same."
         )
-    note_gone(snapshot, "it was removed", None)
+    with changing(workbench.workspace.snapshots):
+        note_gone(snapshot, "it was removed", None)
     workbench.note("remove snapshot", snapshot.id)
     return snapshot
 

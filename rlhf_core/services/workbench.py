@@ -107,9 +107,9 @@ class Workbench:
         if self.person is not None and not may(self.person.role, action):
             raise Forbidden(refusal(self.person.role, action))
 
-    def note(self, act: str, what: str, **detail: Any) -> None:
-        """Write into the log of who did what; see :mod:`rlhf_core.services.activity`."""
-        self.audit.add(self.person.display_name if self.person else _account_name(), act, what, detail)
+    def note(self, act: str, what: str, who: str | None = None, **detail: Any) -> None:
+        """Write into the log of who did what (``who`` None: the person here); see :mod:`rlhf_core.services.activity`."""
+        self.audit.add(who or (self.person.display_name if self.person else _account_name()), act, what, detail)
 
     @property
     def sandbox(self) -> Sandbox:

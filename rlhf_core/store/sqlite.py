@@ -132,7 +132,11 @@ class Database:
         """Empty the log of writes, where what was deleted would stand until it is written over. Where somebody reads just now it
         is emptied up to what they see; the next call does the rest."""
         with self.connection() as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            connection.execute("PRAGMA busy_timeout = 0")  # while it waits for readers nobody could write
+            try:
+                connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                connection.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout_s * 1000)}")
 
     def close(self) -> None:
         while True:

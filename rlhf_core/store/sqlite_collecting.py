@@ -121,9 +121,11 @@ class SqliteCollecting:
             for one in made:
                 values = {"id": one["id"], "chat_id": chat_id, "content": one["text"], "order": one["order"]}
                 connection.execute(_SQL["add_step"], values | {"now": chat["created_at"]})
-            return {"id": chat_id, "steps": made, "removed": dict(request.removed)}
+            return {"id": chat_id, "removed": dict(request.removed)}  # no texts: they stand in one place
 
-        return self._once(request, work)
+        answer = self._once(request, work)
+        kept = self._read("steps_of", chat_id=answer["id"])
+        return answer | {"steps": [{"id": one, "order": order, "text": text} for one, order, text in kept]}
 
     def rate(self, request: Request, place: Place, score: int, scale: Scale, comment: str | None) -> Answer:
         """
@@ -181,8 +183,10 @@ class SqliteCollecting:
                     )
                 return dict(json.loads(known[0][1]))
             spent = content_id("spent", *key.values())
-            if request.user_id and self._rows(connection, "is_spent", id=spent):
-                raise Conflict(f"What was sent with the id {request.id!r} was erased, and stays so.")
+            if self._rows(connection, "is_spent", id=spent):
+                raise Conflict(
+                    f"What was sent with the id {request.id!r} was erased or had been kept for its time, and stays away."
+                )
             now = utc_now()
             if request.user_id:
                 name = f"visitor {request.user_id[:8]}"
@@ -191,7 +195,7 @@ class SqliteCollecting:
             answer = work(connection)
             for kind, count in request.removed.items():
                 self._rows(connection, "note_removed", application_id=request.application.id, now=now, kind=kind, count=count)
-            about = f"{answer['chatId']} {answer['stepId'] or ''}" if place else None
+            about = f"{answer['chatId']} {answer['stepId'] or ''}" if place else answer["id"] if "removed" in answer else None
             self._rows(
                 connection, "note_received", **key, fingerprint=request.fingerprint, about=about, said_at=request.said_at,
                 answer=json.dumps(answer), now=now,
@@ -263,6 +267,8 @@ class SqliteCollecting:
                 chats = self._named(connection, "my_chats", user_id)
                 steps = self._named(connection, "my_steps", user_id)
                 found = {"chats": chats, "steps": steps, "consents": self._named(connection, "my_consents", user_id)}
+                found["changes"] = self._named(connection, "my_changes_of_mind", user_id)
+                found["requests"] = self._named(connection, "my_received", user_id)
                 found |= Labelling(connection, user_id).everything()
             finally:
                 connection.execute("COMMIT")
@@ -288,8 +294,8 @@ class SqliteCollecting:
             if ids:
                 connection.execute(_SQL["erase_chats"], {"chat_ids": json.dumps(ids)})
                 counts["chats"] = len(ids)
-            for application_id, request_id in self._rows(connection, "my_requests", user_id=user_id):
-                self._rows(connection, "spend", id=content_id("spent", application_id, user_id, request_id))
+            mine = self._rows(connection, "my_requests", user_id=user_id)
+            self._spend(connection, [(application_id, user_id, request_id) for application_id, request_id in mine])
             self._rows(connection, "erase_received", user_id=user_id)
             self._rows(connection, "erase_profile", user_id=user_id)
             before = [json.loads(what) for (what,) in self._rows(connection, "unfinished_erasures", pseudonym=pseudonym)]
@@ -305,20 +311,43 @@ class SqliteCollecting:
         self._database.forget_deleted()
         return gone
 
-    def expired(self, application: Application, before: str) -> list[str]:
-        """Ids of its chats from before a time (UTC text)."""
-        return [row[0] for row in self._read("expired", application_id=application.id, before=before)]
+    def expired(self, application: Application, before: str) -> list[tuple[str, str]]:
+        """Its chats from before a time (UTC text), and what was made of them here: ids and questions."""
+        return [(one, query) for one, query in self._read("expired", application_id=application.id, before=before)]
 
-    def expire(self, application: Application, before: str) -> int:
-        """Delete those, and all that was said of them. How many they were."""
-        values = {"application_id": application.id, "before": before}
-        count = self._together.write(lambda connection: connection.execute(_SQL["expire"], values).rowcount)
+    def delete_chats(self, chat_ids: Sequence[str]) -> None:
+        """Delete chats, and all that was said of them. What brought them here brings them back no more."""
+        values = {"chat_ids": json.dumps(list(chat_ids))}
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._spend(connection, self._rows(connection, "requests_about", **values))
+            self._rows(connection, "drop_requests_about", **values)
+            connection.execute(_SQL["erase_chats"], values)
+
+        self._together.write(work)
         self._database.forget_deleted()
-        return count
 
-    def note_erasure(self, erasure_id: str, pseudonym: str, what: Mapping[str, Any]) -> None:
-        values = {"id": erasure_id, "pseudonym": pseudonym, "what": json.dumps(what), "now": utc_now()}
-        self._together.write(lambda connection: connection.execute(_SQL["note_erasure"], values))
+    def _spend(self, connection: sqlite3.Connection, requests: Sequence[tuple[Any, ...]]) -> None:
+        for application_id, user_id, request_id in requests:
+            self._rows(connection, "spend", id=content_id("spent", application_id, user_id, request_id))
+
+    def knows(self, user_id: str, pseudonym: str) -> bool:
+        """Whether anything of a person may be here still: they sent something, or an erasure of theirs was interrupted."""
+        return bool(self._read("is_known", user_id=user_id) or self._read("unfinished_erasures", pseudonym=pseudonym))
+
+    def token_of(self, application_id: str) -> str:
+        """The hash of its token; "" where there is no such application."""
+        rows = self._read("token_of", id=application_id)
+        return str(rows[0][0]) if rows else ""
+
+    def finish_erasures(self, pseudonym: str, erasure_id: str, what: Mapping[str, Any]) -> None:
+        """Log that an erasure is finished, and those before it that had been interrupted."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._rows(connection, "note_erasure", id=erasure_id, pseudonym=pseudonym, what=json.dumps(what), now=utc_now())
+            self._rows(connection, "finish_erasures", pseudonym=pseudonym)
+
+        self._together.write(work)
 
     def erasures(self, pseudonym: str | None = None) -> list[dict[str, Any]]:
         """Who was erased, when, and what went, oldest first."""

@@ -41,7 +41,7 @@ CREATE TABLE received ( -- requests that were carried out: sent again, each is a
     user_id        TEXT NOT NULL, -- '' where the application speaks for itself
     id             TEXT NOT NULL, -- the sender's
     fingerprint    TEXT NOT NULL, -- of what was sent
-    about          TEXT, -- the chat and step that were judged
+    about          TEXT, -- the chat that was sent, or the chat and step that were judged
     said_at        TEXT, -- by the sender's clock: an older word on the same thing does not undo a newer one
     answer         TEXT NOT NULL CHECK (json_valid(answer)),
     at             TEXT NOT NULL CHECK (at GLOB '????-??-??T??:??:??.??????Z'),
@@ -85,5 +85,13 @@ DROP VIEW consented_chats;
 DROP VIEW withdrawn;
 CREATE VIEW withdrawn AS
 SELECT user_id FROM profiles WHERE consent = 'withdrawn' OR (origin = 'application' AND consent IS NULL);
-CREATE VIEW withdrawn_chats AS SELECT id AS chat_id FROM chats WHERE owner_id IN (SELECT user_id FROM withdrawn);
-CREATE VIEW consented_chats AS SELECT * FROM chats WHERE owner_id IS NULL OR owner_id NOT IN (SELECT user_id FROM withdrawn);
+-- Their chats, and what was made of those here (answers that policies wrote to their questions, rewritten steps, branches), unless
+-- somebody else, who counts, asked the same.
+CREATE VIEW withdrawn_chats AS
+SELECT id AS chat_id FROM chats WHERE owner_id IN (SELECT user_id FROM withdrawn)
+UNION
+SELECT d.id FROM chats AS c JOIN chats AS d ON d.query = c.query AND d.created_at >= c.created_at
+WHERE c.owner_id IN (SELECT user_id FROM withdrawn) AND d.source IN ('generated', 'branch', 'rewrite') AND d.application_id IS NULL
+  AND NOT EXISTS (SELECT 1 FROM chats AS o WHERE o.query = d.query AND o.source NOT IN ('generated', 'branch', 'rewrite')
+                  AND (o.owner_id IS NULL OR o.owner_id NOT IN (SELECT user_id FROM withdrawn)));
+CREATE VIEW consented_chats AS SELECT * FROM chats WHERE id NOT IN (SELECT chat_id FROM withdrawn_chats);

@@ -129,6 +129,9 @@ def test_tokens_and_tickets(
     assistant("GET", "/me", 401, userId="ana")
     again = calls(site, str(fresh))
     again("GET", "/me", 200, userId="ana")
+    calls(site, ticket)("GET", "/me", 401)  # whoever had the old token has no tickets either
+    ticket = again("POST", "/tickets", 201, userId="ana")["ticket"]
+    calls(site, ticket)("GET", "/me", 200)
     collecting.revoke_application(workbench, "Assistant")
     again("GET", "/me", 401, userId="ana")
     calls(site, ticket)("GET", "/me", 401)
@@ -260,8 +263,20 @@ def test_a_fault_of_ours_is_said_without_its_insides(
     workbench: Workbench, monkeypatch: pytest.MonkeyPatch, assistant: Call, site: TestClient
 ) -> None:  # fmt: skip
     monkeypatch.setattr(workbench.collecting, "mine", lambda _: 1 / 0)
-    with pytest.raises(ZeroDivisionError):  # the test's client hands it on
-        assistant("GET", "/me", 500, userId="ana")
+    assert "division" not in assistant("GET", "/me", 500, userId="ana")["detail"]
+    _, token = collecting.add_application(workbench, "Prometheus")
+    figures = site.get("/api/metrics", headers={"Authorization": f"Bearer {token}"}).text
+    assert 'rlhf_api_requests_total{method="GET",route="/me",status="500"} 1.0' in figures
+
+
+def test_tickets_that_ran_out_count_as_no_strangers(
+    site: TestClient, assistant: Call, ana_at: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    now = collecting.time.time()
+    monkeypatch.setattr(collecting.time, "time", lambda: now + 4000)
+    for _ in range(guard.STRANGERS_PER_MINUTE + 5):
+        ana_at("GET", "/me", 401)
+    assert site.get("/api/me").status_code == 401
 
 
 def test_figures_and_a_log_without_what_was_sent(

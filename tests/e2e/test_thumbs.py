@@ -128,7 +128,9 @@ def test_a_visitors_whole_life(chat_page: str, page: Page, workbench: Workbench)
     )
     expect(page.locator("#told")).to_be_empty()
     page.get_by_role("button", name="What is kept of me").click()
-    expect(page.locator("#told")).to_have_text("Kept of you: 1 chats, 3 steps, 1 consents, 3 feedback, 1 events.")
+    expect(page.locator("#told")).to_have_text(
+        "Kept of you: 1 chats, 3 steps, 1 consents, 1 changes, 6 requests, 3 feedback, 1 events."
+    )
     snapshot, _ = snapshots.take(workbench)
     assert snapshot.rows["chat_feedback"] == 3
     page.get_by_role("button", name="Erase it").click()

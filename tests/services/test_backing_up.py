@@ -72,11 +72,25 @@ def test_who_was_erased_since_is_erased_again(workbench: Workbench, tmp_path: Pa
         collecting.set_consent(workbench, caller, "1", "given", person)
     snapshots.take(workbench)
     out = back_up(workbench, tmp_path / "backup")
+    assert (out.stat().st_mode & 0o777, (out / "keys" / "pseudonym.key").stat().st_mode & 0o777) == (0o700, 0o600)
     collecting.erase(workbench, caller, "ana")
+    (tmp_path / "restored").mkdir()  # an empty volume
     again, erased = restore(out, tmp_path / "restored", erased=workbench.workspace.root / "erased.jsonl")
     assert erased == 1
     assert collecting.proof(again, application.name, "ana")["found"] == {}
     assert [chat.query for chat in again.store.search_chats()] == ["ben asks"]
+    again.close()
+
+
+def test_who_came_back_after_an_erasure_stays(workbench: Workbench, tmp_path: Path) -> None:
+    _, token = collecting.add_application(workbench, "Assistant")
+    caller = collecting.caller_of(workbench, token)
+    collecting.add_chat(workbench, caller, "1", {"query": "before", "response": "r"}, "ana")
+    collecting.erase(workbench, caller, "ana")
+    collecting.add_chat(workbench, caller, "2", {"query": "after", "response": "r"}, "ana")
+    out = back_up(workbench, tmp_path / "backup")
+    again, erased = restore(out, tmp_path / "restored", erased=workbench.workspace.root / "erased.jsonl")
+    assert ([chat.query for chat in again.store.search_chats()], erased) == (["after"], 0)
     again.close()
 
 

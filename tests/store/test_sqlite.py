@@ -163,3 +163,23 @@ def test_statement_files_name_each_statement_once() -> None:
 def test_a_person_has_no_ratings_of_others(tmp_path: Path) -> None:
     store = SqliteStore(Database(tmp_path / "s.sqlite3"))
     assert store.for_user(Session("ghost", "G")).progress().ratings == 0
+
+
+def test_what_is_deleted_is_forgotten_without_waiting_for_readers(workbench: Workbench, add_chats: Any) -> None:
+    add_chats({"query": "a very secret question", "response": "r"})
+    database = workbench._database
+    (chat,) = workbench.store.search_chats()
+    with database.connection() as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM chats").fetchone()
+        with database.transaction() as writer:
+            writer.execute("DELETE FROM chats")
+        workbench.embedded.forget_deleted()
+        workbench.add_person("Somebody")  # others write meanwhile
+        reader.execute("COMMIT")
+    with database.connection() as connection:
+        assert connection.execute("PRAGMA busy_timeout").fetchone() == (30_000,)
+    workbench.embedded.forget_deleted()
+    for path in workbench.workspace.root.glob("workbench.sqlite3*"):
+        assert b"very secret" not in path.read_bytes()
+    assert chat.query == "a very secret question"

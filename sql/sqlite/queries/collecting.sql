@@ -55,7 +55,7 @@ INSERT INTO spent (id) VALUES ($id) ON CONFLICT (id) DO NOTHING;
 SELECT application_id, id FROM received WHERE user_id = $user_id;
 
 -- name: newer_word
-SELECT 1 FROM received WHERE user_id = $user_id AND about = $about AND said_at > $said_at LIMIT 1;
+SELECT 1 FROM received WHERE user_id = $user_id AND about = $about AND ifnull(said_at, at) > $said_at LIMIT 1;
 
 -- name: add_chat
 INSERT INTO chats (id, owner_id, query, response, source, model, external_id, created_at, application_id)
@@ -84,6 +84,22 @@ SELECT version, consent, at FROM consents WHERE user_id = $user_id ORDER BY at D
 -- name: my_consents
 SELECT version, consent, at FROM consents WHERE user_id = $user_id ORDER BY at, rowid;
 
+-- name: is_known
+SELECT 1 FROM profiles WHERE user_id = $user_id;
+
+-- name: steps_of
+SELECT id, step_order, step_content FROM reasoning_steps WHERE chat_id = $chat_id ORDER BY step_order;
+
+-- name: token_of
+SELECT token_sha256 FROM applications WHERE id = $id;
+
+-- name: my_changes_of_mind
+SELECT chat_id, step_id, feedback_score, scale, comment, given_at, withdrawn FROM feedback_history
+WHERE user_id = $user_id ORDER BY given_at, rowid;
+
+-- name: my_received
+SELECT id, at FROM received WHERE user_id = $user_id ORDER BY at, id;
+
 -- name: my_chats
 SELECT id, query, response, source, model, external_id, created_at FROM chats WHERE owner_id = $user_id ORDER BY created_at, id;
 
@@ -92,21 +108,30 @@ SELECT s.id, s.chat_id, s.step_content, s.step_order FROM reasoning_steps AS s J
 WHERE c.owner_id = $user_id ORDER BY c.created_at, c.id, s.step_order;
 
 -- name: expired
-SELECT id FROM chats WHERE application_id = $application_id AND created_at < $before;
+-- Chats of an application from before a time, and what was made of them here, as above.
+SELECT id, query FROM chats WHERE application_id = $application_id AND created_at < $before
+UNION
+SELECT d.id, d.query FROM chats AS c JOIN chats AS d ON d.query = c.query AND d.created_at >= c.created_at
+WHERE c.application_id = $application_id AND c.created_at < $before AND d.source IN ('generated', 'branch', 'rewrite')
+  AND d.application_id IS NULL
+  AND NOT EXISTS (SELECT 1 FROM chats AS o WHERE o.query = d.query AND o.source NOT IN ('generated', 'branch', 'rewrite')
+                  AND NOT ifnull(o.application_id = $application_id AND o.created_at < $before, FALSE));
 
--- name: expire
-DELETE FROM chats WHERE application_id = $application_id AND created_at < $before;
+-- name: requests_about
+SELECT application_id, user_id, id FROM received WHERE substr(about, 1, 36) IN (SELECT value FROM json_each($chat_ids));
+
+-- name: drop_requests_about
+DELETE FROM received WHERE substr(about, 1, 36) IN (SELECT value FROM json_each($chat_ids));
 
 -- name: chats_to_erase
 -- A person's own, and what was made of them here: answers that policies wrote to their questions, rewritten steps, branches. A question
 -- that somebody else asked as well names nobody, and what was made of it stays.
 SELECT id, query FROM chats WHERE owner_id = $user_id
-UNION ALL
-SELECT d.id, d.query FROM chats AS d
-WHERE d.source IN ('generated', 'playground', 'branch', 'rewrite') AND d.application_id IS NULL
-  AND d.query IN (SELECT query FROM chats WHERE owner_id = $user_id)
+UNION
+SELECT d.id, d.query FROM chats AS c JOIN chats AS d ON d.query = c.query AND d.created_at >= c.created_at
+WHERE c.owner_id = $user_id AND d.source IN ('generated', 'branch', 'rewrite') AND d.application_id IS NULL
   AND NOT EXISTS (SELECT 1 FROM chats AS o WHERE o.query = d.query AND o.owner_id IS NOT $user_id
-                  AND o.source NOT IN ('generated', 'playground', 'branch', 'rewrite'));
+                  AND o.source NOT IN ('generated', 'branch', 'rewrite'));
 
 -- name: erase_chats
 DELETE FROM chats WHERE id IN (SELECT value FROM json_each($chat_ids));
@@ -123,6 +148,10 @@ ON CONFLICT (id) DO UPDATE SET what = excluded.what;
 
 -- name: unfinished_erasures
 SELECT what FROM erasures WHERE pseudonym = $pseudonym AND NOT json_extract(what, '$.finished');
+
+-- name: finish_erasures
+UPDATE erasures SET what = json_remove(json_set(what, '$.finished', json('true')), '$.chats')
+WHERE pseudonym = $pseudonym AND NOT json_extract(what, '$.finished');
 
 -- name: erasures
 SELECT id, pseudonym, at, what FROM erasures WHERE ifnull(pseudonym = $pseudonym, TRUE) ORDER BY at, id;
