@@ -7,12 +7,14 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from rlhf_core.ground.errors import StorageFull, StoreUnavailable
 from rlhf_core.ground.records import Session
 from rlhf_core.ground.settings import PROJECT_ROOT, SQL_ROOT
+from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sql import migrations, named_statements
 from rlhf_core.store.sqlite import Database, SqliteStore
 from tests.contract.store_contract import NOW, add_chat
