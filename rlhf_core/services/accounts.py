@@ -129,7 +129,6 @@ def set_role(workbench: Workbench, user_id: str, role: Role | None) -> None:
     """
     workbench.require("manage")
     _team_store(workbench).set_role(user_id, role)
-    workbench.note("role", user_id, role=role)
 
 
 def grant(workbench: Workbench, email: str, role: Role | None) -> Member:

@@ -25,10 +25,15 @@ ACTS = {
 
 
 def log(workbench: Workbench, words: str = "", limit: int = 500) -> list[Entry]:
-    """The newest acts first; those that hold the words.
+    """The newest acts first; those that hold the words. On a team's store those of every machine; otherwise this one's.
 
     Raises:
         Forbidden: for administrators only.
     """
     workbench.require("manage")
+    if workbench.team is not None:
+        from rlhf_core.store.supabase import SupabaseStore
+
+        assert isinstance(workbench.store, SupabaseStore)
+        return workbench.store.acts(words, limit)
     return workbench.audit.entries(words, limit)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import copy
 import getpass
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlhf_core.ground.errors import Forbidden, InvalidInput, SignInRequired
+from rlhf_core.ground.errors import Forbidden, InvalidInput, RlhfError, SignInRequired
 from rlhf_core.ground.records import Profile, Session, StoreCounts, new_id
 from rlhf_core.ground.roles import Action, may, refusal
 from rlhf_core.ground.settings import SECRET_KEY_VARIABLE, STORE_VARIABLE, TeamSettings, Workspace, secret_key, team_settings
@@ -108,8 +109,14 @@ class Workbench:
             raise Forbidden(refusal(self.person.role, action))
 
     def note(self, act: str, what: str, who: str | None = None, **detail: Any) -> None:
-        """Write into the log of who did what (``who`` None: the person here); see :mod:`rlhf_core.services.activity`."""
+        """Write into the log of who did what (``who`` None: the person here), here and on a team's store; see
+        :mod:`rlhf_core.services.activity`."""
         self.audit.add(who or (self.person.display_name if self.person else _account_name()), act, what, detail)
+        if self.team is not None and self._store is not None:
+            try:
+                self._store.note_act(act, what, detail)  # type: ignore[attr-defined]
+            except RlhfError:
+                logging.getLogger(__name__).exception("the team's log could not be written; this machine's has it")
 
     @property
     def sandbox(self) -> Sandbox:

@@ -12,6 +12,7 @@ import pytest
 from rlhf_core.ground.configs import RewardConfig
 from rlhf_core.ground.errors import Forbidden
 from rlhf_core.ground.records import Queue, Session, new_id
+from rlhf_core.ground.settings import TeamSettings
 from rlhf_core.services import activity, collecting, erasing, labeling, snapshots, training
 from rlhf_core.services.backing_up import back_up
 from rlhf_core.services.workbench import Workbench
@@ -58,3 +59,15 @@ def test_for_administrators_only(workbench: Workbench) -> None:
         activity.log(workbench)
     workbench.person = Session("u", "Eve", "admin")
     assert [one.who for one in activity.log(workbench)] == ["Eve"]
+
+
+def test_a_teams_log_is_one_for_all_machines(workbench: Workbench, sign_in: Any) -> None:
+    ana, store = sign_in("Ana", "engineer")
+    own = workbench.for_person(store._connection, ana)
+    own.team = TeamSettings("https://example.supabase.co", "key")
+    own.note("snapshot", "s9", chats=1)
+    ada, store = sign_in("Ada", "admin")
+    hers = workbench.for_person(store._connection, ada)
+    hers.team = own.team
+    assert [(one.who, one.what, one.detail) for one in activity.log(hers, "s9")] == [("Ana", "s9", {"chats": 1})]
+    assert [(one.who, one.what) for one in workbench.audit.entries("s9")] == [("Ana", "s9")], "this machine's own has it too"

@@ -73,7 +73,7 @@ def test_every_table_has_row_level_security(team: TeamServer) -> None:
         "select relname, relrowsecurity from pg_class where relkind in ('r', 'p') and relnamespace in ('public'::regnamespace, "
         "'private'::regnamespace)"
     )
-    assert len(tables) == 27
+    assert len(tables) == 28
     assert [name for name, protected in tables if not protected] == []
 
 
@@ -584,3 +584,41 @@ def test_who_was_not_asked_is_in_no_export(team: TeamServer, world: dict[str, An
     assert exported() == {world["a"], world["b"]}
     world["zoe_store"].for_user(world["zoe"]).set_consent("withdrawn")
     assert exported() == {world["a"]}
+
+
+# who did what -----------------------------------------------------------------------------------------------------------
+
+
+def test_acts_are_noted_by_who_did_them_and_stay(team: TeamServer, sign_in: SignIn, operator: SupabaseStore) -> None:
+    _, ana = sign_in("Ana", "engineer")
+    _, admin = sign_in("Ada", "admin")
+    ana.note_act("snapshot", "s1", {"chats": 3})
+    operator.note_act("import", "chats.jsonl", {})
+    with pytest.raises(Forbidden):
+        ana.acts()
+    found = admin.acts("s1")
+    assert [(one.who, one.act, one.what, one.detail) for one in found] == [("Ana", "snapshot", "s1", {"chats": 3})]
+    assert [one.who for one in admin.acts("chats.jsonl")] == ["operator"]
+    raw = client(ana)
+    assert raw.table("audit_log").select("*").execute().data == []
+    for attempt in (
+        raw.table("audit_log").insert({"who": "Ada", "act": "erase", "what": "x"}),
+        raw.table("audit_log").update({"who": "x"}).gt("id", 0), raw.table("audit_log").delete().gt("id", 0),
+    ):  # fmt: skip
+        with pytest.raises(APIError):
+            attempt.execute()
+    for statement in ("update public.audit_log set who = 'x'", "delete from public.audit_log", "truncate public.audit_log"):
+        with pytest.raises(psycopg.Error, match="only added to"):
+            team.sql(statement)
+    assert [one.what for one in admin.acts("s1")] == ["s1"]
+
+
+def test_a_role_is_noted_whoever_gives_it(team: TeamServer, sign_in: SignIn) -> None:
+    cai, _ = sign_in("Cai", "annotator")
+    _, admin = sign_in("Ada", "admin")
+    admin.set_role(cai.user_id, "analyst")
+    team.sql("update public.profiles set role = 'engineer' where user_id = %s", (cai.user_id,))
+    told = [(one.who, one.what, one.detail) for one in admin.acts("Cai")]
+    assert told[1] == ("Ada", "Cai", {"role": "analyst", "before": "annotator"})
+    assert told[0][1:] == ("Cai", {"role": "engineer", "before": "analyst"})
+    assert told[0][0] not in ("Ada", "Cai")
