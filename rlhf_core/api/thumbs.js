@@ -61,7 +61,7 @@ const STYLE = `
   .said { font-size: .875em; }
   .failed { color: var(--rlhf-thumbs-error, #b42318); }
   @media (prefers-color-scheme: dark) { .failed { color: var(--rlhf-thumbs-error, #f97066); } }
-  .text { text-decoration: underline; padding: .3rem .2rem; }
+  .text { text-decoration: underline; padding: .3rem .2rem; font-size: .875em; }
 `;
 
 export class RlhfThumbs extends HTMLElement {
