@@ -592,13 +592,13 @@ def test_who_was_not_asked_is_in_no_export(team: TeamServer, world: dict[str, An
 def test_acts_are_noted_by_who_did_them_and_stay(team: TeamServer, sign_in: SignIn, operator: SupabaseStore) -> None:
     _, ana = sign_in("Ana", "engineer")
     _, admin = sign_in("Ada", "admin")
-    ana.note_act("snapshot", "s1", {"chats": 3})
-    operator.note_act("import", "chats.jsonl", {})
+    ana.note_act("snapshot", "of ana 1", {"chats": 3})
+    operator.note_act("import", "by the operator.jsonl", {})
     with pytest.raises(Forbidden):
         ana.acts()
-    found = admin.acts("s1")
-    assert [(one.who, one.act, one.what, one.detail) for one in found] == [("Ana", "snapshot", "s1", {"chats": 3})]
-    assert [one.who for one in admin.acts("chats.jsonl")] == ["operator"]
+    found = admin.acts("of ana 1")
+    assert [(one.who, one.act, one.what, one.detail) for one in found] == [("Ana", "snapshot", "of ana 1", {"chats": 3})]
+    assert [one.who for one in admin.acts("by the operator.jsonl")] == ["operator"]
     raw = client(ana)
     assert raw.table("audit_log").select("*").execute().data == []
     for attempt in (
@@ -610,7 +610,7 @@ def test_acts_are_noted_by_who_did_them_and_stay(team: TeamServer, sign_in: Sign
     for statement in ("update public.audit_log set who = 'x'", "delete from public.audit_log", "truncate public.audit_log"):
         with pytest.raises(psycopg.Error, match="only added to"):
             team.sql(statement)
-    assert [one.what for one in admin.acts("s1")] == ["s1"]
+    assert [one.what for one in admin.acts("of ana 1")] == ["of ana 1"]
 
 
 def test_a_role_is_noted_whoever_gives_it(team: TeamServer, sign_in: SignIn) -> None:
