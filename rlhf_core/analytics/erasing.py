@@ -19,15 +19,16 @@ from rlhf_core.ground.tables import EXPORT_COLUMNS, WHENEVER, TableName
 
 _ROWS_OF = ("rater",)  # whose rows go; of other columns only the name goes
 _NAMES = tuple(name for name in PEOPLE.values() if name not in _ROWS_OF)
+_DAMAGED = (pa.ArrowException, EOFError)  # what reading a damaged file raises
 
 
-def take_out(folder: Path, pseudonym: str, *, chats: bool = False) -> list[tuple[str, str]]:
-    """Rewrite every snapshot that holds the person.
+def take_out(folder: Path, pseudonym: str, *, chats: Sequence[str] | None = None) -> list[tuple[str, str]]:
+    """Rewrite every snapshot that holds the person, or one of these chats.
 
     Args:
         folder: The workspace's snapshots.
         pseudonym: Whom.
-        chats: With the chats that are theirs, and all that anybody said of those; otherwise they stay, as nobody's.
+        chats: With the chats that are theirs, these ones too, and all that anybody said of them; None: theirs stay, as nobody's.
 
     Returns:
         (old id, new id) of each.
@@ -36,12 +37,13 @@ def take_out(folder: Path, pseudonym: str, *, chats: bool = False) -> list[tuple
         StorageFull: no room to write anew; what was rewritten by then is reported by calling this again.
         CorruptArtifact: some are damaged; the others are rewritten.
     """
-    nobodys = pa.array([], pa.string())
+    also = pa.array(list(chats or ()), pa.string())
 
     def work(one: Snapshot) -> Snapshot | None:
-        if not _holds(one, pseudonym):
+        if not _holds(one, pseudonym) and not _has_chats(one, also):
             return None
-        return _rewrite(one, folder, pseudonym, _chats_of(one, pseudonym) if chats else nobodys, "a person was erased")
+        theirs = also if chats is None else pa.concat_arrays([also, _chats_of(one, pseudonym)])
+        return _rewrite(one, folder, pseudonym, theirs, "a person was erased")
 
     return _of_each(folder, work)
 
@@ -51,13 +53,13 @@ def take_out_chats(folder: Path, chat_ids: Sequence[str], why: str) -> list[tupl
     and raises as :func:`take_out`."""
     gone = pa.array(list(chat_ids), pa.string())
 
-    def work(one: Snapshot) -> Snapshot | None:
-        for path in one.files("chats"):
-            if pc.any(pc.is_in(pq.read_table(path, columns=["id"])["id"], value_set=gone)).as_py():
-                return _rewrite(one, folder, "", gone, why)
-        return None
+    return _of_each(folder, lambda one: _rewrite(one, folder, "", gone, why) if _has_chats(one, gone) else None)
 
-    return _of_each(folder, work)
+
+def _has_chats(snapshot: Snapshot, chats: pa.Array) -> bool:
+    return len(chats) > 0 and any(
+        pc.any(pc.is_in(pq.read_table(path, columns=["id"])["id"], value_set=chats)).as_py() for path in snapshot.files("chats")
+    )
 
 
 def _of_each(folder: Path, work: Callable[[Snapshot], Snapshot | None]) -> list[tuple[str, str]]:
@@ -67,7 +69,7 @@ def _of_each(folder: Path, work: Callable[[Snapshot], Snapshot | None]) -> list[
         for one in list_snapshots(folder):
             try:
                 new = work(one)
-            except (pa.ArrowException, EOFError):
+            except _DAMAGED:
                 damaged.append(one.id)
                 continue
             if new is not None:
@@ -86,7 +88,7 @@ def holding(folder: Path, pseudonym: str) -> list[Snapshot]:
     for one in list_snapshots(folder):
         try:
             holds = _holds(one, pseudonym)
-        except (pa.ArrowException, EOFError):
+        except _DAMAGED:
             holds = True
         if holds:
             found.append(one)

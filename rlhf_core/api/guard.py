@@ -61,22 +61,13 @@ class Limits:
         """
         item = RateLimitItemPerMinute(per_minute)
         if not self._limiter.hit(item, *who):
-            self._refuse(item, who)
-
-    def look(self, per_minute: int, *who: str) -> None:
-        """As :meth:`hit`, without counting."""
-        item = RateLimitItemPerMinute(per_minute)
-        if not self._limiter.test(item, *who):
-            self._refuse(item, who)
+            reset = self._limiter.get_window_stats(item, *who).reset_time
+            raise TooMany(max(1, round(reset - time.time())))
 
     def caller(self, caller: Caller) -> None:
         if caller.visitor is not None:
             self.hit(VISITOR_PER_MINUTE, "visitor", caller.visitor)
         self.hit(caller.application.per_minute, "application", caller.application.id)
-
-    def _refuse(self, item: RateLimitItemPerMinute, who: tuple[str, ...]) -> None:
-        reset = self._limiter.get_window_stats(item, *who).reset_time
-        raise TooMany(max(1, round(reset - time.time())))
 
 
 class SizeLimit:

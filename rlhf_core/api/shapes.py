@@ -20,15 +20,16 @@ from pydantic.alias_generators import to_camel
 
 from rlhf_core.ground.applications import Signal
 from rlhf_core.ground.records import COMMENT_MAX_CHARS, SCORE_OF_TYPE, Consent, FeedbackType, feedback_type_of, format_utc
+from rlhf_core.ground.text import is_storable
+from rlhf_core.intake.rows import MAX_STEPS
 from rlhf_core.services.collecting import Place
 
 MAX_TEXT_CHARS = 200_000
-MAX_STEPS = 500
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 
 
 def _storable(text: str) -> str:
-    if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
+    if not is_storable(text):
         raise ValueError("holds a character that cannot be stored (NUL, or half a character)")
     return text
 

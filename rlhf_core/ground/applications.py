@@ -8,14 +8,7 @@ from typing import Literal
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.records import NAME_MAX_CHARS, Consent
 
-Signal = Literal["copy", "regenerate", "edit", "dwell", "follow_up"]
-SIGNALS: dict[Signal, str] = {
-    "copy": "characters copied",
-    "regenerate": "asked for another answer",
-    "edit": "characters changed in what was taken over",
-    "dwell": "milliseconds looked at",
-    "follow_up": "asked on",
-}
+Signal = Literal["copy", "regenerate", "edit", "dwell", "follow_up"]  # values: characters copied or changed, milliseconds
 CONSENT_WORDS = (
     "May we use what you write and rate here, without your name, to teach the assistant? You can say no, look at what is kept, "
     "and have it erased at any time."

@@ -12,6 +12,7 @@ from typing import Any, Literal, get_args
 
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.roles import Role
+from rlhf_core.ground.text import is_storable
 
 FeedbackType = Literal["positive", "neutral", "negative"]
 Scale = Literal["stars", "thumbs"]
@@ -116,7 +117,7 @@ def check_comment(text: str) -> str:
     text = text.strip()
     if len(text) > COMMENT_MAX_CHARS:
         raise InvalidInput(f"A comment has at most {COMMENT_MAX_CHARS:,} characters; this one has {len(text):,}.")
-    if "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
+    if not is_storable(text):
         raise InvalidInput("The comment holds a character that cannot be stored (NUL, or half a character). Type it anew.")
     return text
 
@@ -357,7 +358,7 @@ def check_op(op: LabelOp) -> None:
         _check_preference(op)
     if op.kind == "rewrite":
         text = op.value.get("text")
-        if not isinstance(text, str) or "\x00" in text or any("\ud800" <= c <= "\udfff" for c in text):
+        if not isinstance(text, str) or not is_storable(text):
             raise InvalidInput("The rewritten step holds a character that cannot be stored. Type it anew.")
         if len(text) > MAX_STEP_CHARS:
             raise InvalidInput(f"A rewritten step has at most {MAX_STEP_CHARS:,} characters; this one has {len(text):,}.")

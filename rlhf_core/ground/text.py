@@ -34,7 +34,12 @@ def step_prefixes(response: str, steps: Sequence[str]) -> list[str]:
 
 def storable(text: str) -> str:
     """Without characters that no store takes, which models write now and then: NUL, and halves of a character."""
-    return "".join(c for c in text if c != "\x00" and not "\ud800" <= c <= "\udfff")
+    return "".join(c for c in text if is_storable(c))
+
+
+def is_storable(text: str) -> bool:
+    """Whether every store takes it: it holds no NUL and no half of a character."""
+    return "\x00" not in text and not any("\ud800" <= c <= "\udfff" for c in text)
 
 
 def query_key(query: str) -> str:

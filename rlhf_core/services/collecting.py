@@ -13,7 +13,7 @@ import json
 import secrets
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -254,9 +254,10 @@ def add_chat(
         raise InvalidInput(f"The chat {error}.") from error
     _, query, response, source, model, _, created_at = rows.chat
     _check_time(created_at)
-    (query, response, *steps), removed = _clean([query, response, *(step[2] for step in rows.steps)])
-    for step in rows.steps:  # they are pieces of the answer, and not counted again
-        removed -= without_personal(step[2])[1]
+    query, of_query = without_personal(query)
+    response, of_response = without_personal(response)
+    steps = [without_personal(step[2])[0] for step in rows.steps]  # pieces of the answer: not counted again
+    removed = of_query + of_response
     request = Request(caller.application, request_id, _print(given), user_id, removed=removed)
     chat = {"query": query, "response": response, "source": source, "model": model, "created_at": created_at}
     return workbench.collecting.add_chat(request, chat, steps)
@@ -442,15 +443,6 @@ def _embedded(workbench: Workbench) -> None:
             "This workbench keeps feedback in a team's Supabase project. Write to its tables directly, under row level security, "
             "as docs/collecting.md shows."
         )
-
-
-def _clean(texts: Sequence[str]) -> tuple[list[str], Counter[str]]:
-    cleaned, removed = [], Counter[str]()
-    for text in texts:
-        clean, gone = without_personal(text)
-        cleaned.append(clean)
-        removed += gone
-    return cleaned, removed
 
 
 def _print(sent: Mapping[str, Any]) -> str:

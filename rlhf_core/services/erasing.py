@@ -21,15 +21,7 @@ from rlhf_core.services.workbench import Workbench
 
 ERASED_FILE = "erased.jsonl"  # pseudonyms of people who were erased, in the workspace
 __all__ = [
-    "ERASED_FILE",
-    "Erasure",
-    "consent",
-    "delete_chats",
-    "erase",
-    "erase_again",
-    "erase_visitor",
-    "set_consent",
-    "traces",
+    "ERASED_FILE", "Erasure", "consent", "delete_chats", "erase", "erase_again", "erase_visitor", "set_consent", "traces",
 ]  # fmt: skip
 
 
@@ -105,8 +97,8 @@ def delete_chats(workbench: Workbench, chats: Sequence[tuple[str, str]], why: st
 def erase_again(workbench: Workbench, pseudonyms: Iterable[str]) -> int:
     """Erase the people who stand in the store under these pseudonyms: those who had been erased before it was brought back from
     a backup. How many they were."""
-    known = set(pseudonyms)
-    people = [one for one in workbench.embedded.profiles() if _pseudonym(workbench, one.user_id) in known]
+    known, name = set(pseudonyms), Pseudonyms(pseudonym_key(workbench.workspace.keys))
+    people = [one for one in workbench.embedded.profiles() if name(one.user_id) in known]
     for one in people:
         if one.origin == "application":
             erase_visitor(workbench, one.user_id, "the backup's restorer")
@@ -114,7 +106,7 @@ def erase_again(workbench: Workbench, pseudonyms: Iterable[str]) -> int:
             erase(workbench, Session(one.user_id, one.display_name))
     with changing(workbench.workspace.snapshots):
         for pseudonym in known:  # those of whom only snapshots know
-            take_out(workbench.workspace.snapshots, pseudonym, chats=True)
+            take_out(workbench.workspace.snapshots, pseudonym, chats=())
     return len(people)
 
 
@@ -169,12 +161,7 @@ def _from_snapshots(workbench: Workbench, user_id: str, judgements: int, *, chat
     """``chats``: those that go with them, beside the ones that snapshots know as theirs; None: chats stay."""
     pseudonym, folder = _pseudonym(workbench, user_id), workbench.workspace.snapshots
     with changing(folder):
-        rewritten = take_out(folder, pseudonym, chats=chats is not None)
-        if chats:
-            became = {new: old for old, new in rewritten}
-            more = take_out_chats(folder, chats, "a person was erased")
-            rewritten = [one for one in rewritten if one[1] not in {old for old, _ in more}]
-            rewritten += [(became.get(old, old), new) for old, new in more]
+        rewritten = take_out(folder, pseudonym, chats=chats)
     used = [snapshots.used_by(workbench, old) for old, _ in rewritten]
     runs = list(dict.fromkeys(run for runs, _ in used for run in runs))
     checkpoints = list(dict.fromkeys(one for _, some in used for one in some))

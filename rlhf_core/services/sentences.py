@@ -161,16 +161,12 @@ def sentence(name: str, frame: Any) -> str:
         case "gold_over_time":
             return f"{(frame['right'] * frame['asked']).sum() / frame['asked'].sum():.0%} of what is known was answered right."
         case "implicit_signals":
-            told = [row for row in frame.to_dict("records") if row["mean_score"] == row["mean_score"]]
-            if not told:
-                return f"The commonest sign is {first['signal']}, {int(first['times']):,} times."
-            apart = max(told, key=lambda row: abs(row["mean_score"] - row["other_mean"]))
-            if apart["other_mean"] != apart["other_mean"]:
-                return f"The commonest sign is {first['signal']}, {int(first['times']):,} times."
-            return (
-                f"Answers with {apart['signal']} are rated {apart['mean_score'] - apart['other_mean']:+.2f} stars against others; the "
-                f"commonest sign is {first['signal']}, {int(first['times']):,} times."
-            )
+            common = f"commonest sign is {first['signal']}, {int(first['times']):,} times."
+            gaps = (frame["mean_score"] - frame["other_mean"]).set_axis(frame["signal"]).dropna()
+            if gaps.empty:
+                return f"The {common}"
+            apart = gaps.abs().idxmax()
+            return f"Answers with {apart} are rated {gaps[apart]:+.2f} stars against others; the {common}"
         case "consent_coverage":
             given = frame.loc[frame["consent"] == "given", "people"].sum() / frame["people"].sum()
             return f"{given:.0%} of the people in it have said yes."

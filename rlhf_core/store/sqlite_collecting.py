@@ -111,19 +111,20 @@ class SqliteCollecting:
             Conflict: something else was sent under this id before.
         """
         chat_id = content_id("sent chat", request.application.id, request.user_id, request.id)
-        made = [{"id": content_id("sent step", chat_id, str(k)), "order": k, "text": text} for k, text in enumerate(steps, 1)]
 
         def work(connection: sqlite3.Connection) -> Answer:
             connection.execute(_SQL["add_chat"], dict(chat) | {
                 "id": chat_id, "owner_id": request.user_id or None, "external_id": request.id,
                 "application_id": request.application.id,
             })  # fmt: skip
-            for one in made:
-                values = {"id": one["id"], "chat_id": chat_id, "content": one["text"], "order": one["order"]}
-                connection.execute(_SQL["add_step"], values | {"now": chat["created_at"]})
+            for order, text in enumerate(steps, 1):
+                step_id = content_id("sent step", chat_id, str(order))
+                self._rows(
+                    connection, "add_step", id=step_id, chat_id=chat_id, content=text, order=order, now=chat["created_at"]
+                )  # fmt: skip
             return {"id": chat_id, "removed": dict(request.removed)}  # no texts: they stand in one place
 
-        answer = self._once(request, work)
+        answer = self._once(request, work, lambda answer: str(answer["id"]))
         kept = self._read("steps_of", chat_id=answer["id"])
         return answer | {"steps": [{"id": one, "order": order, "text": text} for one, order, text in kept]}
 
@@ -141,7 +142,7 @@ class SqliteCollecting:
         def work(connection: sqlite3.Connection) -> Answer:
             step_id = self._step(connection, request, place)
             mine = Labelling(connection, request.user_id)
-            about = f"{place.chat_id} {step_id or ''}"
+            about = _thing(place.chat_id, step_id)
             newer = request.said_at is not None and self._rows(
                 connection, "newer_word", user_id=request.user_id, about=about, said_at=request.said_at
             )
@@ -155,7 +156,7 @@ class SqliteCollecting:
                 score_now = self._score(connection, request.user_id, place.chat_id, step_id)
             return {"chatId": place.chat_id, "stepId": step_id, "score": score_now, "kept": not newer}
 
-        return self._once(request, work, place)
+        return self._once(request, work, lambda answer: _thing(answer["chatId"], answer["stepId"]))
 
     def note(self, request: Request, place: Place, signal: Signal, value: float | None) -> Answer:
         """Keep an implicit signal, once. Raises as :meth:`rate`."""
@@ -171,7 +172,13 @@ class SqliteCollecting:
 
         return self._once(request, work)
 
-    def _once(self, request: Request, work: Callable[[sqlite3.Connection], Answer], place: Place | None = None) -> Answer:
+    def _once(
+        self,
+        request: Request,
+        work: Callable[[sqlite3.Connection], Answer],
+        about: Callable[[Answer], str | None] = lambda _: None,
+    ) -> Answer:
+        """``about``: the chat that an answer is about, or the thing in it that was judged."""
         key = {"application_id": request.application.id, "user_id": request.user_id, "id": request.id}
 
         def once(connection: sqlite3.Connection) -> Answer:
@@ -189,20 +196,22 @@ class SqliteCollecting:
                 )
             now = utc_now()
             if request.user_id:
-                name = f"visitor {request.user_id[:8]}"
-                self._rows(connection, "add_visitor_profile", user_id=request.user_id, name=name, now=now)
-                self._rows(connection, "add_visitor", user_id=request.user_id, application_id=request.application.id)
+                self._meet(connection, request.application, request.user_id, now)
             answer = work(connection)
             for kind, count in request.removed.items():
                 self._rows(connection, "note_removed", application_id=request.application.id, now=now, kind=kind, count=count)
-            about = f"{answer['chatId']} {answer['stepId'] or ''}" if place else answer["id"] if "removed" in answer else None
             self._rows(
-                connection, "note_received", **key, fingerprint=request.fingerprint, about=about, said_at=request.said_at,
-                answer=json.dumps(answer), now=now,
+                connection, "note_received", **key, fingerprint=request.fingerprint, about=about(answer),
+                said_at=request.said_at, answer=json.dumps(answer), now=now,
             )  # fmt: skip
             return answer
 
         return self._together.write(once)
+
+    def _meet(self, connection: sqlite3.Connection, application: Application, user_id: str, now: str) -> None:
+        """A person of an application, perhaps for the first time."""
+        self._rows(connection, "add_visitor_profile", user_id=user_id, name=f"visitor {user_id[:8]}", now=now)
+        self._rows(connection, "add_visitor", user_id=user_id, application_id=application.id)
 
     def _step(self, connection: sqlite3.Connection, request: Request, place: Place) -> str | None:
         mine = {"chat_id": place.chat_id, "application_id": request.application.id, "user_id": request.user_id}
@@ -248,8 +257,7 @@ class SqliteCollecting:
         now = utc_now()
 
         def work(connection: sqlite3.Connection) -> None:
-            self._rows(connection, "add_visitor_profile", user_id=user_id, name=f"visitor {user_id[:8]}", now=now)
-            self._rows(connection, "add_visitor", user_id=user_id, application_id=application.id)
+            self._meet(connection, application, user_id, now)
             self._rows(connection, "add_consent", user_id=user_id, version=version, consent=consent, now=now)
             connection.execute(
                 "UPDATE profiles SET consent = ?, consent_at = ? WHERE user_id = ? AND origin = 'application'",
@@ -394,3 +402,8 @@ class SqliteCollecting:
     def _named(connection: sqlite3.Connection, name: str, user_id: str) -> list[dict[str, Any]]:
         cursor = connection.execute(_SQL[name], {"user_id": user_id})
         return [dict(zip([column[0] for column in cursor.description], row, strict=True)) for row in cursor.fetchall()]
+
+
+def _thing(chat_id: str, step_id: str | None) -> str:
+    """What was judged, as the column ``received.about`` has it: it begins with the chat's id."""
+    return f"{chat_id} {step_id or ''}"

@@ -85,13 +85,16 @@ DROP VIEW consented_chats;
 DROP VIEW withdrawn;
 CREATE VIEW withdrawn AS
 SELECT user_id FROM profiles WHERE consent = 'withdrawn' OR (origin = 'application' AND consent IS NULL);
--- Their chats, and what was made of those here (answers that policies wrote to their questions, rewritten steps, branches), unless
--- somebody else, who counts, asked the same.
+-- What is made here of people's chats (answers that policies write to their questions, steps that are written anew, branches), and what
+-- is asked elsewhere.
+CREATE VIEW made_chats AS SELECT * FROM chats WHERE source IN ('generated', 'branch', 'rewrite') AND application_id IS NULL;
+CREATE VIEW asked_chats AS SELECT * FROM chats WHERE source NOT IN ('generated', 'branch', 'rewrite');
+-- Their chats, and what was made of those, unless somebody else, who counts, asked the same.
 CREATE VIEW withdrawn_chats AS
 SELECT id AS chat_id FROM chats WHERE owner_id IN (SELECT user_id FROM withdrawn)
 UNION
-SELECT d.id FROM chats AS c JOIN chats AS d ON d.query = c.query AND d.created_at >= c.created_at
-WHERE c.owner_id IN (SELECT user_id FROM withdrawn) AND d.source IN ('generated', 'branch', 'rewrite') AND d.application_id IS NULL
-  AND NOT EXISTS (SELECT 1 FROM chats AS o WHERE o.query = d.query AND o.source NOT IN ('generated', 'branch', 'rewrite')
+SELECT m.id FROM chats AS c JOIN made_chats AS m ON m.query = c.query AND m.created_at >= c.created_at
+WHERE c.owner_id IN (SELECT user_id FROM withdrawn)
+  AND NOT EXISTS (SELECT 1 FROM asked_chats AS o WHERE o.query = m.query
                   AND (o.owner_id IS NULL OR o.owner_id NOT IN (SELECT user_id FROM withdrawn)));
 CREATE VIEW consented_chats AS SELECT * FROM chats WHERE id NOT IN (SELECT chat_id FROM withdrawn_chats);

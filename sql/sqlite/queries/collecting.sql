@@ -27,9 +27,6 @@ ON CONFLICT (user_id) DO NOTHING;
 -- name: add_visitor
 INSERT INTO visitors (user_id, application_id) VALUES ($user_id, $application_id) ON CONFLICT (user_id) DO NOTHING;
 
--- name: is_visitor
-SELECT 1 FROM visitors WHERE user_id = $user_id AND application_id = $application_id;
-
 -- name: answered
 SELECT fingerprint, answer FROM received WHERE application_id = $application_id AND user_id = $user_id AND id = $id;
 
@@ -108,13 +105,12 @@ SELECT s.id, s.chat_id, s.step_content, s.step_order FROM reasoning_steps AS s J
 WHERE c.owner_id = $user_id ORDER BY c.created_at, c.id, s.step_order;
 
 -- name: expired
--- Chats of an application from before a time, and what was made of them here, as above.
+-- Chats of an application from before a time, and what was made of them here: see chats_to_erase.
 SELECT id, query FROM chats WHERE application_id = $application_id AND created_at < $before
 UNION
-SELECT d.id, d.query FROM chats AS c JOIN chats AS d ON d.query = c.query AND d.created_at >= c.created_at
-WHERE c.application_id = $application_id AND c.created_at < $before AND d.source IN ('generated', 'branch', 'rewrite')
-  AND d.application_id IS NULL
-  AND NOT EXISTS (SELECT 1 FROM chats AS o WHERE o.query = d.query AND o.source NOT IN ('generated', 'branch', 'rewrite')
+SELECT m.id, m.query FROM chats AS c JOIN made_chats AS m ON m.query = c.query AND m.created_at >= c.created_at
+WHERE c.application_id = $application_id AND c.created_at < $before
+  AND NOT EXISTS (SELECT 1 FROM asked_chats AS o WHERE o.query = m.query
                   AND NOT ifnull(o.application_id = $application_id AND o.created_at < $before, FALSE));
 
 -- name: requests_about
@@ -128,10 +124,9 @@ DELETE FROM received WHERE substr(about, 1, 36) IN (SELECT value FROM json_each(
 -- that somebody else asked as well names nobody, and what was made of it stays.
 SELECT id, query FROM chats WHERE owner_id = $user_id
 UNION
-SELECT d.id, d.query FROM chats AS c JOIN chats AS d ON d.query = c.query AND d.created_at >= c.created_at
-WHERE c.owner_id = $user_id AND d.source IN ('generated', 'branch', 'rewrite') AND d.application_id IS NULL
-  AND NOT EXISTS (SELECT 1 FROM chats AS o WHERE o.query = d.query AND o.owner_id IS NOT $user_id
-                  AND o.source NOT IN ('generated', 'branch', 'rewrite'));
+SELECT m.id, m.query FROM chats AS c JOIN made_chats AS m ON m.query = c.query AND m.created_at >= c.created_at
+WHERE c.owner_id = $user_id
+  AND NOT EXISTS (SELECT 1 FROM asked_chats AS o WHERE o.query = m.query AND o.owner_id IS NOT $user_id);
 
 -- name: erase_chats
 DELETE FROM chats WHERE id IN (SELECT value FROM json_each($chat_ids));
