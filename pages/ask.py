@@ -29,6 +29,9 @@ state.setdefault(keys.SQL_TEXT, next(iter(querying.examples().values())))
 
 
 def begin() -> None:
+    """Start the statement, unless one is at work: a click that was under way when Ctrl+Enter began it changes nothing."""
+    if keys.SQL_RUNNING in state:
+        return
     state.pop(keys.SQL_PROBLEM, None)
     if old := state.pop(keys.SQL_RESULT, None):
         old[0].drop()
@@ -158,7 +161,7 @@ st.caption(
 )
 editor, side = st.columns([5, 2], gap="large")
 with editor:
-    st.text_area("SQL", key=keys.SQL_TEXT, height=220, help="DuckDB's SQL; Ctrl+Enter takes it over, then Run.")
+    st.text_area("SQL", key=keys.SQL_TEXT, height=220, help="DuckDB's SQL; Ctrl+Enter runs it.")
     st.button(
         "Run",
         type="primary",
