@@ -28,7 +28,7 @@ from rlhf_core.supervisor.supervise import Supervisor
 from rlhf_core.ui import identity
 
 COLLECT_EVERY_S = 30.0
-EXPIRE_EVERY_S = 3600.0
+TEND_EVERY_S = 300.0
 opened: list[Workbench] = []  # one, while the server runs and its workspace can be opened
 LOCAL_COOKIE_KEPT_S = 365 * 86_400
 
@@ -69,7 +69,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
 
 
 def _tend(workbench: Workbench, stop: threading.Event) -> None:
-    """What applications send: load what takes it in, and delete what was kept for its time."""
+    """What applications send: load what takes it in, delete what was kept for its time and what runs held of the erased."""
     log = logging.getLogger("rlhf_core")
     try:
         collecting.warm(workbench)
@@ -77,10 +77,10 @@ def _tend(workbench: Workbench, stop: threading.Event) -> None:
         log.exception("what takes in chats of applications could not be loaded")
     while not stop.is_set():
         try:
-            collecting.expire(workbench)
+            collecting.tend(workbench)
         except Exception:  # whatever it is: it is tried again
             log.exception("chats that should go could not be deleted")
-        stop.wait(EXPIRE_EVERY_S)
+        stop.wait(TEND_EVERY_S)
 
 
 def _collect_garbage(stop: threading.Event) -> None:

@@ -13,6 +13,7 @@ workbench = resources.workbench()
 st.title("Import chats")
 file = st.file_uploader("File", type=["jsonl", "ndjson", "json", "csv", "parquet"], help=ABOUT)
 preset: importing.Preset = "auto"
+clean = False
 if file is not None:  # not before: each kind of widget makes the page slower to open
     preset = st.selectbox(
         "Format",
@@ -20,6 +21,7 @@ if file is not None:  # not before: each kind of widget makes the page slower to
         format_func=lambda name: f"{name}: {importing.PRESETS[name]}",
         help="auto fits most files",
     )
+    clean = st.checkbox("Take e-mail addresses, phone numbers and the like out of texts")
 
 
 def show_progress(records: int) -> None:
@@ -30,7 +32,9 @@ if st.button("Import", type="primary", disabled=file is None, icon=":material/up
     st.session_state.pop(keys.IMPORT_RESULT, None)
     bar = st.progress(0.0, "Checking every line before anything is stored …")
     try:
-        report = importing.import_stream(workbench, file, file.name, preset=preset, on_progress=show_progress)
+        report = importing.import_stream(
+            workbench, file, file.name, preset=preset, on_progress=show_progress, remove_personal=clean
+        )
         st.session_state[keys.IMPORT_RESULT] = report
     except RlhfError as error:
         st.session_state[keys.IMPORT_RESULT] = error

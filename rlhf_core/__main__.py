@@ -88,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     one.add_argument("file", type=Path, help=f"one of {', '.join(formats.SUFFIXES)}")
     one.add_argument("--format", choices=get_args(formats.Preset), default="auto")
+    one.add_argument(
+        "--remove-personal", action="store_true", help="take e-mail addresses, phone numbers and the like out of texts"
+    )
     one = command("demo", _demo, "load the demonstration set, and teach a tiny policy its answers")
     one.add_argument("--no-policy", action="store_true", help="load the set only")
     one = command("team", _team, "list a team's people, or give one of them a role")
@@ -130,7 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("person", help="their name; with --application, the id by which that knows them")
     one.add_argument("--application", metavar="NAME", help="a person of this chat application, with their chats")
     one.add_argument("--prove", action="store_true", help="erase nothing, look where they still stand; exits with 2 if anywhere")
-    one = command("expire", _expire, "delete chats that applications wanted kept for a time; the app does it once an hour")
+    one = command("expire", _expire, "delete chats that applications wanted kept for a time; the app does it every five minutes")
     one.add_argument("--try", dest="try_only", action="store_true", help="delete nothing, say how many they are")
     one = command("backup", _backup, "copy the workspace to a new folder, also while it is in use")
     one.add_argument("out", type=Path, metavar="FOLDER")
@@ -249,7 +252,10 @@ def _app(arguments: argparse.Namespace) -> int:
 def _import(arguments: argparse.Namespace) -> None:
     from rlhf_core.services.importing import import_file
 
-    print(import_file(_open(arguments), arguments.file, preset=arguments.format))
+    report = import_file(
+        _open(arguments), arguments.file, preset=arguments.format, remove_personal=arguments.remove_personal
+    )  # fmt: skip
+    print(report)
 
 
 def _demo(arguments: argparse.Namespace) -> int:
@@ -471,8 +477,10 @@ def _prove(traces: dict[str, Any]) -> int:
         print(f"erased {one['at']}: {gone}{'' if one['finished'] else '; interrupted, erase again'}")
     for where, what in traces["found"].items():
         print(f"still in {where}: {what}")
+    for one in traces["late"]:
+        print(f"checkpoint {one} was saved since by a run that had begun before")
     if not traces["found"]:
-        print("They stand in no table of the store and in no snapshot.")
+        print("They stand in no table of the store, in no snapshot and in nothing that runs wrote down.")
     return 2 if traces["found"] else 0
 
 

@@ -3,8 +3,9 @@
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, FastAPI, Query, Request
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
@@ -22,7 +23,15 @@ from rlhf_core.intake.splitting import answer_of
 from rlhf_core.services import collecting
 from rlhf_core.services.workbench import Workbench
 
-THUMBS = Path(__file__).with_name("thumbs.js")
+HERE = Path(__file__).parent
+# a page of people's own words, with their ticket: nothing from elsewhere, in no other page's frame
+ALONE = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'self'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",
+}
 _WORDS = {
     400: "no JSON in UTF-8",
     401: "no good token or ticket",
@@ -65,6 +74,8 @@ def create(workbench: Callable[[], Workbench], logs: Path | None = None) -> Fast
     )  # fmt: skip
     watch = Watch()
     app.add_middleware(Watched, watch=watch, log=request_log(logs) if logs else logging.getLogger("rlhf_core.api.nowhere"))
+    # threads of their own: erasures, which take long, hold no other request up, and a full house does not look like a dead one
+    erasers, looks = CapacityLimiter(2), CapacityLimiter(2)
     limits, bearer = Limits(), HTTPBearer(auto_error=False, description="an application's token, or a person's ticket")
 
     def caller(request: Request, given: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)]) -> Caller:
@@ -128,9 +139,9 @@ def create(workbench: Callable[[], Workbench], logs: Path | None = None) -> Fast
         return shapes.Everything(tables=collecting.everything(workbench(), asks, user_id))
 
     @app.delete("/me", responses=_refusals(403))
-    def erase(asks: Asks, user_id: Whose = None) -> shapes.Erased:
+    async def erase(asks: Asks, user_id: Whose = None) -> shapes.Erased:
         """Erase all that is kept of a person, from the store and from snapshots. It may be asked again."""
-        done = collecting.erase(workbench(), asks, user_id)
+        done = await to_thread.run_sync(collecting.erase, workbench(), asks, user_id, limiter=erasers)
         return shapes.Erased(
             chats=done.chats, judgements=done.judgements, snapshots=[new for _, new in done.snapshots], runs=done.runs,
             checkpoints=done.checkpoints,
@@ -158,9 +169,9 @@ def create(workbench: Callable[[], Workbench], logs: Path | None = None) -> Fast
         return shapes.Status(status="ok")
 
     @app.get("/ready", responses={503: _refusals()[503]})
-    def ready() -> shapes.Status:
+    async def ready() -> shapes.Status:
         """The store answers."""
-        collecting.ready(workbench())
+        await to_thread.run_sync(collecting.ready, workbench(), limiter=looks)
         return shapes.Status(status="ok")
 
     @app.get("/metrics", response_class=PlainTextResponse, responses=_refusals(403))
@@ -173,7 +184,17 @@ def create(workbench: Callable[[], Workbench], logs: Path | None = None) -> Fast
     @app.get("/thumbs.js", include_in_schema=False)
     def thumbs() -> FileResponse:
         """The web component by which people rate steps."""
-        return FileResponse(THUMBS, media_type="text/javascript", headers={"Cache-Control": "public, max-age=3600"})
+        return FileResponse(HERE / "thumbs.js", media_type="text/javascript", headers={"Cache-Control": "public, max-age=3600"})
+
+    @app.get("/yours", include_in_schema=False)
+    def yours() -> FileResponse:
+        """The page on which a person sees, downloads and erases what is kept of them: ``yours#TICKET``."""
+        return FileResponse(HERE / "yours.html", media_type="text/html", headers=ALONE)
+
+    @app.get("/yours.{kind}", include_in_schema=False)
+    def part_of_yours(kind: Literal["js", "css"]) -> FileResponse:
+        media_type = {"js": "text/javascript", "css": "text/css"}[kind]
+        return FileResponse(HERE / f"yours.{kind}", media_type=media_type, headers=ALONE)
 
     made = app.openapi
 

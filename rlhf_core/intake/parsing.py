@@ -6,6 +6,7 @@ import array
 import hashlib
 import pickle
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import IO, Any, BinaryIO
 from rlhf_core.ground.errors import ImportRejected, InvalidInput, Problem
 from rlhf_core.ground.records import utc_now
 from rlhf_core.intake.formats import CONVERTERS, READ_BY_PRESET, Preset, detect, own_record
+from rlhf_core.intake.personal import record_without_personal
 from rlhf_core.intake.reader import read_records
 from rlhf_core.intake.rows import BadRecord, ChatRows, build_pair, build_rows
 
@@ -49,6 +51,7 @@ class ParsedFile:
     preset: Preset
     records: int
     ignored_fields: tuple[str, ...]
+    removed: Counter[str]
     _spool: IO[bytes]
     _batches: int
 
@@ -66,6 +69,7 @@ def parse_file(
     preset: Preset = "auto",
     scratch: Path | None = None,
     on_progress: Callable[[int], None] | None = None,
+    remove_personal: bool = False,
 ) -> Iterator[ParsedFile]:
     """Read and check a whole file.
 
@@ -75,6 +79,7 @@ def parse_file(
         preset: How to read records; ``auto`` looks at the first one.
         scratch: Folder for the temporary file (the system's by default).
         on_progress: Called now and then with the number of records read so far.
+        remove_personal: Take e-mail addresses, phone numbers and the like out of texts.
 
     Raises:
         ImportRejected: lists every bad line.
@@ -85,6 +90,7 @@ def parse_file(
     judged = _Seen("the same person judges the same thing as in line {}")
     batch, batches, records = Batch(), 0, 0
     fields: dict[str, None] = {}
+    removed: Counter[str] = Counter()
     now = utc_now()
     chosen = preset
     with tempfile.TemporaryFile(dir=scratch) as spool:
@@ -98,6 +104,8 @@ def parse_file(
             try:
                 own = own_record(record)
                 converted = CONVERTERS[chosen](record) if own is None else own
+                if remove_personal:
+                    converted = record_without_personal(converted, removed)
                 if own is not None and not own:
                     made = []
                 elif chosen == "pairs":
@@ -132,7 +140,7 @@ def parse_file(
         if records == 0:
             raise InvalidInput(f"{name} has no records. Choose another file.")
         ignored = tuple(str(one) for one in fields if one not in READ_BY_PRESET.get(chosen, frozenset()) | {"workbench"})
-        yield ParsedFile(name, chosen, records, ignored, spool, batches + 1)
+        yield ParsedFile(name, chosen, records, ignored, removed, spool, batches + 1)
 
 
 class _Seen:

@@ -20,6 +20,9 @@ KINDS: dict[str, str] = {  # what presidio calls it, and what is written in its 
     "IP_ADDRESS": "[address]",
 }
 LEAST_SCORE = 0.4
+WRITTEN = frozenset((  # fields
+    "query", "response", "response_a", "response_b", "steps", "steps_a", "steps_b", "content", "step_content", "text", "comment",
+))  # fmt: skip
 REGIONS = ("US", "CA", "GB", "DE")  # whose ways to write phone numbers are known; others with their + and code
 
 
@@ -40,6 +43,25 @@ def without_personal(text: str) -> tuple[str, Counter[str]]:
         at = -minus_end
         removed[kind] += 1
     return "".join([*parts, text[at:]]), removed
+
+
+def record_without_personal(record: Mapping[str, Any], removed: Counter[str]) -> dict[str, Any]:
+    """A record of a file with such texts alone cleaned in which people or models wrote; what was taken out is added up."""
+
+    def clean(value: Any, written: bool) -> Any:
+        if isinstance(value, str):
+            if not written:
+                return value
+            text, found = without_personal(value)
+            removed.update(found)
+            return text
+        if isinstance(value, Mapping):
+            return {name: clean(one, name in WRITTEN) for name, one in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [clean(one, written) for one in value]
+        return value
+
+    return {name: clean(one, name in WRITTEN) for name, one in record.items()}
 
 
 def told(removed: Mapping[str, int]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -61,11 +62,10 @@ def generate(
             if queries else f"Snapshot {snapshot.id} has no queries. Import chats and take a new one."
         )  # fmt: skip
     asked = [query for query in fitting for _ in range(config.answers)]
-    batches = [asked[k : k + at_once] for k in range(0, len(asked), at_once)]
 
     # 3. The writing.
     answers = Answers(workspace, run_id, config)
-    done = answers.taken_over()
+    batches, done = _plan(asked, answers.taken_over(), at_once)
     recorder.phase("writing", step=done * at_once, total=len(asked))
     began = time.monotonic()
     for k in range(done, len(batches)):
@@ -81,6 +81,23 @@ def generate(
         )  # fmt: skip
     recorder.phase("putting answers into the store", step=len(asked))
     return f"{len(asked)} answers to {len(fitting)} queries by {config.base_model}.", ""
+
+
+def _plan(asked: Sequence[str], answered: Sequence[str], at_once: int) -> tuple[list[list[str]], int]:
+    """Batches of queries, and how many of them are answered already. A run whose snapshot has lost chats since it began, because
+    somebody was erased, answers those that are left."""
+    batches = [list(asked[k : k + at_once]) for k in range(0, len(asked), at_once)]
+    done = -(-len(answered) // at_once)
+    if list(answered) == [query for batch in batches[:done] for query in batch]:
+        return batches, done
+    left, missing = Counter(answered), []
+    for query in asked:
+        if left[query]:
+            left[query] -= 1
+        else:
+            missing.append(query)
+    old = [list(answered[k : k + at_once]) for k in range(0, len(answered), at_once)]
+    return old + [missing[k : k + at_once] for k in range(0, len(missing), at_once)], len(old)
 
 
 def _policy(workspace: Workspace, config: GenerateConfig, queries: Sequence[str]) -> tuple[Write, list[str], int]:
@@ -131,17 +148,19 @@ class Answers:
         self._model = config.base_model if config.endpoint is None else config.endpoint
         self._from = None if config.resume_from is None else workspace.run_folder(config.resume_from) / ANSWERS_FILE
 
-    def taken_over(self) -> int:
-        """How many whole batches are there: this run's, which was paused or killed, or those of the run that it goes on from."""
+    def taken_over(self) -> list[str]:
+        """The queries of whole batches that are there: this run's, which was paused or killed, or those of the run that it goes
+        on from."""
         source = self._path if self._path.exists() or self._from is None else self._from
         lines: list[str] = []
         if source.exists():
             with source.open(encoding="utf-8") as file:
                 lines = list(file)
         whole = [k for k, line in enumerate(lines, 1) if line.endswith("\n") and json.loads(line).get("last")]
+        kept = lines[: whole[-1]] if whole else []
         with disk_errors("writing answers", self._path):
-            write_text(self._path, "".join(lines[: whole[-1]] if whole else []))
-        return len(whole)
+            write_text(self._path, "".join(kept))
+        return [json.loads(line)["query"] for line in kept]
 
     def add(self, queries: Sequence[str], written: Sequence[Written]) -> None:
         lines: list[dict[str, object]] = [

@@ -34,7 +34,7 @@ from rlhf_core.ground.records import Consent, content_id, format_utc, new_id, ut
 from rlhf_core.intake import personal
 from rlhf_core.intake.personal import without_personal
 from rlhf_core.intake.rows import BadRecord, build_rows
-from rlhf_core.services import comparing, erasing
+from rlhf_core.services import comparing, erasing, erasing_runs
 from rlhf_core.services.erasing import Erasure
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sqlite_collecting import Place, Request
@@ -46,7 +46,7 @@ TICKET_S = 3600
 __all__ = [
     "Place", "add_application", "add_chat", "applications", "caller_of", "change_application", "consent", "erase", "erase_named",
     "erasures", "everything", "expire", "person", "proof", "rate", "ready", "removed", "revoke_application", "score",
-    "set_consent", "signal", "ticket", "warm",
+    "set_consent", "signal", "tend", "ticket", "warm",
 ]  # fmt: skip
 
 
@@ -398,11 +398,18 @@ def expire(workbench: Workbench, *, try_only: bool = False) -> dict[str, int]:
     return gone
 
 
+def tend(workbench: Workbench) -> None:
+    """What is to be done from time to time: :func:`expire`, and taking out of runs that are over what they were to forget."""
+    erasing_runs.settle(workbench)
+    expire(workbench)
+
+
 def proof(workbench: Workbench, application_name: str, external_id: str) -> dict[str, Any]:
     """Look for a person everywhere, by what an application knows them by.
 
     Returns:
-        ``found``: rows by table of the store, and snapshots, where they still stand (none: proven); ``erasures``: of theirs.
+        ``found``: rows by table of the store, snapshots and runs, where they still stand (none: proven); ``erasures``: of theirs;
+        ``late``: checkpoints that runs at work then have saved since.
     """
     workbench.require("manage")
     user_id = person(workbench, _named(workbench, application_name), external_id)

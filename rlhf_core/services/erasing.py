@@ -12,11 +12,10 @@ from typing import Any
 from rlhf_core.analytics.erasing import holding, take_out, take_out_chats
 from rlhf_core.analytics.pseudonyms import Pseudonyms, pseudonym_key
 from rlhf_core.analytics.snapshot import changing
+from rlhf_core.checkpoints.registry import list_checkpoints
 from rlhf_core.ground.errors import disk_errors
-from rlhf_core.ground.files import write_text
 from rlhf_core.ground.records import Consent, Session, new_id, utc_now
-from rlhf_core.ground.runs import ANSWERS_FILE, SAMPLES_FILE
-from rlhf_core.services import snapshots
+from rlhf_core.services import erasing_runs, snapshots
 from rlhf_core.services.workbench import Workbench
 
 ERASED_FILE = "erased.jsonl"  # pseudonyms of people who were erased, in the workspace
@@ -72,13 +71,14 @@ def erase_visitor(workbench: Workbench, user_id: str, by: str | None = "themselv
     if not workbench.collecting.knows(user_id, pseudonym):
         return Erasure(0, [], [], [])
     _remember(workbench, pseudonym)
-    _from_runs(workbench, {query for _, query in workbench.collecting.to_erase(user_id)})  # while it is known which they are
-    gone = workbench.collecting.erase(user_id, pseudonym, erasure_id)
+    questions = erasing_runs.forget(workbench, {query for _, query in workbench.collecting.to_erase(user_id)})  # while known
+    gone = workbench.collecting.erase(user_id, pseudonym, erasure_id, questions)
     rows = gone["rows"]
     judgements = sum(rows.get(table, 0) for table in ("feedback", "preferences", "aspect_ratings"))
     done = _from_snapshots(workbench, user_id, judgements, chats=gone["chats"])
     workbench.collecting.finish_erasures(pseudonym, erasure_id, {
         "rows": rows, "finished": True, "snapshots": done.snapshots, "runs": done.runs, "checkpoints": done.checkpoints,
+        "questions": questions,
     })  # fmt: skip
     workbench.note("erase", pseudonym, by, judgements=judgements, chats=done.chats, snapshots=len(done.snapshots))
     return done
@@ -88,10 +88,16 @@ def delete_chats(workbench: Workbench, chats: Sequence[tuple[str, str]], why: st
     """Delete chats, ids and questions, everywhere: from what runs wrote down, snapshots, the store, in this order, so that it can
     be done again where it is interrupted."""
     ids = [one for one, _ in chats]
-    _from_runs(workbench, {query for _, query in chats})
+    erasing_runs.forget(workbench, {query for _, query in chats})
     with changing(workbench.workspace.snapshots):
-        take_out_chats(workbench.workspace.snapshots, ids, why)
+        _move_runs(workbench, take_out_chats(workbench.workspace.snapshots, ids, why))
         workbench.collecting.delete_chats(ids)
+
+
+def _move_runs(workbench: Workbench, rewritten: Sequence[tuple[str, str]]) -> None:
+    """Those that wait for their turn learn from what their snapshot became."""
+    for old, new in rewritten:
+        workbench.ledger.move(old, new)
 
 
 def erase_again(workbench: Workbench, pseudonyms: Iterable[str]) -> int:
@@ -120,13 +126,20 @@ def _remember(workbench: Workbench, pseudonym: str) -> None:
 
 
 def traces(workbench: Workbench, user_id: str) -> dict[str, Any]:
-    """Where a person of a chat application still stands: ``found``, rows by table of the store, and ``snapshots`` by their ids;
-    and ``erasures``, when they were erased and what went."""
+    """Where a person of a chat application still stands: ``found``, rows by table of the store, and ``snapshots`` and ``runs`` by
+    their ids; ``erasures``, when they were erased and what went; ``late``, checkpoints that runs then at work saved since."""
     pseudonym = _pseudonym(workbench, user_id)
+    erasing_runs.settle(workbench)
     found: dict[str, Any] = dict(workbench.collecting.places_of(user_id))
     if snapshots_with := [one.id for one in holding(workbench.workspace.snapshots, pseudonym)]:
         found["snapshots"] = snapshots_with
-    return {"found": found, "erasures": workbench.collecting.erasures(pseudonym)}
+    erasures = workbench.collecting.erasures(pseudonym)
+    if runs := erasing_runs.still_in(workbench, (one for what in erasures for one in what.get("questions", ()))):
+        found["runs"] = runs
+    told = {one for what in erasures for one in what.get("checkpoints", ())}
+    old = {before for what in erasures for before, _ in what.get("snapshots", ())}
+    late = [one.id for one in list_checkpoints(workbench.workspace.checkpoints) if one.snapshot_id in old and one.id not in told]
+    return {"found": found, "erasures": erasures, "late": late}
 
 
 def _pseudonym(workbench: Workbench, user_id: str) -> str:
@@ -135,34 +148,13 @@ def _pseudonym(workbench: Workbench, user_id: str) -> str:
     return name
 
 
-def _from_runs(workbench: Workbench, queries: set[str]) -> None:
-    """Take the answers to these questions out of what runs wrote down. Those at work keep theirs: they would write on."""
-    busy = {run.id for run in workbench.ledger.not_over()}
-    for name in (SAMPLES_FILE, ANSWERS_FILE):
-        for path in workbench.workspace.runs.glob(f"*/{name}"):
-            if path.parent.name in busy:
-                continue
-            with disk_errors("taking a person out of runs", path):
-                with path.open(encoding="utf-8") as file:
-                    lines = [line for line in file if line.endswith("\n")]
-                kept = [line for line in lines if _query_of(line) not in queries]
-                if len(kept) < len(lines):
-                    write_text(path, "".join(kept))
-
-
-def _query_of(line: str) -> str | None:
-    try:
-        return str(json.loads(line)["query"])
-    except (ValueError, KeyError, TypeError):
-        return None  # half a line
-
-
 def _from_snapshots(workbench: Workbench, user_id: str, judgements: int, *, chats: Sequence[str] | None = None) -> Erasure:
     """``chats``: those that go with them, beside the ones that snapshots know as theirs; None: chats stay."""
     pseudonym, folder = _pseudonym(workbench, user_id), workbench.workspace.snapshots
     with changing(folder):
         rewritten = take_out(folder, pseudonym, chats=chats)
-    used = [snapshots.used_by(workbench, old) for old, _ in rewritten]
+        used = [snapshots.used_by(workbench, old) for old, _ in rewritten]
+        _move_runs(workbench, rewritten)
     runs = list(dict.fromkeys(run for runs, _ in used for run in runs))
     checkpoints = list(dict.fromkeys(one for _, some in used for one in some))
     return Erasure(judgements, rewritten, runs, checkpoints, len(chats or ()))

@@ -6,7 +6,7 @@ from typing import Any
 
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.runs import ANSWERS_FILE, Run
-from rlhf_core.services import importing
+from rlhf_core.services import erasing_runs, importing
 from rlhf_core.services.tailing import json_lines
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.base import BulkCounts
@@ -29,6 +29,7 @@ def store(workbench: Workbench, run: Run) -> BulkCounts:
         Forbidden: the person may not add chats.
     """
     workbench.require("import")
+    erasing_runs.settle_run(workbench, run.id)  # whoever asked may have been erased meanwhile
     records = [
         {name: one[name] for name in ("query", "response", "model")}
         for one in written(workbench, run.id)

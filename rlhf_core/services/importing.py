@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
@@ -12,6 +13,7 @@ from rlhf_core.ground.errors import InvalidInput, NotFound, disk_errors
 from rlhf_core.ground.records import Origin, utc_now
 from rlhf_core.intake.formats import PRESETS, Preset, describe, fields_table
 from rlhf_core.intake.parsing import parse_file
+from rlhf_core.intake.personal import told
 from rlhf_core.intake.rows import BadRecord, build_rows
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.base import BulkCounts
@@ -32,6 +34,7 @@ class ImportReport:
     records: int
     added: BulkCounts
     ignored_fields: tuple[str, ...]
+    removed: Counter[str] = field(default_factory=Counter)
 
     def __str__(self) -> str:
         added = self.added
@@ -42,12 +45,16 @@ class ImportReport:
             text += f"added {added.chats} chats, {added.steps} steps, {added.ratings} ratings"
             known = [f"{n} {what}" for n, what in ((added.known_chats, "chats"), (added.known_ratings, "ratings")) if n]
             text += f"; here already: {' and '.join(known)}." if known else "."
+        if self.removed:
+            text += f" Taken out of texts: {told(self.removed)}."
         if self.ignored_fields:
             text += f" Ignored fields: {', '.join(self.ignored_fields)}."
         return text
 
 
-def import_file(workbench: Workbench, path: Path, *, preset: Preset = "auto", origin: Origin = "imported") -> ImportReport:
+def import_file(
+    workbench: Workbench, path: Path, *, preset: Preset = "auto", origin: Origin = "imported", remove_personal: bool = False
+) -> ImportReport:  # fmt: skip
     """
     Raises:
         NotFound, InvalidInput: no such file, a folder, not readable, a wrong format.
@@ -60,7 +67,7 @@ def import_file(workbench: Workbench, path: Path, *, preset: Preset = "auto", or
                 raise InvalidInput(f"{path} is a folder. Name a file in it, or a data set's folder with one data/*.parquet.")
             path = files[0]
     with file_errors(path), path.open("rb") as file:
-        return import_stream(workbench, file, path.name, preset=preset, origin=origin)
+        return import_stream(workbench, file, path.name, preset=preset, origin=origin, remove_personal=remove_personal)
 
 
 @contextmanager
@@ -86,13 +93,14 @@ def import_stream(
     preset: Preset = "auto",
     origin: Origin = "imported",
     on_progress: Callable[[int], None] | None = None,
+    remove_personal: bool = False,
 ) -> ImportReport:
     """Import from an open, seekable file; see :func:`import_file`. Other people's writes wait only for the last part."""
     workbench.require("import")
     root = workbench.workspace.root
     with (
         disk_errors("reading the file", root),
-        parse_file(file, name, preset=preset, scratch=root, on_progress=on_progress) as parsed,
+        parse_file(file, name, preset=preset, scratch=root, on_progress=on_progress, remove_personal=remove_personal) as parsed,
     ):
         with workbench.store.bulk() as (writer, counts):
             for batch in parsed.batches():
@@ -104,8 +112,8 @@ def import_stream(
                     writer.add_preferences(batch.preferences)
                 if batch.aspects:
                     writer.add_aspect_ratings(batch.aspects)
-        workbench.note("import", name, chats=counts.chats, ratings=counts.ratings)
-        return ImportReport(name, parsed.preset, parsed.records, counts, parsed.ignored_fields)
+        workbench.note("import", name, chats=counts.chats, ratings=counts.ratings, removed=parsed.removed.total())
+        return ImportReport(name, parsed.preset, parsed.records, counts, parsed.ignored_fields, parsed.removed)
 
 
 def add_chats(workbench: Workbench, records: Sequence[Mapping[str, Any]], source: str) -> tuple[list[str], BulkCounts]:

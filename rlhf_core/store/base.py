@@ -388,6 +388,9 @@ class RunLedger(Protocol):
             RunRefused: it is not paused.
         """
 
+    def move(self, old_snapshot_id: str, new_snapshot_id: str) -> int:
+        """Let runs of one snapshot that wait, or are paused, learn from another one, which it became. How many they are."""
+
     def set_priority(self, run_id: str, priority: int) -> Run:
         """Of a run that waits: higher ones start first.
 

@@ -286,8 +286,9 @@ class SqliteCollecting:
         """Chats that go with a person, and their questions: their own, and what was made of them here."""
         return [(chat_id, query) for chat_id, query in self._read("chats_to_erase", user_id=user_id)]
 
-    def erase(self, user_id: str, pseudonym: str, erasure_id: str) -> dict[str, Any]:
-        """Delete all that is kept of a person, with the chats of :meth:`to_erase`, and log it as not finished.
+    def erase(self, user_id: str, pseudonym: str, erasure_id: str, questions: Sequence[str] = ()) -> dict[str, Any]:
+        """Delete all that is kept of a person, with the chats of :meth:`to_erase`, and log it as not finished. ``questions``:
+        hashes of theirs, to be logged.
 
         Returns:
             ``rows``: how many, by table; again: none. ``chats``: ids of those that went, also in erasures of theirs that were
@@ -310,6 +311,7 @@ class SqliteCollecting:
             gone = {
                 "rows": counts,
                 "chats": [*ids, *(one for what in before for one in what.get("chats", ()))],
+                "questions": list(questions),
                 "finished": False,
             }
             self._rows(connection, "note_erasure", id=erasure_id, pseudonym=pseudonym, what=json.dumps(gone), now=utc_now())

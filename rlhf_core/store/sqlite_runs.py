@@ -121,6 +121,10 @@ class SqliteRunLedger:
             raise RunRefused(f"Run {run_id} is {self.get(run_id).status}; only one that waits can be moved.")
         return run
 
+    def move(self, old_snapshot_id: str, new_snapshot_id: str) -> int:
+        with self._database.transaction() as connection:
+            return len(connection.execute(self._sql["move_runs"], {"old": old_snapshot_id, "new": new_snapshot_id}).fetchall())
+
     def _change(self, name: str, run_id: str) -> Run:
         run = self._write(name, id=run_id)
         if run is None:

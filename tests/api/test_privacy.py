@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 from rlhf_core.analytics import erasing as snapshot_erasing
 from rlhf_core.ground.errors import InvalidInput, NotFound
 from rlhf_core.ground.records import LabelOp, new_id
-from rlhf_core.services import collecting, importing, snapshots
+from rlhf_core.services import collecting, generating, importing, snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.api.conftest import TRANSCRIPT, Call
 from tests.conftest import command
@@ -280,19 +280,40 @@ def test_erased_while_a_snapshot_is_taken(
 
 
 def test_erased_during_a_run(workbench: Workbench, assistant: Call, ana_at: Call) -> None:
-    """The run is named; what it read it goes on with, and its snapshot is gone."""
+    """The run is named, and what it read it goes on with. What it writes down of the erased goes when it is over; their questions
+    come back into the store by no run; and one that waits learns from what the snapshot became."""
     rated(assistant, "ana")
     rated(assistant, "ben")
     for person in ("ana", "ben"):
         agree(assistant, person)
     snapshot, _ = snapshots.take(workbench)
-    run = workbench.ledger.add("r1", "reward", {}, snapshot.id, None, "here")
+    run = workbench.ledger.add("r1", "generate", {}, snapshot.id, None, "here")
+    waits = workbench.ledger.add("r2", "reward", {}, snapshot.id, None)
     gone = ana_at("DELETE", "/me", 200)
-    assert gone["runs"] == [run.id]
+    assert set(gone["runs"]) == {run.id, waits.id}
     assert [one.id for one in snapshots.listing(workbench)] == gone["snapshots"]
     with pytest.raises(NotFound, match=r"a person was erased.*became"):
         snapshots.find(workbench, snapshot.id)
+    assert [workbench.ledger.get(one.id).snapshot_id for one in (run, waits)] == [snapshot.id, gone["snapshots"][0]]
     assert collecting.proof(workbench, "Assistant", "ana")["found"] == {}
+
+    answers = workbench.workspace.run_folder("r1") / "answers.jsonl"  # it writes on
+    written = [
+        {"query": f"{one} asks 1", "response": f"To {one}.", "model": "m", "ended": True, "last": True} for one in ("ana", "ben")
+    ]
+    answers.write_text("".join(json.dumps(one) + "\n" for one in written))
+    collecting.tend(workbench)
+    assert len(answers.read_text().splitlines()) == 2, "it is at work"
+    assert collecting.proof(workbench, "Assistant", "ana")["found"] == {"runs": ["r1"]}
+    assert generating.store(workbench, run).chats == 1
+    assert {chat.response for chat in workbench.store.search_chats() if chat.source == "generated"} == {"To ben."}
+    answers.write_text("".join(json.dumps(one) + "\n" for one in written))
+    workbench.ledger.finish("r1", "succeeded", None, "")
+    collecting.tend(workbench)
+    assert [json.loads(line)["query"] for line in answers.read_text().splitlines()] == ["ben asks 1"]
+    assert collecting.proof(workbench, "Assistant", "ana")["found"] == {}
+    for path in workbench.workspace.runs.rglob("*"):
+        assert not path.is_file() or b"ana asks" not in path.read_bytes(), path
 
 
 @pytest.mark.slow
@@ -307,7 +328,7 @@ def test_by_the_command_line(workbench: Workbench, site: TestClient, root: Path)
     assert command("erase", "ana", "--application", "Assistant", "--prove", root=root, check=False).returncode == 2
     assert "1 chats, 1 judgements" in command("erase", "ana", "--application", "Assistant", root=root).stdout
     proven = command("erase", "ana", "--application", "Assistant", "--prove", root=root).stdout
-    assert "no table of the store and in no snapshot" in proven
+    assert "no table of the store, in no snapshot and in nothing that runs wrote down" in proven
     command("applications", "revoke", "Assistant", root=root)
     call("GET", "/me", 401, userId="ana")
     assert token not in (root / "workbench.sqlite3").read_bytes().decode("latin-1")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +12,7 @@ from starlette.testclient import TestClient
 
 from rlhf_core.api import guard
 from rlhf_core.ground.answers import AnswerScore
-from rlhf_core.services import collecting, comparing, snapshots
+from rlhf_core.services import collecting, comparing, erasing, snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.api.conftest import TRANSCRIPT, Call, calls
 
@@ -233,6 +234,31 @@ def test_a_score(workbench: Workbench, assistant: Call, monkeypatch: pytest.Monk
     assert asked[-1].steps == ("a", "b", "c")
     assistant("POST", "/score", 404, query="q", steps=["a"], checkpoint="reward-2")
     assistant("POST", "/score", 422, query="q")
+
+
+def test_a_full_house_is_told_from_a_dead_one(
+    site: TestClient, workbench: Workbench, ana_at: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Erasures that take their time leave the threads of other requests alone, and the server says that it is ready."""
+    begun, go_on = threading.Semaphore(0), threading.Event()
+
+    def wait(*_: Any) -> Any:
+        begun.release()
+        assert go_on.wait(30)
+        return erasing.Erasure(0, [], [], [])
+
+    monkeypatch.setattr(collecting, "erase", wait)
+    threads = [threading.Thread(target=ana_at, args=("DELETE", "/me", 200)) for _ in range(50)]  # more than threads of requests
+    for one in threads:
+        one.start()
+    assert begun.acquire(timeout=30)
+    assert begun.acquire(timeout=30)
+    assert site.get("/api/ready").json() == {"status": "ok"}
+    assert ana_at("GET", "/me/consent", 200)["asks"]
+    go_on.set()
+    for one in threads:
+        one.join(30)
+        assert not one.is_alive()
 
 
 def test_health_and_what_is_documented(site: TestClient, workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,9 @@ again, what is kept, and erasing it. No word of a person's is lost or counted tw
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -126,18 +128,58 @@ def test_a_visitors_whole_life(chat_page: str, page: Page, workbench: Workbench)
     page.get_by_role("listitem").first.evaluate(
         "(item) => { getSelection().selectAllChildren(item); document.execCommand('copy') }"
     )
-    expect(page.locator("#told")).to_be_empty()
-    page.get_by_role("button", name="What is kept of me").click()
-    expect(page.locator("#told")).to_have_text(
-        "Kept of you: 1 chats, 3 steps, 1 consents, 1 changes, 6 requests, 3 feedback, 1 events."
-    )
     snapshot, _ = snapshots.take(workbench)
     assert snapshot.rows["chat_feedback"] == 3
-    page.get_by_role("button", name="Erase it").click()
-    expect(page.locator("#told")).to_have_text("Erased: 1 chats and 3 ratings.")
+
+    # one's own page: seen, downloaded, changed one's mind, erased
+    with page.expect_popup() as opened:
+        page.get_by_role("link", name="What is kept of me").click()
+    yours = opened.value
+    yours.emulate_media(reduced_motion="reduce")
+    card = yours.get_by_role("article")
+    expect(card.get_by_role("heading")).to_have_text("How do I start in solar?")
+    expect(card.get_by_role("listitem").first).to_contain_text("MassHire career center")
+    expect(card.get_by_role("listitem").nth(1)).to_contain_text("(you: thumb up)")
+    assert "#" not in yours.url, "the ticket is in no history"
+    for name, count in {"chats": 1, "steps": 3, "feedback": 3, "events": 1, "consents": 1}.items():
+        expect(yours.locator("summary").filter(has_text=re.compile(f"^{name}: {count}$"))).to_be_visible()
+    with yours.expect_download() as told:
+        yours.get_by_role("button", name="Download all of it").click()
+    saved = json.loads(told.value.path().read_text())
+    assert [one["feedback_score"] for one in saved["feedback"]].count(5) == 1
+    assert len(saved["steps"]) == 3
+    expect(yours.locator("#consent")).to_contain_text("You agreed")
+    yours.get_by_role("button", name="I do not agree").click()
+    expect(yours.get_by_role("status")).to_have_text("Your answer is kept.")
+    expect(yours.locator("#consent")).to_contain_text("did not agree")
+    yours.get_by_role("button", name="Erase all of it").click()
+    yours.get_by_role("button", name="Keep it").click()
+    assert workbench.counts().chats == 1
+    yours.get_by_role("button", name="Erase all of it").click()
+    yours.get_by_role("button", name="Erase it", exact=True).click()
+    expect(yours.get_by_role("status")).to_have_text("Erased: 1 chats and 3 ratings. Nothing is kept of you.")
+    expect(card).to_have_count(0)
     assert workbench.counts().chats == 0
     (after,) = snapshots.listing(workbench)
     assert after.rows["chats"] == 0
+
+
+def test_ones_own_page_without_a_ticket_and_without_a_server(chat_page: str, page: Page) -> None:
+    page.goto(chat_page)
+    with page.expect_popup() as opened:
+        page.get_by_role("button", name="No").click()
+        page.get_by_role("link", name="What is kept of me").click()
+    yours = opened.value
+    expect(yours.locator("#consent")).to_contain_text("did not agree")
+    yours.route("**/me/consent", lambda route: route.abort())
+    yours.get_by_role("button", name="I agree", exact=True).click()
+    expect(yours.get_by_role("status")).to_have_text("No answer from the server. Try again in a moment.")
+    yours.unroute("**/me/consent")
+    yours.get_by_role("button", name="I agree", exact=True).click()
+    expect(yours.get_by_role("status")).to_have_text("Your answer is kept.")
+    yours.reload()
+    expect(yours.get_by_role("status")).to_contain_text("opened without a ticket")
+    expect(yours.get_by_role("button")).to_have_count(0)
 
 
 def test_the_ticket_runs_out_and_the_page_goes_on(chat_page: str, page: Page, workbench: Workbench) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import socket
+from collections import Counter
 from typing import Any
 
 import pytest
 
-from rlhf_core.intake.personal import told, without_personal
+from rlhf_core.intake.personal import record_without_personal, told, without_personal
 
 
 @pytest.fixture(autouse=True)
@@ -48,3 +49,17 @@ def test_what_stays(text: str) -> None:
 def test_in_words() -> None:
     assert told({"PHONE_NUMBER": 1, "EMAIL_ADDRESS": 1200}) == "1,200 e-mail, 1 phone"
     assert told({}) == "nothing"
+
+
+def test_of_a_record_only_what_people_wrote_is_cleaned() -> None:
+    removed: Counter[str] = Counter({"EMAIL_ADDRESS": 1})
+    record = {
+        "id": "617-555-0123", "query": "I am a@b.org",
+        "steps": ["Call 617-555-0123.", {"content": "c@d.org", "rater": "e@f.org"}],
+        "feedback": [{"step": 1, "score": 4, "comment": "Not 617-555-0123", "rater": "e@f.org"}], "source": "g@h.org", "score": 3,
+    }  # fmt: skip
+    assert record_without_personal(record, removed) == record | {
+        "query": "I am [e-mail]", "steps": ["Call [phone].", {"content": "[e-mail]", "rater": "e@f.org"}],
+        "feedback": [{"step": 1, "score": 4, "comment": "Not [phone]", "rater": "e@f.org"}],
+    }  # fmt: skip
+    assert removed == {"EMAIL_ADDRESS": 3, "PHONE_NUMBER": 2}

@@ -22,7 +22,7 @@ from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE, Endpoint
 from rlhf_core.runs import generate as generating_run
 from rlhf_core.runs.generate import generate
 from rlhf_core.runs.recording import Cancelled, Silent
-from rlhf_core.services import generating, snapshots, training
+from rlhf_core.services import erasing, erasing_runs, generating, snapshots, training
 from rlhf_core.services.workbench import Workbench
 from tests.conftest import command
 
@@ -88,6 +88,30 @@ def test_interrupted_it_goes_on_to_the_same_answers(workbench: Workbench, snapsh
     assert run(workbench, "on", snapshot_id, config(tiny_causal, resume_from="part")) == whole
     assert run(workbench, "part", snapshot_id, config(tiny_causal)) == whole, "paused, it goes on as itself"
     assert run(workbench, "part", snapshot_id, config(tiny_causal)) == whole
+
+
+def test_whoever_is_erased_meanwhile_is_answered_no_more(workbench: Workbench, snapshot_id: str, tiny_causal: Path) -> None:
+    """What was answered stays, but for theirs; what is missing of the others is written."""
+    workbench.workspace.run_folder("part").mkdir(parents=True)
+    with pytest.raises(Cancelled):
+        generate(workbench.workspace, "part", snapshot_id, config(tiny_causal), StopsAfter(8))
+    run_row = workbench.ledger.add("part", "generate", {}, snapshot_id, None)
+    before = generating.written(workbench, "part")
+    gone = before[0]["query"]
+    erasing_runs.forget(workbench, [gone])
+    assert generating.written(workbench, "part") == before, "it may write on"
+    chat_ids = [(chat.id, chat.query) for chat in workbench.store.search_chats() if chat.query == gone]
+    erasing.delete_chats(workbench, chat_ids, "a test")
+    (left,) = snapshots.listing(workbench)
+    assert workbench.ledger.get(run_row.id).snapshot_id == left.id, "it waits, so it learns from what there is"
+    workbench.ledger.request_cancel("part")
+    assert erasing_runs.settle(workbench) == ["part"]
+    kept = [one for one in before if one["query"] != gone]
+    assert generating.written(workbench, "part") == kept
+    written = run(workbench, "part", left.id, config(tiny_causal))
+    assert written[: len(kept)] == kept
+    assert sorted(one["query"] for one in written) == sorted(query for query in QUERIES if query != gone for _ in range(3))
+    assert erasing_runs.settle(workbench) == []
 
 
 def test_a_line_separator_in_an_answer_ends_no_line(

@@ -49,6 +49,18 @@ def test_real_records_of_processbench(workbench: Workbench) -> None:
     assert report.added.chats == 8
 
 
+def test_addresses_are_taken_out_where_that_is_asked_for(workbench: Workbench, tmp_path: Path) -> None:
+    record = {"query": "Who is a@b.org?", "response": "Call 617-555-0123.", "comment": "I am c@d.org", "score": 4}
+    file = write_lines(tmp_path / "a.jsonl", [record])
+    report = importing.import_file(workbench, file, remove_personal=True)
+    assert "Taken out of texts: 2 e-mail, 1 phone." in str(report)
+    (chat,) = workbench.store.search_chats()
+    assert (chat.query, chat.response) == ("Who is [e-mail]?", "Call [phone].")
+    assert importing.import_file(workbench, file, remove_personal=True).added.chats == 0
+    assert "Taken out" not in str(importing.import_file(workbench, file))
+    assert {one.query for one in workbench.store.search_chats()} == {"Who is [e-mail]?", "Who is a@b.org?"}
+
+
 def test_files_that_are_not_there(workbench: Workbench, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=r"no file .*x\.jsonl"):
         importing.import_file(workbench, tmp_path / "x.jsonl")

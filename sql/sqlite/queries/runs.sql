@@ -99,3 +99,8 @@ RETURNING *;
 -- name: set_priority
 UPDATE runs SET priority = $priority WHERE id = $id AND status IN ('queued', 'paused')
 RETURNING *;
+
+-- name: move_runs
+-- Those that have not begun, or wait.
+UPDATE runs SET snapshot_id = $new WHERE snapshot_id = $old AND status IN ('queued', 'paused')
+RETURNING *;
