@@ -15,9 +15,11 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import streamlit as st
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rlhf_core.api.routes import create
 from rlhf_core.ground.errors import NotFound, RlhfError, StoreUnavailable
@@ -118,9 +120,23 @@ def workbench_of_requests() -> Workbench:
     return opened[0]
 
 
+class Before:
+    """What applications ask goes straight to the API: sessions and compression, which pages need, would take a fifth of its
+    time."""
+
+    def __init__(self, app: ASGIApp, path: str, api: ASGIApp) -> None:
+        self.app, self.path, self.api = app, path, api
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"].startswith(f"{self.path}/"):
+            scope["root_path"] = scope.get("root_path", "") + self.path
+            await self.api(scope, receive, send)
+        else:
+            await self.app(scope, receive, send)
+
+
+api = create(workbench_of_requests, Workspace.root_named() / "logs")
 app = st.App(
-    "pages/frame.py", lifespan=lifespan, routes=[
-        Route(f"/{identity.COOKIE_ROUTE}", keep_cookie, methods=["POST"]),
-        Mount("/api", app=create(workbench_of_requests, Workspace.root_named() / "logs")),
-    ],
+    "pages/frame.py", lifespan=lifespan, middleware=[Middleware(Before, path="/api", api=api)],
+    routes=[Route(f"/{identity.COOKIE_ROUTE}", keep_cookie, methods=["POST"])],
 )  # fmt: skip

@@ -40,12 +40,14 @@ import sys
 sys.path.insert(0, "tests")
 from pathlib import Path
 import app  # the server's own module, lifespan and supervisor included
-from rlhf_core.services import demo, snapshots
+from rlhf_core.services import collecting, demo, snapshots
 from rlhf_core.services.workbench import Workbench
 workbench = Workbench.open()
 demo.load_demo(workbench)
 snapshots.take(workbench)
 workbench.scoring.warm = lambda: None
+collecting.add_application(workbench, "Assistant")
+collecting.warm(workbench)
 from tests.pages.test_pages import PAGES, open_page
 for page in PAGES:
     assert not open_page(page).exception, page

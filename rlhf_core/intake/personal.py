@@ -7,8 +7,10 @@ consent and pseudonyms stand beside it.
 from __future__ import annotations
 
 import functools
+import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 KINDS: dict[str, str] = {  # what presidio calls it, and what is written in its place
@@ -76,20 +78,35 @@ def warm() -> None:
 
 @functools.cache
 def _recognisers() -> list[Any]:
-    """Made on first use, in about a second."""
+    """Made on first use, in about a second; with torch, which it would load for models that are not used here, it would be many,
+    and 300 MB."""
     import tldextract.tldextract as domains  # which would ask the network for a newer list of domains
 
     domains.TLD_EXTRACTOR = domains.TLDExtract(suffix_list_urls=(), cache_dir=None)
-    from presidio_analyzer.predefined_recognizers import (
-        CreditCardRecognizer,
-        EmailRecognizer,
-        IbanRecognizer,
-        IpRecognizer,
-        PhoneRecognizer,
-        UsSsnRecognizer,
-    )
+    with _hidden("torch", "transformers"):
+        from presidio_analyzer.predefined_recognizers import (
+            CreditCardRecognizer,
+            EmailRecognizer,
+            IbanRecognizer,
+            IpRecognizer,
+            PhoneRecognizer,
+            UsSsnRecognizer,
+        )
 
     return [
         EmailRecognizer(), UsSsnRecognizer(), CreditCardRecognizer(), IbanRecognizer(), IpRecognizer(),
         PhoneRecognizer(supported_regions=REGIONS),
     ]  # fmt: skip
+
+
+@contextmanager
+def _hidden(*names: str) -> Iterator[None]:
+    """Let modules that are not loaded yet look as if they were not installed."""
+    absent: dict[str, Any] = dict.fromkeys(name for name in names if name not in sys.modules)
+    sys.modules.update(absent)  # None there makes an import fail
+    try:
+        yield
+    finally:
+        for name in absent:
+            if sys.modules.get(name) is None:
+                sys.modules.pop(name, None)
