@@ -10,6 +10,7 @@ from rlhf_core.ui import keys, resources
 from rlhf_core.ui.texts import ago, markdown_of, show_error
 
 workbench = resources.workbench()
+HERE = workbench.team is None  # whether they send feedback here, or write to a team's tables
 
 
 def add(name: str, per_minute: int, keep_days: int | None, words: str) -> None:
@@ -35,22 +36,27 @@ def show_token() -> None:
         st.button("I have kept it", on_click=lambda: st.session_state.pop(keys.NEW_APPLICATION, None), type="primary")
 
 
+def ask_for_words(one: Application) -> None:
+    with st.expander(f"Consent, version {one.consent_version}"), st.form(f"applications:words:{one.id}", border=False):
+        words = st.text_area("Words by which its people are asked", one.consent_words, key=f"applications:text:{one.id}")
+        version = st.text_input("Version of the words", one.consent_version, key=f"applications:version:{one.id}")
+        st.caption("Other words need another version; everybody is asked anew then.")
+        if st.form_submit_button("Save"):
+            try:
+                collecting.change_application(workbench, one.id, consent_version=version, consent_words=words)
+            except RlhfError as error:
+                show_error(error)
+            else:
+                st.rerun()
+
+
 def draw(one: Application) -> None:
     with st.container(border=True):
         state = f"revoked {ago(one.revoked_at)}" if one.revoked_at else f"{one.per_minute:,} requests a minute"
         state += f" · chats go after {one.keep_days} days" if one.keep_days else ""
         st.markdown(f"**{markdown_of(one.name)}** · {state} · since {one.created_at[:10]}")
-        with st.expander(f"Consent, version {one.consent_version}"), st.form(f"applications:words:{one.id}", border=False):
-            words = st.text_area("Words by which its people are asked", one.consent_words, key=f"applications:text:{one.id}")
-            version = st.text_input("Version of the words", one.consent_version, key=f"applications:version:{one.id}")
-            st.caption("Other words need another version; everybody is asked anew then.")
-            if st.form_submit_button("Save"):
-                try:
-                    collecting.change_application(workbench, one.id, consent_version=version, consent_words=words)
-                except RlhfError as error:
-                    show_error(error)
-                else:
-                    st.rerun()
+        if HERE:
+            ask_for_words(one)
         with st.container(horizontal=True):
             st.button("New token", key=f"applications:renew:{one.id}", icon=":material/key:", on_click=renew, args=(one,),
                       help="The old one opens nothing any more")  # fmt: skip
@@ -61,25 +67,25 @@ def draw(one: Application) -> None:
 
 
 st.title("Applications")
-if workbench.team is not None:
-    st.info(
-        "This workbench keeps feedback in Supabase: applications write to its tables, under row level security. Here they may "
-        "ask for scores."
-    )
-else:
+if HERE:
     st.caption("Chat applications whose people rate answers on their own page: docs/collecting.md, and examples/chat.")
+else:
+    st.caption("Feedback of applications goes straight to the team's tables, under row level security (docs/collecting.md). Here they "
+               "may ask for scores, with a token.")  # fmt: skip
 if keys.NEW_APPLICATION in st.session_state:
     show_token()
 known = collecting.applications(workbench)
 if not known:
-    st.info("No application sends feedback yet. Let one in below: its token goes to its server.")
+    st.info(
+        f"No application {'sends feedback' if HERE else 'asks for scores'} yet. Let one in below: its token goes to its server."
+    )
 for one in known:
     draw(one)
 with st.expander("Let an application in", icon=":material/add:", expanded=not known), st.form("applications:add", border=False):
     name = st.text_input("Name", help="The source of its chats")
     per_minute = st.number_input("Requests a minute", 1, 10_000_000, PER_MINUTE)
-    keep_days = st.number_input("Keep chats for days", 1, 36_500, None, placeholder="for ever")
-    words = st.text_area("Words by which its people are asked for their consent", CONSENT_WORDS)
+    keep_days = st.number_input("Keep chats for days", 1, 36_500, None, placeholder="for ever") if HERE else None
+    words = st.text_area("Words by which its people are asked for their consent", CONSENT_WORDS) if HERE else CONSENT_WORDS
     if st.form_submit_button("Let it in", type="primary"):
         try:
             add(name, int(per_minute), None if keep_days is None else int(keep_days), words)
