@@ -76,9 +76,7 @@ if keys.NEW_APPLICATION in st.session_state:
     show_token()
 known = collecting.applications(workbench)
 if not known:
-    st.info(
-        f"No application {'sends feedback' if HERE else 'asks for scores'} yet. Let one in below: its token goes to its server."
-    )
+    st.info(f"No application {'sends feedback' if HERE else 'asks for scores'} yet. Let one in below.")
 for one in known:
     draw(one)
 with st.expander("Let an application in", icon=":material/add:", expanded=not known), st.form("applications:add", border=False):
