@@ -70,13 +70,17 @@ st.title("Applications")
 if HERE:
     st.caption("Chat applications whose people rate answers on their own page: docs/collecting.md, and examples/chat.")
 else:
-    st.caption("Feedback of applications goes straight to the team's tables, under row level security (docs/collecting.md). Here they "
-               "may ask for scores, with a token.")  # fmt: skip
+    st.caption(
+        "Feedback of applications goes straight to the team's tables, under row level security: docs/collecting.md. Here they "
+        "may ask for scores, with a token."
+    )
 if keys.NEW_APPLICATION in st.session_state:
     show_token()
 known = collecting.applications(workbench)
 if not known:
-    st.info(f"No application {'sends feedback' if HERE else 'asks for scores'} yet. Let one in below.")
+    st.info(
+        f"No application {'sends feedback' if HERE else 'asks for scores'} yet. Let one in below: its token goes to its server."
+    )
 for one in known:
     draw(one)
 with st.expander("Let an application in", icon=":material/add:", expanded=not known), st.form("applications:add", border=False):
