@@ -24,13 +24,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from rlhf_core.api.routes import create
 from rlhf_core.ground.errors import NotFound, RlhfError, StoreUnavailable
 from rlhf_core.ground.settings import SECRET_KEY_VARIABLE, Workspace
-from rlhf_core.services import collecting
+from rlhf_core.services import collecting, rolling_out
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.supervisor.supervise import Supervisor
 from rlhf_core.ui import identity
 
 COLLECT_EVERY_S = 30.0
 TEND_EVERY_S = 300.0
+WATCH_EVERY_S = 5.0
 opened: list[Workbench] = []  # one, while the server runs and its workspace can be opened
 LOCAL_COOKIE_KEPT_S = 365 * 86_400
 
@@ -59,6 +60,7 @@ async def lifespan(_app: st.App) -> AsyncIterator[dict[str, Any]]:
     if workbench is not None:
         supervisor = Supervisor(workbench.workspace, workbench.ledger)
         threads.append(threading.Thread(target=supervisor.serve, args=(stop,), name="supervisor", daemon=True))
+        threads.append(threading.Thread(target=_watch, args=(workbench, stop), name="roll-outs", daemon=True))
         threads.append(threading.Thread(target=_tend, args=(workbench, stop), name="collecting", daemon=True))
     for thread in threads:
         thread.start()
@@ -83,6 +85,17 @@ def _tend(workbench: Workbench, stop: threading.Event) -> None:
         except Exception:  # whatever it is: it is tried again
             log.exception("chats that should go could not be deleted")
         stop.wait(TEND_EVERY_S)
+
+
+def _watch(workbench: Workbench, stop: threading.Event) -> None:
+    """Take back canaries that are worse. On a team's store an operator's command does it: see docs/rollout.md."""
+    log = logging.getLogger("rlhf_core")
+    while workbench.team is None and not stop.wait(WATCH_EVERY_S):
+        try:
+            for event in rolling_out.watch(workbench):
+                log.warning("%s was taken back: %s", event.checkpoint_id, event.reason)
+        except Exception:  # whatever it is: it is tried again
+            log.exception("the roll-out could not be looked at")
 
 
 def _collect_garbage(stop: threading.Event) -> None:

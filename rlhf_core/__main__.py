@@ -10,6 +10,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -30,6 +31,7 @@ from rlhf_core.ground.configs import (
 from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, RlhfError, SignInRequired
 from rlhf_core.ground.judgement import By, Level, What
 from rlhf_core.ground.roles import ROLES
+from rlhf_core.ground.rollout import ModelKind
 from rlhf_core.ground.runs import Run, RunKind
 from rlhf_core.ground.settings import PROJECT_ROOT, SECRET_KEY_VARIABLE, WORKSPACE_VARIABLE
 from rlhf_core.ground.tables import EXPORT_FORMATS
@@ -195,6 +197,20 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--response", metavar="TEXT", help="its answer, or - to read it from standard input")
     one.add_argument("--held-out", action="store_true", help="leave out questions that one of the checkpoints learned from")
     one.add_argument("--at-most", type=int, metavar="N", help="so many answers, whole questions drawn (default: all)")
+    one = command("rollout", _rollout, "which checkpoint serves people: candidates, a share of people first, back")
+    one.add_argument(
+        "act", nargs="?", default="status",
+        choices=["status", "history", "candidate", "drop", "start", "share", "serve", "back", "watch"],
+        help="status (default); start gives the candidate or a named checkpoint to a share; watch takes back what is worse",
+    )  # fmt: skip
+    one.add_argument("checkpoint", nargs="?", metavar="ID")
+    one.add_argument("--kind", choices=get_args(ModelKind), default="policy")
+    one.add_argument("--share", type=float, default=None, help="of people, above 0 and below 1 (start: 0.05)")
+    one.add_argument("--reason", default="", metavar="TEXT", help="why; needed to decide something")
+    one.add_argument("--again", action="store_true", help="start: even where it was taken back before")
+    one.add_argument(
+        "--every-s", type=float, metavar="SECONDS", help="watch: go on looking (the app does so on the embedded store)"
+    )
     one = command("attack", _attack, "ask checkpoints the prompts of the attack suite; prints what they withstood")
     one.add_argument("checkpoint", nargs="+", metavar="ID", help="policies and reward models")
     one.add_argument("--json", action="store_true", help="print a JSON object for each case")
@@ -659,6 +675,51 @@ def _card(arguments: argparse.Namespace) -> int:
     text = found.card.model_dump_json(indent=2) if arguments.json else (found.checkpoint.folder / "README.md").read_text("utf-8")
     print(text, end="" if text.endswith("\n") else "\n")
     return 2 if found.card.state == "refused" else 0
+
+
+def _rollout(arguments: argparse.Namespace) -> int:
+    from rlhf_core.services import rolling_out
+
+    workbench, kind, act, reason = _open(arguments), arguments.kind, arguments.act, arguments.reason
+    if act == "watch":
+        while True:
+            for event in rolling_out.watch(workbench):
+                print(f"{event.at} {event.kind} {event.checkpoint_id} {rolling_out.ACTS[event.act]}: {event.reason}", flush=True)
+            if arguments.every_s is None:
+                return 0
+            time.sleep(max(1.0, arguments.every_s))
+    if act == "candidate":
+        if arguments.checkpoint is None:
+            raise InvalidInput("Name the checkpoint that is to be the candidate.")
+        rolling_out.candidate(workbench, kind, arguments.checkpoint, reason)
+    elif act == "drop":
+        rolling_out.drop(workbench, kind, reason)
+    elif act == "start":
+        share = rolling_out.SHARES[0] if arguments.share is None else arguments.share
+        rolling_out.start(workbench, kind, reason, checkpoint_id=arguments.checkpoint, share=share, again=arguments.again)
+    elif act == "share":
+        if arguments.share is None:
+            raise InvalidInput("Say which share of people is to get it with --share.")
+        rolling_out.grow(workbench, kind, arguments.share, reason)
+    elif act == "serve":
+        rolling_out.serve(workbench, kind, reason, arguments.checkpoint)
+    elif act == "back":
+        rolling_out.back(workbench, kind, reason)
+    elif act == "history":
+        for one in rolling_out.history(workbench, kind):
+            share = f", {one.state.share:.0%} of people" if one.act in ("canary", "share") else ""
+            print(f"{one.number}  {one.at[:19]}  {one.who}: {one.checkpoint_id} {rolling_out.ACTS[one.act]}{share}. {one.reason}")
+        return 0
+    seen = rolling_out.look(workbench, kind)
+    for alias, checkpoint_id in seen.state.aliases().items():
+        share = f"  {seen.state.share:.0%} of people" if alias == "canary" else ""
+        print(f"{alias:<10}{checkpoint_id}{share}")
+    for rail in seen.rails:
+        arms = "  ".join(f"{name} {'-' if value is None else f'{value:,.2f}'}" for name, value in
+                         (("canary", rail.canary), ("control", rail.control)))  # fmt: skip
+        print(f"{rail.name:<10}{arms} {rail.unit}  evidence {rail.evidence:,.2f} of {1 / rail.alpha:,.0f}")
+    print(seen.says)
+    return 2 if seen.fault else 0
 
 
 def _attack(arguments: argparse.Namespace) -> None:

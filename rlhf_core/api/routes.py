@@ -19,6 +19,7 @@ from rlhf_core.api.watching import Watch, Watched, request_log
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.applications import Caller
 from rlhf_core.ground.errors import Forbidden, SessionExpired, SignInRequired
+from rlhf_core.ground.rollout import ModelKind
 from rlhf_core.intake.splitting import answer_of
 from rlhf_core.services import collecting
 from rlhf_core.services.workbench import Workbench
@@ -99,7 +100,14 @@ def create(workbench: Callable[[], Workbench], logs: Path | None = None) -> Fast
     @app.post("/chats", status_code=201, responses=_refusals(403, 409))
     def send_chat(sent: shapes.ChatSent, asks: Asks) -> shapes.ChatKept:
         """Send a chat that the application had, with its reasoning steps. With an application's token only."""
-        return shapes.ChatKept(**collecting.add_chat(workbench(), asks, sent.id, sent.record(), sent.user_id))
+        served = sent.served.model_dump() if sent.served else None
+        return shapes.ChatKept(**collecting.add_chat(workbench(), asks, sent.id, sent.record(), sent.user_id, served))
+
+    @app.get("/assignment", responses=_refusals(403))
+    async def assign(asks: Asks, kind: ModelKind = "policy", user_id: Whose = None) -> shapes.AssignmentKept:
+        """Which checkpoint answers a person: the same one each time, until it is taken back or serves everybody."""
+        given = collecting.assignment(workbench(), asks, kind, user_id)
+        return shapes.AssignmentKept(checkpoint=given.checkpoint, arm=given.arm)
 
     @app.post("/assistant/feedback", status_code=201, responses=_refusals(403, 404, 409))
     def send_feedback(sent: shapes.FeedbackSent, asks: Asks) -> shapes.FeedbackKept:

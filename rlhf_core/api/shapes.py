@@ -73,6 +73,16 @@ class Answered(BaseModel):
     model_config = ConfigDict(alias_generator=to_camel, extra="forbid", validate_by_name=True, validate_by_alias=True)
 
 
+class ServedSent(Shape):
+    """Which checkpoint answered, as ``GET /assignment`` had said."""
+
+    checkpoint: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_not_blank)]
+    refused: Annotated[bool, Field(strict=True)] | None = Field(None, description="whether it declined to answer")
+    latency_ms: Annotated[float, Field(ge=0, le=86_400_000, allow_inf_nan=False)] | None = Field(
+        None, description="until the answer was whole"
+    )
+
+
 class ChatSent(Shape):
     """A chat that the application had. Its answer: ``response``, with ``steps`` or without; or ``steps`` alone; or the raw
     ``transcript`` as it was streamed, with its ``step_start`` and ``step_end`` lines."""
@@ -85,6 +95,7 @@ class ChatSent(Shape):
     model: Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_not_blank)] | None = None
     user_id: Person | None = None
     created_at: Moment | None = None
+    served: ServedSent | None = None
 
     @model_validator(mode="after")
     def _one_answer(self) -> ChatSent:
@@ -282,3 +293,10 @@ class Problem(Answered):
     status: int
     detail: str
     errors: list[Trouble] | None = None
+
+
+class AssignmentKept(Answered):
+    """What a person gets. ``checkpoint``: null where nothing serves yet."""
+
+    checkpoint: str | None
+    arm: Literal["control", "canary"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Literal
 
 Role = Literal["annotator", "analyst", "engineer", "admin"]
-Action = Literal["label", "explore", "compare", "import", "queues", "adjudicate", "train", "manage"]
+Action = Literal["label", "explore", "compare", "import", "queues", "adjudicate", "train", "promote", "manage"]
 
 ROLES: dict[Role, str] = {
     "annotator": "rates steps; sees every chat, and their own ratings only",
     "analyst": "rates, takes snapshots and explores them, settles disputes, compares checkpoints",
-    "engineer": "as an analyst, and imports chats and trains models",
+    "engineer": "as an analyst, and imports chats, trains models and rolls them out",
     "admin": "as an engineer, and gives roles",
 }
 ALLOWED: dict[Action, frozenset[Role]] = {
@@ -21,6 +21,7 @@ ALLOWED: dict[Action, frozenset[Role]] = {
     "queues": frozenset({"engineer", "admin"}),
     "adjudicate": frozenset({"analyst", "engineer", "admin"}),
     "train": frozenset({"engineer", "admin"}),
+    "promote": frozenset({"engineer", "admin"}),
     "manage": frozenset({"admin"}),
 }
 DEEDS: dict[Action, str] = {
@@ -31,6 +32,7 @@ DEEDS: dict[Action, str] = {
     "queues": "keeping queues",
     "adjudicate": "settling disputes",
     "train": "training",
+    "promote": "deciding which checkpoint serves",
     "manage": "giving roles",
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rlhf_core.ground import rollout
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sqlite_audit import Entry
 
@@ -21,7 +22,8 @@ ACTS = {
     "expire": "deleted what was kept for its time",
     "application": "changed who may send feedback",
     "back up": "backed the workspace up",
-}
+    "retrain": "trained anew",
+} | {f"model {act}": words for act, words in rollout.ACTS.items()}
 
 
 def log(workbench: Workbench, words: str = "", limit: int = 500) -> list[Entry]:

@@ -31,10 +31,11 @@ from rlhf_core.ground.applications import (
 )
 from rlhf_core.ground.errors import Forbidden, InvalidInput, ModelUnavailable, NotFound, SessionExpired, SignInRequired
 from rlhf_core.ground.records import Consent, content_id, format_utc, new_id, utc_now
+from rlhf_core.ground.rollout import ModelKind
 from rlhf_core.intake import personal
 from rlhf_core.intake.personal import without_personal
 from rlhf_core.intake.rows import BadRecord, build_rows
-from rlhf_core.services import comparing, erasing, erasing_runs
+from rlhf_core.services import comparing, erasing, erasing_runs, rolling_out
 from rlhf_core.services.erasing import Erasure
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sqlite_collecting import Place, Request
@@ -44,9 +45,9 @@ MOST_AHEAD = timedelta(minutes=5)  # of our clock that a sender's may be
 TICKET_S = 3600
 
 __all__ = [
-    "Place", "add_application", "add_chat", "applications", "caller_of", "change_application", "consent", "erase", "erase_named",
-    "erasures", "everything", "expire", "person", "proof", "rate", "ready", "removed", "revoke_application", "score",
-    "set_consent", "signal", "tend", "ticket", "warm",
+    "Place", "add_application", "add_chat", "applications", "assignment", "caller_of", "change_application", "consent",
+    "erase", "erase_named", "erasures", "everything", "expire", "person", "proof", "rate", "ready", "removed",
+    "revoke_application", "score", "set_consent", "signal", "tend", "ticket", "warm",
 ]  # fmt: skip
 
 
@@ -227,8 +228,9 @@ def who(workbench: Workbench, caller: Caller, external_id: str | None) -> str:
 
 
 def add_chat(
-    workbench: Workbench, caller: Caller, request_id: str, record: Mapping[str, Any], external_id: str | None = None
-) -> dict[str, Any]:
+    workbench: Workbench, caller: Caller, request_id: str, record: Mapping[str, Any], external_id: str | None = None,
+    served: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Keep a chat that an application had.
 
     Args:
@@ -237,6 +239,7 @@ def add_chat(
         request_id: The application's own id of the chat. Sent again, it is the same chat.
         record: query, and response or steps; model, created_at.
         external_id: Whose chat it is; None: nobody's.
+        served: checkpoint, refused, latency_ms: what answered; None: it is not known.
 
     Raises:
         InvalidInput: it is no chat.
@@ -258,9 +261,23 @@ def add_chat(
     response, of_response = without_personal(response)
     steps = [without_personal(step[2])[0] for step in rows.steps]  # pieces of the answer: not counted again
     removed = of_query + of_response
-    request = Request(caller.application, request_id, _print(given), user_id, removed=removed)
+    sent = given | ({"served": dict(served)} if served else {})
+    request = Request(caller.application, request_id, _print(sent), user_id, removed=removed)
     chat = {"query": query, "response": response, "source": source, "model": model, "created_at": created_at}
-    return workbench.collecting.add_chat(request, chat, steps)
+    told = None
+    if served:
+        begun = rolling_out.under_way(workbench, served["checkpoint"]) if user_id else None
+        told = {"checkpoint_id": served["checkpoint"], "begun": begun}
+        told |= {name: served.get(name) for name in ("refused", "latency_ms")}
+    return workbench.collecting.add_chat(request, chat, steps, told)
+
+
+def assignment(
+    workbench: Workbench, caller: Caller, kind: ModelKind, external_id: str | None = None
+) -> rolling_out.Assignment:  # fmt: skip
+    """Which checkpoint answers a person; see :func:`rlhf_core.services.rolling_out.assignment`. Raises as :func:`who`."""
+    _embedded(workbench)
+    return rolling_out.assignment(workbench, kind, who(workbench, caller, external_id))
 
 
 def rate(
@@ -315,13 +332,16 @@ def signal(
 
 
 def score(workbench: Workbench, answer: Answer, checkpoint: str | None = None) -> tuple[str, float, list[float]]:
-    """The reward of an answer and of its steps in stars, by a checkpoint; without one, by the newest.
+    """The reward of an answer and of its steps in stars, by a checkpoint; without one, by the one that
+    serves, or the newest.
 
     Raises:
         NotFound: there is none.
         InvalidInput, ModelUnavailable, CorruptArtifact, WorkerFailed: as of comparing.
     """
     able = [one for one in comparing.candidates(workbench) if one.checkpoint is not None]
+    if checkpoint is None and workbench.team is None:
+        checkpoint = rolling_out.standing(workbench, "reward").serving
     chosen = next((one for one in able if one.checkpoint and checkpoint in (None, one.checkpoint.id)), None)
     if chosen is None or chosen.checkpoint is None:
         raise NotFound(f"There is no reward checkpoint{f' {checkpoint!r}' if checkpoint else ''} here. Train one first.")

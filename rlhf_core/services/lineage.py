@@ -10,6 +10,7 @@ from rlhf_core.analytics.snapshot import list_snapshots
 from rlhf_core.checkpoints.registry import list_checkpoints
 from rlhf_core.ground.configs import parse_sources
 from rlhf_core.ground.errors import InvalidInput, NotFound
+from rlhf_core.ground.rollout import MODEL_KINDS, state_of
 from rlhf_core.ground.runs import Run
 from rlhf_core.services.workbench import Workbench
 
@@ -112,11 +113,15 @@ def lineage(workbench: Workbench) -> Lineage:
 
 
 def serves(workbench: Workbench) -> dict[str, list[str]]:
-    """Checkpoint ids that something uses now, and what: queues that show their rewards, runs that are not over."""
+    """Checkpoint ids that something uses now, and what: queues that show their rewards, people whom they serve or may serve
+    again, runs that are not over."""
     found: dict[str, list[str]] = {}
     for queue in workbench.store.queues():
         if queue.hint_checkpoint:
             found.setdefault(queue.hint_checkpoint, []).append(f"queue {queue.name} shows its rewards")
+    for model_kind in MODEL_KINDS:
+        for alias, checkpoint_id in state_of(workbench.store.rollout.events(model_kind)).aliases().items():
+            found.setdefault(checkpoint_id, []).append(f"it is {alias} of the {model_kind} checkpoints")
     for run in workbench.ledger.not_over():
         for source, kind, what in _into(run):
             if kind == "checkpoint":

@@ -108,10 +108,15 @@ class Workbench:
         if self.person is not None and not may(self.person.role, action):
             raise Forbidden(refusal(self.person.role, action))
 
+    @property
+    def name(self) -> str:
+        """Of who decides, for logs: the person here, or the account that it runs under."""
+        return self.person.display_name if self.person else _account_name()
+
     def note(self, act: str, what: str, who: str | None = None, **detail: Any) -> None:
         """Write into the log of who did what (``who`` None: the person here), here and on a team's store; see
         :mod:`rlhf_core.services.activity`."""
-        self.audit.add(who or (self.person.display_name if self.person else _account_name()), act, what, detail)
+        self.audit.add(who or self.name, act, what, detail)
         if self.team is not None and self._store is not None:
             try:
                 self._store.note_act(act, what, detail)  # type: ignore[attr-defined]

@@ -38,6 +38,7 @@ from rlhf_core.ground.records import (
     StoreCounts,
     Worked,
 )
+from rlhf_core.ground.rollout import Generation, ModelEvent, ModelKind, Served
 from rlhf_core.ground.runs import Run, RunKind, RunLine, RunStatus
 from rlhf_core.ground.tables import Export
 
@@ -190,8 +191,33 @@ class UserStore(Protocol):
         """The next chat, in order of arrival after ``after``, that this person has not finished; None when all are done."""
 
 
+class RolloutStore(Protocol):
+    """Which checkpoint serves whom, and how what it answered was taken. Thread-safe."""
+
+    def events(self, kind: ModelKind) -> list[ModelEvent]:
+        """All that was decided of a kind of checkpoint, in order."""
+
+    def add(self, event: ModelEvent) -> None:
+        """Add the next entry to the log, durably.
+
+        Raises:
+            Conflict: somebody else added one meanwhile.
+            Forbidden: the person may not.
+        """
+
+    def served(self, begun: int, canary: str, control: str) -> list[Served]:
+        """Answers of both checkpoints to known people since the entry ``begun`` of the roll-out, in an order that new ones only
+        lengthen: rated ones by their first rating."""
+
+    def generations(self) -> list[Generation]:
+        """Answers and ratings by checkpoint and day, oldest first."""
+
+
 class Store(Protocol):
     """The store of feedback."""
+
+    @property
+    def rollout(self) -> RolloutStore: ...
 
     def for_user(self, session: Session) -> UserStore: ...
 

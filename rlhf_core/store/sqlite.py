@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rlhf_core.ground.errors import Duplicate, NotFound, StorageFull, StoreUnavailable
 from rlhf_core.ground.judgement import After, Aspect, Decision, Dispute, Gold, GoldAnswer, Judgement, Rubric, Screening
@@ -45,6 +45,9 @@ from rlhf_core.store.sql import migrations, named_statements
 from rlhf_core.store.sqlite_export import READERS, SqliteExport
 from rlhf_core.store.sqlite_judgement import Keeping
 from rlhf_core.store.sqlite_labelling import Labelling, queue_of, queue_values
+
+if TYPE_CHECKING:
+    from rlhf_core.store.sqlite_rollout import SqliteRollout
 
 BUSY_TIMEOUT_S = 30.0
 _STATEMENTS = SQL_ROOT / "sqlite" / "queries" / "feedback.sql"
@@ -201,6 +204,12 @@ class SqliteStore:
         self._database = database
         self._sql = named_statements(_STATEMENTS)
         self._labelling = named_statements(_LABELLING)
+
+    @property
+    def rollout(self) -> SqliteRollout:
+        from rlhf_core.store.sqlite_rollout import SqliteRollout
+
+        return SqliteRollout(self._database)
 
     def forget_deleted(self) -> None:
         """See :meth:`Database.forget_deleted`."""

@@ -21,6 +21,7 @@ from rlhf_core.store.sqlite_labelling import Labelling
 from rlhf_core.store.sqlite_together import Together
 
 _SQL = named_statements(SQL_ROOT / "sqlite" / "queries" / "collecting.sql")
+_SERVED = named_statements(SQL_ROOT / "sqlite" / "queries" / "rollout.sql")
 Answer = dict[str, Any]
 
 
@@ -97,12 +98,15 @@ class SqliteCollecting:
 
     # what is sent ---------------------------------------------------------------------------------------------------
 
-    def add_chat(self, request: Request, chat: Mapping[str, Any], steps: Sequence[str]) -> Answer:
+    def add_chat(
+        self, request: Request, chat: Mapping[str, Any], steps: Sequence[str], served: Mapping[str, Any] | None = None
+    ) -> Answer:  # fmt: skip
         """
         Args:
             request: Whose; the chat is its user's where there is one.
             chat: query, response, source, model, created_at.
             steps: In order.
+            served: checkpoint_id, begun, refused, latency_ms: which checkpoint answered; None: it is not known.
 
         Returns:
             ``id`` of the chat, ``steps``: id, order and text of each, and ``removed``.
@@ -122,6 +126,8 @@ class SqliteCollecting:
                 self._rows(
                     connection, "add_step", id=step_id, chat_id=chat_id, content=text, order=order, now=chat["created_at"]
                 )  # fmt: skip
+            if served is not None:
+                connection.execute(_SERVED["note_served"], {"chat_id": chat_id} | dict(served))
             return {"id": chat_id, "removed": dict(request.removed)}  # no texts: they stand in one place
 
         answer = self._once(request, work, lambda answer: str(answer["id"]))

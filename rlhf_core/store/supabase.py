@@ -76,6 +76,7 @@ from rlhf_core.ground.tables import Part, TableName, parts_of
 from rlhf_core.store.base import BulkCounts
 from rlhf_core.store.sqlite_audit import Entry
 from rlhf_core.store.supabase_connection import SESSION_ENDED, Connection
+from rlhf_core.store.supabase_rollout import SupabaseRollout
 
 STAGE_ROWS = 2_000
 STAGE_BYTES = 1_000_000
@@ -102,6 +103,10 @@ class SupabaseStore:
     def __init__(self, connection: Connection) -> None:
         self._call = connection.call
         self._connection = connection
+
+    @property
+    def rollout(self) -> SupabaseRollout:
+        return SupabaseRollout(self._call)
 
     def for_user(self, session: Session) -> SupabaseUserStore:
         """

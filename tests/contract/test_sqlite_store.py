@@ -1,17 +1,19 @@
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rlhf_core.ground.records import Session, content_id
+from rlhf_core.ground.records import Session, content_id, new_id, utc_now
 from rlhf_core.store.base import Store, UserStore
 from rlhf_core.store.sqlite import Database, SqliteStore
 from tests.contract.judgement_contract import JudgementContract
 from tests.contract.labelling_contract import LabellingContract
+from tests.contract.rollout_contract import Answered, RolloutContract
 from tests.contract.store_contract import StoreContract
 
 
-class TestSqliteStore(StoreContract, LabellingContract, JudgementContract):
+class TestSqliteStore(StoreContract, LabellingContract, JudgementContract, RolloutContract):
     @pytest.fixture
     def store(self, tmp_path: Path) -> Iterator[Store]:
         database = Database(tmp_path / "store.sqlite3")
@@ -29,6 +31,23 @@ class TestSqliteStore(StoreContract, LabellingContract, JudgementContract):
                 connection.execute("DELETE FROM chats WHERE id = ?", (chat_id,))
 
         return delete
+
+    @pytest.fixture
+    def answered(self, tmp_path: Path, store: Store) -> Answered:
+        def add(person: Session, checkpoint: str, answer: str, **served: Any) -> str:
+            chat_id = new_id()
+            with Database(tmp_path / "store.sqlite3").transaction() as connection:
+                connection.execute(
+                    "INSERT INTO chats (id, owner_id, query, response, source, created_at) VALUES (?, ?, 'q', ?, 'test', ?)",
+                    (chat_id, person.user_id, answer, utc_now()),
+                )
+                connection.execute(
+                    "INSERT INTO served_chats (chat_id, checkpoint_id, begun, refused, latency_ms) VALUES (?, ?, ?, ?, ?)",
+                    (chat_id, checkpoint, served.get("begun"), served.get("refused"), served.get("latency_ms")),
+                )
+            return chat_id
+
+        return add
 
     @pytest.fixture
     def keeper(self, store: Store, person: Callable[[str], Session]) -> UserStore:

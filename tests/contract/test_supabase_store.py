@@ -5,16 +5,17 @@ from typing import Any
 
 import pytest
 
-from rlhf_core.ground.records import Session
+from rlhf_core.ground.records import Session, new_id
 from rlhf_core.store.base import Store, UserStore
 from rlhf_core.store.supabase import SupabaseStore
 from tests.contract.judgement_contract import JudgementContract
 from tests.contract.labelling_contract import LabellingContract
+from tests.contract.rollout_contract import Answered, RolloutContract
 from tests.contract.store_contract import StoreContract
 from tests.supabase.server import TeamServer
 
 
-class TestSupabaseStore(StoreContract, LabellingContract, JudgementContract):
+class TestSupabaseStore(StoreContract, LabellingContract, JudgementContract, RolloutContract):
     @pytest.fixture
     def store(self, operator: SupabaseStore) -> Store:
         return operator
@@ -26,6 +27,23 @@ class TestSupabaseStore(StoreContract, LabellingContract, JudgementContract):
     @pytest.fixture
     def delete_chat(self, team: TeamServer) -> Callable[[str], None]:
         return lambda chat_id: team.sql("delete from public.chats where id = %s", (chat_id,)) and None
+
+    @pytest.fixture
+    def answered(self, team: TeamServer) -> Answered:
+        def add(person: Session, checkpoint: str, answer: str, **served: Any) -> str:
+            chat_id = new_id()
+            team.sql(
+                "insert into public.chats (id, owner_id, query, response, source) values (%s, %s, 'q', %s, 'test')",
+                (chat_id, person.user_id, answer),
+            )
+            team.sql(
+                "insert into public.served_chats (chat_id, checkpoint_id, begun, refused, latency_ms) "
+                "values (%s, %s, %s, %s, %s)",
+                (chat_id, checkpoint, served.get("begun"), served.get("refused"), served.get("latency_ms")),
+            )
+            return chat_id
+
+        return add
 
     @pytest.fixture
     def keeper(self, sign_in: Any) -> UserStore:

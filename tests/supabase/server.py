@@ -101,6 +101,8 @@ class TeamServer:
     def empty(self) -> None:
         """No rows at all; accounts stay, without a role."""
         self.sql(
+            "alter table public.model_log disable trigger model_log_stays; delete from public.model_log;"
+            "alter table public.model_log enable trigger model_log_stays;"
             "delete from public.chats; delete from private.imports; delete from private.exports;"
             "delete from public.queues where id::text not like '00000000-%'; delete from public.applied_ops;"
             "delete from public.rubrics;"

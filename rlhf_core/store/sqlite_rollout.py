@@ -1,0 +1,53 @@
+"""What serves whom, in the embedded store."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from dataclasses import asdict
+
+from rlhf_core.ground.errors import Conflict
+from rlhf_core.ground.rollout import Generation, ModelEvent, ModelKind, Served, State
+from rlhf_core.ground.settings import SQL_ROOT
+from rlhf_core.store.sql import named_statements
+from rlhf_core.store.sqlite import Database
+
+_SQL = named_statements(SQL_ROOT / "sqlite" / "queries" / "rollout.sql")
+MEANWHILE = "Somebody else decided something meanwhile. Look at how things stand now, and decide again."
+
+
+class SqliteRollout:
+    """:class:`~rlhf_core.store.base.RolloutStore` over one SQLite file."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def events(self, kind: ModelKind) -> list[ModelEvent]:
+        with self._database.connection() as connection:
+            rows = connection.execute(_SQL["model_events"], {"kind": kind}).fetchall()
+        return [
+            ModelEvent(kind, number, at, who, act, about, reason, State(**json.loads(state)), json.loads(detail))
+            for number, at, who, act, about, reason, state, detail in rows
+        ]
+
+    def add(self, event: ModelEvent) -> None:
+        values = asdict(event) | {"state": json.dumps(asdict(event.state)), "detail": json.dumps(dict(event.detail))}
+        try:
+            with self._database.transaction() as connection:
+                connection.execute(_SQL["add_model_event"], values)
+        except sqlite3.IntegrityError as error:
+            if "meanwhile" in str(error) or "UNIQUE" in str(error):
+                raise Conflict(MEANWHILE) from error
+            raise
+
+    def served(self, begun: int, canary: str, control: str) -> list[Served]:
+        with self._database.connection() as connection:
+            rows = connection.execute(_SQL["served"], {"begun": begun, "canary": canary, "control": control}).fetchall()
+        return [
+            Served(one, user_id, rating, characters, None if refused is None else bool(refused), latency_ms)
+            for one, user_id, rating, characters, refused, latency_ms in rows
+        ]
+
+    def generations(self) -> list[Generation]:
+        with self._database.connection() as connection:
+            return [Generation(*row) for row in connection.execute(_SQL["generations"]).fetchall()]
