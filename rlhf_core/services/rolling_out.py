@@ -227,7 +227,7 @@ def look(workbench: Workbench, kind: ModelKind) -> Look:
     now = state(workbench, kind)
     if now.canary is None or now.serving is None or now.begun is None:
         return Look(now)
-    served = _of_each_person(workbench.store.rollout.served(now.begun, now.canary, now.serving))
+    served = counted(workbench.store.rollout.served(now.begun, now.canary, now.serving))
     seen = judge(now, served)
     return seen if seen.fault else _with_files(workbench, seen)
 
@@ -280,7 +280,7 @@ def _values(canary_of: Sequence[tuple[Served, bool]], value: Callable[[Served], 
     return [(is_canary, found) for one, is_canary in canary_of if (found := value(one)) is not None]
 
 
-def _of_each_person(served: Sequence[Served]) -> list[Served]:
+def counted(served: Sequence[Served]) -> list[Served]:
     """Rated answers of a person count up to a limit, and so do those without a word."""
     seen: Counter[tuple[str, str, bool]] = Counter()
     kept = []
