@@ -32,6 +32,7 @@ PAGES: list[tuple[str, str, str, str | None, Action | None, str]] = [  # file, t
     ("runs.py", "Runs", ":material/monitoring:", None, "train", "Models"),
     ("models.py", "Models", ":material/verified:", None, "compare", "Models"),
     ("compare.py", "Compare", ":material/compare_arrows:", None, "compare", "Models"),
+    ("rollout.py", "Roll-out", ":material/rocket_launch:", None, "compare", "Models"),
     ("playground.py", "Playground", ":material/forum:", None, "compare", "Models"),
 ]
 

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from rlhf_core.analytics.sequential import Floats, Interval, crossed, differences, interval, signs, wealth
-from rlhf_core.checkpoints.registry import Checkpoint, open_checkpoint
+from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint
 from rlhf_core.ground.errors import Conflict, CorruptArtifact, InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.rollout import (
     ACTS,
@@ -36,14 +36,34 @@ from rlhf_core.ground.rollout import (
 from rlhf_core.services.workbench import Workbench
 
 COUNTS_AT_MOST = 5  # answers of a person: nobody decides alone
+STEPS = (0.05, 0.25, 0.5)  # shares that are offered; everybody is the next one
 MARGIN = 0.25  # stars; a canary that is shown not to be worse by more may grow
-ENOUGH = 20  # rated answers of the canary before a share grows without a warning
 KEEPS_S = 2.0  # how long a state that was read serves assignments
 _log = logging.getLogger(__name__)
 
 __all__ = [
-    "ACTS", "MODEL_KINDS", "SHARES", "Assignment", "Look", "Rail", "State", "assignment", "back", "candidate", "drop", "grow",
-    "history", "look", "serve", "standing", "start", "state", "under_way", "watch",
+    "ACTS",
+    "MODEL_KINDS",
+    "SHARES",
+    "STEPS",
+    "Assignment",
+    "Look",
+    "Rail",
+    "State",
+    "able",
+    "assignment",
+    "back",
+    "candidate",
+    "drop",
+    "grow",
+    "history",
+    "look",
+    "serve",
+    "standing",
+    "start",
+    "state",
+    "under_way",
+    "watch",
 ]  # fmt: skip
 
 
@@ -217,6 +237,12 @@ def _checked(workbench: Workbench, kind: ModelKind, checkpoint_id: str) -> Check
     if ("policy" if one.kind == "policy" else "reward") != kind:
         raise InvalidInput(f"{checkpoint_id} is a {one.kind} checkpoint, not a {kind} one.")
     return one
+
+
+def able(workbench: Workbench, kind: ModelKind) -> list[str]:
+    """Checkpoints of the kind on this machine that were trained to their end, the newest first."""
+    found = list_checkpoints(workbench.workspace.checkpoints)
+    return [one.id for one in found if one.complete and ("policy" if one.kind == "policy" else "reward") == kind]
 
 
 # watching ---------------------------------------------------------------------------------------------------------------

@@ -1,0 +1,132 @@
+"""Which checkpoint serves people: the candidate, a share of people first, what they say of it, back."""
+
+import pandas as pd
+import streamlit as st
+
+from rlhf_core.ground.errors import RlhfError
+from rlhf_core.ground.roles import may
+from rlhf_core.ground.rollout import ModelKind
+from rlhf_core.services import rolling_out
+from rlhf_core.ui import keys, resources, rollout_parts
+from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
+
+KINDS: dict[ModelKind, str] = {"policy": "Policies", "reward": "Reward models"}
+LATEST = 200
+workbench = resources.workbench()
+session = resources.session()
+st.title("Roll-out")
+st.caption(
+    "A new checkpoint serves a share of people first. What they say of its answers is compared with the rest after every rating; "
+    "where it is worse, it goes back by itself. docs/rollout.md says how an application asks which one to use."
+)
+kind: ModelKind = st.segmented_control(
+    "Kind", [*KINDS], format_func=lambda one: KINDS[one], default="policy", required=True, label_visibility="collapsed",
+    key="rollout:kind",
+)  # fmt: skip
+
+
+def decide(act: str, reason: str, checkpoint: str | None = None, share: float | None = None, *, again: bool = False) -> None:
+    try:
+        if act == "start":
+            rolling_out.start(
+                workbench, kind, reason, checkpoint_id=checkpoint, share=share or rolling_out.SHARES[0], again=again
+            )
+        elif act == "share":
+            rolling_out.grow(workbench, kind, share or 0, reason)
+        elif act == "serve":
+            rolling_out.serve(workbench, kind, reason, checkpoint)
+        elif act == "candidate":
+            rolling_out.candidate(workbench, kind, checkpoint or "", reason)
+        elif act == "drop":
+            rolling_out.drop(workbench, kind, reason)
+        else:
+            rolling_out.back(workbench, kind, reason)
+    except RlhfError as error:
+        st.session_state[keys.ROLLOUT_PROBLEM] = error
+    else:
+        st.session_state.pop(keys.ROLLOUT_PROBLEM, None)
+        st.rerun()
+
+
+@st.fragment(run_every=5.0)
+def stand() -> None:
+    """How it goes, anew every few seconds."""
+    seen = rolling_out.look(workbench, kind)
+    if st.session_state.get(keys.ROLLOUT_SEEN, seen.state) != seen.state:
+        st.session_state[keys.ROLLOUT_SEEN] = seen.state
+        st.rerun()  # somebody, or the workbench itself, decided something: what can be decided is another thing now
+    st.session_state[keys.ROLLOUT_SEEN] = seen.state
+    rollout_parts.aliases(seen.state)
+    if seen.state.canary is not None:
+        rollout_parts.comparison(seen)
+
+
+def choices(seen: rolling_out.Look) -> None:
+    """What can be decided now. Each needs a reason."""
+    now = seen.state
+    able = rolling_out.able(workbench, kind)
+    others = [one for one in able if one not in (now.serving, now.canary)]
+    with st.form("rollout:decide", border=True):
+        st.markdown("**Decide**")
+        picked, share, again = None, None, False
+        acts: dict[str, str] = {}
+        if now.canary is not None:
+            options = [one for one in rolling_out.STEPS if one != now.share]
+            share = st.selectbox(
+                "Share of people", options, index=next((k for k, one in enumerate(options) if one > now.share), 0),
+                format_func=lambda one: f"{one:.0%}",
+            )  # fmt: skip
+            acts = {"share": "Change the share", "serve": "Let it serve everybody", "back": "Take it back"}
+        elif others:
+            first = others.index(now.candidate) if now.candidate in others else 0
+            picked = st.selectbox("Checkpoint", others, index=first, help="The newest first; the candidate where there is one")
+            if now.serving is not None:
+                share = st.selectbox("Share of people", rolling_out.STEPS, format_func=lambda one: f"{one:.0%}")
+                again = st.checkbox("Even if it was taken back before")
+                acts = {"start": "Give it to this share", "candidate": "Make it the candidate"}
+            acts["serve"] = "Let it serve everybody"
+        if now.canary is None and now.previous is not None:
+            acts["back"] = f"Back to {now.previous}"
+        if now.candidate is not None and now.canary is None:
+            acts["drop"] = "Drop the candidate"
+        if not acts:
+            st.info("There is no checkpoint of this kind that could serve. Train one first.")
+        reason = st.text_input("Why", help="Kept in the log for ever", max_chars=2000)
+        if now.canary is not None and seen.not_worse_after is None:
+            st.caption(f"{seen.says} A share that grows now grows on trust.")
+        pressed = None
+        with st.container(horizontal=True):
+            for k, (act, words) in enumerate(acts.items()):
+                if st.form_submit_button(words, type="primary" if k == 0 else "secondary"):
+                    pressed = act
+        if not acts:
+            st.form_submit_button("Nothing to decide", disabled=True)
+    if pressed:
+        decide(pressed, reason, picked, share, again=again)
+    if problem := st.session_state.get(keys.ROLLOUT_PROBLEM):
+        show_error(problem)
+
+
+stand()
+if workbench.person is None or may(session.role, "promote"):
+    choices(rolling_out.look(workbench, kind))
+else:
+    st.info("Engineers and administrators decide which checkpoint serves.")
+events = rolling_out.history(workbench, kind)
+if events:
+    st.subheader("Decided so far")
+    rows = [
+        {"when": pd.Timestamp(one.at), "who": one.who, "did": rolling_out.ACTS[one.act], "checkpoint": one.checkpoint_id,
+         "share": one.state.share if one.act in ("canary", "share") else None, "why": one.reason}
+        for one in reversed(events[-LATEST:])
+    ]  # fmt: skip
+    st.dataframe(
+        pd.DataFrame(rows), hide_index=True,
+        column_config={
+            "when": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", help="UTC"),
+            "share": st.column_config.NumberColumn(format="percent"),
+            "why": st.column_config.TextColumn(width="large"),
+        },
+    )  # fmt: skip
+    last = events[-1]
+    st.caption(f"{plural(len(events), 'decision')}, the last {ago(last.at)} by {markdown_of(last.who)}.")
