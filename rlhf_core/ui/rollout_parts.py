@@ -25,8 +25,9 @@ def aliases(now: State) -> None:
     for column, (alias, (title, icon, about)) in zip(st.columns(4), ROLES.items(), strict=True):
         with column.container(border=True, height="stretch"):
             share = f" · {now.share:.0%} of people" if alias == "canary" and now.canary else ""
-            st.markdown(f"{icon} **{title}**{share}", help=about)
+            st.markdown(f"{icon} **{title}**{share}")
             st.markdown(markdown_of(held[alias]) if alias in held else ":gray[nothing]")
+            st.caption(about)
 
 
 def comparison(seen: Look) -> None:

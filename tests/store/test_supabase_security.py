@@ -15,8 +15,9 @@ import psycopg
 import pytest
 from postgrest.exceptions import APIError
 
-from rlhf_core.ground.errors import Duplicate, Forbidden, InvalidInput, NotFound
+from rlhf_core.ground.errors import Conflict, Duplicate, Forbidden, InvalidInput, NotFound
 from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, Session, new_id
+from rlhf_core.ground.rollout import assigned, bucket, decide, state_of
 from rlhf_core.store.supabase import SupabaseStore
 from tests.contract.store_contract import NOW, add_chat, step, uid
 from tests.supabase.server import HERE, MIGRATIONS, TeamServer
@@ -73,7 +74,7 @@ def test_every_table_has_row_level_security(team: TeamServer) -> None:
         "select relname, relrowsecurity from pg_class where relkind in ('r', 'p') and relnamespace in ('public'::regnamespace, "
         "'private'::regnamespace)"
     )
-    assert len(tables) == 28
+    assert len(tables) == 30
     assert [name for name, protected in tables if not protected] == []
 
 
@@ -622,3 +623,55 @@ def test_a_role_is_noted_whoever_gives_it(team: TeamServer, sign_in: SignIn) -> 
     assert told[1] == ("Ada", "Cai", {"role": "analyst", "before": "annotator"})
     assert told[0][1:] == ("Cai", {"role": "engineer", "before": "analyst"})
     assert told[0][0] not in ("Ada", "Cai")
+
+
+def test_the_database_gives_everybody_the_same_checkpoint_as_python(
+    team: TeamServer, sign_in: SignIn, operator: SupabaseStore
+) -> None:  # fmt: skip
+    def say(act: Any, **more: Any) -> None:
+        events = operator.rollout.events("policy")
+        operator.rollout.add(decide("policy", events, act, who="Kim", reason="a test", **more))
+
+    visitor, store = sign_in("Vic", None)
+    assert client(store).rpc("assignment", {}).execute().data == {"checkpoint": None, "arm": "control", "begun": None}
+    say("serve", checkpoint_id="p1")
+    say("canary", checkpoint_id="p2", share=0.5)
+    state = state_of(operator.rollout.events("policy"))
+    people = [new_id() for _ in range(300)]
+    for share in (0.5, 0.75):
+        if share > state.share:
+            say("share", share=share)
+            state = state_of(operator.rollout.events("policy"))
+        given = client(operator).rpc
+        found = [given("assignment", {"p_user_id": one}).execute().data for one in people[: 300 if share == 0.5 else 40]]
+        for one, data in zip(people, found, strict=False):
+            assert (data["checkpoint"], data["arm"]) == assigned(state, one), one
+            assert data["begun"] == state.begun
+    mine = client(store).rpc("assignment", {"p_user_id": people[0]}).execute().data
+    assert (mine["checkpoint"], mine["arm"]) == assigned(state, visitor.user_id), "whomever one names, one learns of oneself"
+    ((bucketed,),) = team.sql("select private.rollout_bucket('salt', 'Zoë ☀')")
+    assert bucketed == bucket("salt", "Zoë ☀")
+
+
+def test_who_decides_which_checkpoint_serves(team: TeamServer, sign_in: SignIn, operator: SupabaseStore) -> None:
+    for role in ("annotator", "analyst", None):
+        _, store = sign_in(f"Not{role}", role)
+        event = decide("policy", operator.rollout.events("policy"), "serve", who="me", reason="mine", checkpoint_id="p1")
+        with pytest.raises(Forbidden, match="engineer"):
+            store.rollout.add(event)
+        if role != "analyst":
+            with pytest.raises(Forbidden):
+                store.rollout.events("policy")
+        for table in ("model_log", "served_chats"):
+            with pytest.raises(APIError):
+                client(store).table(table).insert({}).execute()
+        assert client(store).table("model_log").select("*").execute().data == []
+    session, store = sign_in("Eve", "engineer")
+    store.rollout.add(event)
+    (kept,) = store.rollout.events("policy")
+    assert (kept.who, kept.reason) == (session.display_name, "mine"), "as who is signed in, whatever name was sent"
+    for statement in ("update public.model_log set who = 'x'", "delete from public.model_log", "truncate public.model_log"):
+        with pytest.raises(psycopg.Error, match="only added to"):
+            team.sql(statement)
+    with pytest.raises(Conflict):
+        store.rollout.add(event)
