@@ -197,6 +197,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--response", metavar="TEXT", help="its answer, or - to read it from standard input")
     one.add_argument("--held-out", action="store_true", help="leave out questions that one of the checkpoints learned from")
     one.add_argument("--at-most", type=int, metavar="N", help="so many answers, whole questions drawn (default: all)")
+    one = command("retrain", _retrain, "snapshot, audit, train, compare with what serves; a gain beyond chance makes a candidate")
+    one.add_argument("--config", type=Path, metavar="FILE", help="options of the run (default: as what serves was trained)")
+    one.add_argument("--min-new", type=int, default=0, metavar="N", help="only if so many ratings came in since the last time")
+    one.add_argument("--alpha", type=float, default=0.05, help="significance of the gain that is asked for (default: 0.05)")
+    one.add_argument("--despite-audit", default="", metavar="WHY", help="go on although the audit says to act first")
+    one.add_argument("--again", action="store_true", help="even if it was done on these ratings")
     one = command("rollout", _rollout, "which checkpoint serves people: candidates, a share of people first, back")
     one.add_argument(
         "act", nargs="?", default="status",
@@ -677,6 +683,19 @@ def _card(arguments: argparse.Namespace) -> int:
     return 2 if found.card.state == "refused" else 0
 
 
+def _retrain(arguments: argparse.Namespace) -> int:
+    from rlhf_core.services import retraining
+
+    workbench = _open(arguments)
+    config = RewardConfig.parse(_options_of(arguments.config)) if arguments.config else None
+    done = retraining.retrain(
+        workbench, lambda run: _carry_out(workbench, run, own_log=True), config=config, min_new=arguments.min_new,
+        alpha=arguments.alpha, despite_audit=arguments.despite_audit, again=arguments.again,
+    )  # fmt: skip
+    print(done.markdown(), end="")
+    return {"refused": 2, "failed": 1}.get(done.outcome, 0)
+
+
 def _rollout(arguments: argparse.Namespace) -> int:
     from rlhf_core.services import rolling_out
 
@@ -757,19 +776,24 @@ def _supervise(arguments: argparse.Namespace) -> None:
         print("Ended.", file=sys.stderr)
 
 
+def _options_of(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise NotFound(f"There is no file {path}.") from error
+    except (OSError, ValueError) as error:
+        raise InvalidInput(f"{path} cannot be read as JSON: {error}.") from error
+    if not isinstance(values, dict):
+        raise InvalidInput(f"{path} does not hold a JSON object of options.")
+    return values
+
+
 def _train(arguments: argparse.Namespace) -> int:
     kind: RunKind = arguments.kind
     options = CONFIGS[kind]
     values: dict[str, Any] = {}
     if arguments.config is not None:
-        try:
-            values = json.loads(arguments.config.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise NotFound(f"There is no file {arguments.config}.") from error
-        except (OSError, ValueError) as error:
-            raise InvalidInput(f"{arguments.config} cannot be read as JSON: {error}.") from error
-        if not isinstance(values, dict):
-            raise InvalidInput(f"{arguments.config} does not hold a JSON object of options.")
+        values = _options_of(arguments.config)
     if arguments.preset is not None:
         values = PRESETS[kind][arguments.preset] | values
     given = {name: value for name, value in vars(arguments).items() if name in options.model_fields}

@@ -99,14 +99,14 @@ def naive_crossed(differences: Floats, alpha: float, first: int = 10) -> int | N
     return int(said[0]) + 1 if len(said) else None
 
 
-def signs(values: Sequence[tuple[bool, float]]) -> Floats:
-    """Of each value of the canary whether it is larger (1), equal (0.5) or smaller (0) than the control's last one, minus a half,
-    (N,): it needs no scale, so no single long answer decides."""
+def signs(values: Sequence[tuple[bool, float]], alike: float = 1.1) -> Floats:
+    """Of each value of the canary whether it is larger (0.5), alike (0) or smaller (-0.5) than the control's last one, (N,): it
+    needs no scale, so no single long answer decides. ``alike``: up to this ratio two values are."""
     found, last = [], None
     for canary, value in values:
         if not canary:
             last = value
         elif last is not None:
-            found.append(0.5 if value > last else 0.0 if value == last else -0.5)
+            found.append(0.5 if value > last * alike else -0.5 if value * alike < last else 0.0)
             last = None
     return np.array(found)

@@ -278,9 +278,11 @@ def judge(now: State, served: Sequence[Served]) -> Look:
     fault = None
     if broken:
         first = broken[0]
+        assert first.after is not None
         fault = (
             f"{first.about[0].upper()}{first.about[1:]}: {_told(first.canary)} beside {_told(first.control)} {first.unit}, "
-            f"sure after {first.after:,} comparisons (evidence {first.wealth.max():,.0f}, {1 / first.alpha:,.0f} is enough)."
+            f"sure after {first.after:,} comparisons (evidence {first.wealth[first.after - 1]:,.0f}, {1 / first.alpha:,.0f} is "
+            "enough)."
         )
     count: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
     for one, is_canary in canary_of:

@@ -83,7 +83,10 @@ def evidence(rails: list[Rail]) -> alt.LayerChart:
         .encode(
             x=alt.X("comparison:Q", title="comparisons", axis=alt.Axis(tickMinStep=1)),
             y=alt.Y(
-                "evidence:Q", title="of what is enough", scale=alt.Scale(type="log", domainMin=1e-4), axis=alt.Axis(format="~g")
+                "evidence:Q",
+                title="of what is enough",
+                scale=alt.Scale(type="log", domainMin=1e-4),
+                axis=alt.Axis(format="~g", values=[1e-4, 1e-3, 0.01, 0.1, 1, 10]),
             ),
             color=alt.Color("rail:N", title=None, legend=alt.Legend(orient="top")),
             tooltip=["rail:N", "comparison:Q", alt.Tooltip("evidence:Q", format=".3g", title="of what is enough")],

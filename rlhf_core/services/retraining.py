@@ -1,0 +1,285 @@
+"""Train anew on what people have said since, and propose the result only where it is better beyond chance.
+
+A snapshot is taken, its audit is asked, a reward model is trained with the options of the one that serves, and both are held
+against people's ratings of questions that neither learned from. Done again on the same ratings it finds what it did before.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import filelock
+import numpy as np
+from scipy import stats
+
+from rlhf_core.analytics.snapshot import Snapshot
+from rlhf_core.checkpoints.registry import Checkpoint, open_checkpoint
+from rlhf_core.ground.cards import Kind, read_card
+from rlhf_core.ground.configs import RewardConfig
+from rlhf_core.ground.errors import InvalidInput, NotEnoughData, RunRefused, disk_errors
+from rlhf_core.ground.files import canonical_json, read_json, write_json, write_text
+from rlhf_core.ground.records import utc_now
+from rlhf_core.ground.runs import Run
+from rlhf_core.services import auditing, comparing, comparing_sets, rolling_out, snapshots, training
+from rlhf_core.services.comparing_sets import ahead, lead_in_words
+from rlhf_core.services.workbench import Workbench
+
+ALPHA = 0.05
+FEWEST_QUESTIONS = 20  # held out, to be told apart from chance
+RESAMPLES = 9_999
+REPORT = "report.json"
+Outcome = Literal["candidate", "no gain", "refused", "not due", "failed"]
+Carry = Callable[[Run], int]  # carries a run out and returns its exit status
+
+__all__ = ["ALPHA", "Gain", "Outcome", "Retraining", "due", "gain_between", "past", "retrain"]
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """A new reward model beside the one that serves, on ratings of questions that neither learned from. ``new``, ``old``: mean
+    distance from people, stars; ``p``: one-sided, of a sign-flip test over questions (their distances are one thing each)."""
+
+    new: float
+    old: float
+    p: float
+    questions: int
+    ratings: int
+    words: str
+
+    @property
+    def by(self) -> float:
+        """Stars by which it is closer to people."""
+        return self.old - self.new
+
+
+@dataclass(frozen=True, slots=True)
+class Retraining:
+    """What came of it. ``why``: in a sentence; ``findings``: topics of the audit on which one has to act."""
+
+    id: str
+    at: str
+    snapshot_id: str
+    ratings: int
+    outcome: Outcome
+    why: str
+    run_id: str | None = None
+    checkpoint_id: str | None = None
+    serving: str | None = None
+    gain: Gain | None = None
+    findings: list[str] = field(default_factory=list)
+
+    def markdown(self) -> str:
+        """The report as a document."""
+        lines = [
+            "# Retraining report", "", f"**{self.outcome[0].upper()}{self.outcome[1:]}.** {self.why}", "",
+            f"- Made {self.at[:19]}Z from snapshot `{self.snapshot_id}`: {self.ratings:,} ratings.",
+            f"- Run `{self.run_id or 'none'}`, checkpoint `{self.checkpoint_id or 'none'}`; serving: `{self.serving or 'none'}`.",
+        ]  # fmt: skip
+        if self.findings:
+            lines += ["", "The audit says to act first on: " + "; ".join(self.findings)]
+        if self.gain is not None:
+            one = self.gain
+            lines += [
+                "", "| | mean distance from people, stars |", "| --- | --- |", f"| new | {one.new:.3f} |",
+                f"| serving | {one.old:.3f} |", "",
+                f"{one.questions:,} questions that neither learned from, {one.ratings:,} rated answers and steps; "
+                f"p = {one.p:.4f} (one-sided sign-flip test over questions). {one.words}",
+            ]  # fmt: skip
+        return "\n".join(lines) + "\n"
+
+
+def past(workbench: Workbench) -> list[Retraining]:
+    """Reports, the newest first."""
+    workbench.require("compare")
+    found = [_read(path) for path in _folder(workbench).glob(f"*/{REPORT}")]
+    return sorted(found, key=lambda one: one.at, reverse=True)
+
+
+def due(workbench: Workbench, snapshot: Snapshot, min_new: int) -> str | None:
+    """Why there is nothing to train on yet; None: there is."""
+    before = next((one for one in past(workbench) if one.outcome in ("candidate", "no gain")), None)
+    new = snapshot.ratings - (before.ratings if before else 0)
+    if new < min_new:
+        since = f"since {before.at[:10]}" if before else "so far"
+        return f"{max(0, new):,} ratings came in {since}; {min_new:,} are asked for."
+    return None
+
+
+def retrain(
+    workbench: Workbench, carry: Carry, *, config: RewardConfig | None = None, min_new: int = 0, alpha: float = ALPHA,
+    despite_audit: str = "", again: bool = False,
+) -> Retraining:  # fmt: skip
+    """Do it all. Two at once are refused; one that was killed is taken up where it stood.
+
+    Args:
+        workbench: Whose ratings.
+        carry: Carries out the run that is made.
+        config: Of the run; None: as the checkpoint that serves was trained, or the defaults.
+        min_new: Ratings since the last time without which nothing is done.
+        alpha: Significance of the gain that makes a candidate.
+        despite_audit: Why to go on although the audit says to act first; "": not.
+        again: Even if it was done on these ratings with these options.
+
+    Raises:
+        RunRefused: another one is at work.
+        InvalidInput: ``alpha`` is no probability, or the serving checkpoint's options cannot be read.
+        NotEnoughData: nothing is rated.
+    """
+    workbench.require("train")
+    workbench.require("promote")
+    if not 0 < alpha < 1:
+        raise InvalidInput(f"alpha is {alpha:g}; give more than 0 and less than 1.")
+    folder = _folder(workbench)
+    with disk_errors("retraining", folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(folder / "lock")
+        try:
+            lock.acquire(timeout=0)
+        except filelock.Timeout as error:
+            raise RunRefused("Another retraining is at work in this workspace. Wait for its end.") from error
+    try:
+        return _retrain(workbench, carry, config, min_new, alpha, despite_audit.strip(), again)
+    finally:
+        lock.release()
+
+
+def _retrain(
+    workbench: Workbench, carry: Carry, config: RewardConfig | None, min_new: int, alpha: float, despite: str, again: bool
+) -> Retraining:  # fmt: skip
+    snapshot, _ = snapshots.take(workbench)
+    serving_id = rolling_out.state(workbench, "reward").serving
+    serving = open_checkpoint(workbench.workspace.checkpoints, serving_id, verify=True) if serving_id else None
+    options = config or _as_before(serving)
+    own_id = hashlib.sha256(canonical_json([snapshot.id, options.model_dump(), serving_id]).encode()).hexdigest()[:16]
+    report = _folder(workbench) / own_id / REPORT
+    if report.is_file() and not again:
+        return _read(report)
+
+    def told(outcome: Outcome, why: str, **more: Any) -> Retraining:
+        done = Retraining(own_id, utc_now(), snapshot.id, snapshot.ratings, outcome, why, serving=serving_id, **more)
+        if outcome != "not due":
+            with disk_errors("writing a report", report):
+                report.parent.mkdir(parents=True, exist_ok=True)
+                write_text(report.with_name("report.md"), done.markdown())
+                write_json(report, asdict(done))
+            workbench.note("retrain", done.checkpoint_id or snapshot.id, outcome=outcome)
+        return done
+
+    if (nothing := due(workbench, snapshot, min_new)) is not None:
+        return told("not due", nothing)
+    act = [f"{one.topic}: {one.found}" for one in auditing.audit(workbench, snapshot.id).findings if one.severity == "act"]
+    if act and not despite:
+        return told("refused", "The audit of the ratings says to act before training on them.", findings=act)
+    run, checkpoint = _trained(workbench, carry, snapshot, options)
+    if checkpoint is None:
+        return told("failed", f"Run {run.id} ended {run.status}: {run.message or 'it says no more'}", run_id=run.id, findings=act)
+    more: dict[str, Any] = {"run_id": run.id, "checkpoint_id": checkpoint.id, "findings": act}
+    if serving is None:
+        card = read_card(checkpoint.folder)
+        if card is not None and card.state == "refused":
+            return told("no gain", "Nothing serves yet, and its own report card refuses its rewards.", **more)
+        return _proposed(workbench, told, checkpoint, "Nothing serves yet, and its report card allows its rewards.", more)
+    if checkpoint.id == serving.id:
+        return told("no gain", "What serves was trained on these ratings with these options.", **more)
+    try:
+        gain = gain_between(workbench, snapshot.id, checkpoint, serving)
+    except NotEnoughData as error:
+        return told("no gain", str(error), **more)
+    more["gain"] = gain
+    apart = f"stars {'closer to' if gain.by > 0 else 'further from'} people's held-out ratings than {serving.id}"
+    if gain.p >= alpha:
+        chance = f"which may be chance (p = {gain.p:.3f}, below {alpha:g} is asked)"
+        return told("no gain", f"It is {abs(gain.by):.3f} {apart}, {chance}.", **more)
+    why = f"It is {gain.by:.3f} {apart} (p = {gain.p:.4f}, {gain.questions:,} questions)."
+    return _proposed(workbench, told, checkpoint, why, more)
+
+
+def _proposed(
+    workbench: Workbench, told: Callable[..., Retraining], checkpoint: Checkpoint, why: str, more: dict[str, Any]
+) -> Retraining:  # fmt: skip
+    now = rolling_out.state(workbench, "reward")
+    if checkpoint.id not in (now.candidate, now.canary, now.serving):
+        gain = more.get("gain")
+        rolling_out.candidate(workbench, "reward", checkpoint.id, why, **({"gain": asdict(gain)} if gain else {}))
+    return told("candidate", why, **more)
+
+
+def _trained(workbench: Workbench, carry: Carry, snapshot: Snapshot, options: RewardConfig) -> tuple[Run, Checkpoint | None]:
+    """The run on this snapshot with these options, done before or now."""
+    same = [
+        run for run in workbench.ledger.recent(10_000)
+        if run.kind == "reward" and run.snapshot_id == snapshot.id and run.config == options.model_dump()
+    ]  # fmt: skip
+    done = next((run for run in same if run.status == "succeeded" and run.checkpoint_id), None)
+    if done is None:
+        run = training.add_reward_run(workbench, snapshot.id, options, here=True)
+        carry(run)
+        done = workbench.ledger.get(run.id)
+    if done.status != "succeeded" or not done.checkpoint_id:
+        return done, None
+    return done, open_checkpoint(workbench.workspace.checkpoints, done.checkpoint_id, verify=True)
+
+
+def _as_before(serving: Checkpoint | None) -> RewardConfig:
+    if serving is None:
+        return RewardConfig.parse({})
+    known = RewardConfig.options()
+    kept = {name: value for name, value in serving.manifest["config"].items() if name in known}
+    return RewardConfig.parse(kept | {"resume_from": None})
+
+
+def gain_between(workbench: Workbench, snapshot_id: str, new: Checkpoint, old: Checkpoint) -> Gain:
+    """Hold two reward models against people's ratings of questions that neither learned from.
+
+    Raises:
+        NotEnoughData: there are too few of them.
+        ModelUnavailable, WorkerFailed: one cannot be scored with.
+    """
+    gathered = comparing_sets.of_snapshot(workbench, snapshot_id, unseen_by=[new, old], at_most=None)
+    chosen = [comparing.candidate(workbench, one.id) for one in (new, old)]
+    if not gathered.answers:
+        raise NotEnoughData("Every rated question was learned from by one of the two, so they cannot be compared.")
+    compared = comparing_sets.compare(workbench, chosen, gathered)
+    for candidate in chosen:
+        if candidate.label in compared.errors:
+            raise NotEnoughData(f"{candidate.label} cannot score: {compared.errors[candidate.label]}")
+    things = compared.things()
+    rated = things.only(things.rated)
+    labels = compared.labels
+    first, second = labels.index(chosen[0].label), labels.index(chosen[1].label)
+    distances = np.abs(rated.rewards - rated.people)
+    _, of = np.unique(rated.query, return_inverse=True)
+    counts = np.bincount(of)
+    mine, theirs = (np.bincount(of, distances[k]) / counts for k in (first, second))
+    if len(counts) < FEWEST_QUESTIONS:
+        raise NotEnoughData(
+            f"People have rated {len(counts)} questions that neither learned from; {FEWEST_QUESTIONS} are needed to compare."
+        )
+    p = _sign_flips(mine - theirs)
+    kind: Kind = "steps" if bool(np.any(rated.order > 0)) else "answers"
+    words = lead_in_words(chosen[0].label, chosen[1].label, ahead(things, first, second, kind))
+    return Gain(float(mine.mean()), float(theirs.mean()), p, len(counts), len(rated.people), words)
+
+
+def _sign_flips(apart: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    """One-sided: how often chance alone would make the mean as low."""
+    if not np.any(apart):
+        return 1.0
+    found = stats.permutation_test(
+        (apart,), np.mean, permutation_type="samples", alternative="less", n_resamples=RESAMPLES, rng=np.random.default_rng(0)
+    )  # fmt: skip
+    return float(found.pvalue)
+
+
+def _folder(workbench: Workbench) -> Path:
+    return workbench.workspace.root / "retraining"
+
+
+def _read(path: Path) -> Retraining:
+    values = read_json(path, f"Report {path.parent.name}")
+    gain = values.pop("gain", None)
+    return Retraining(**values, gain=Gain(**gain) if gain else None)
