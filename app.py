@@ -90,6 +90,8 @@ def _answer_at_once() -> None:
 def _tend(workbench: Workbench, stop: threading.Event) -> None:
     """What applications send: load what takes it in, delete what was kept for its time and what runs held of the erased."""
     log = logging.getLogger("rlhf_core")
+    import scipy.stats  # noqa: F401  # for drift and comparisons: nobody waits for it there
+
     try:
         collecting.warm(workbench)
     except Exception:

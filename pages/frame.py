@@ -33,6 +33,7 @@ PAGES: list[tuple[str, str, str, str | None, Action | None, str]] = [  # file, t
     ("models.py", "Models", ":material/verified:", None, "compare", "Models"),
     ("compare.py", "Compare", ":material/compare_arrows:", None, "compare", "Models"),
     ("rollout.py", "Roll-out", ":material/rocket_launch:", None, "compare", "Models"),
+    ("drift.py", "Drift", ":material/trending_down:", None, "explore", "Models"),
     ("playground.py", "Playground", ":material/forum:", None, "compare", "Models"),
 ]
 

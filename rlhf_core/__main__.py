@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import itertools
 import json
 import logging
 import os
@@ -200,9 +201,16 @@ def _parser() -> argparse.ArgumentParser:
     one = command("retrain", _retrain, "snapshot, audit, train, compare with what serves; a gain beyond chance makes a candidate")
     one.add_argument("--config", type=Path, metavar="FILE", help="options of the run (default: as what serves was trained)")
     one.add_argument("--min-new", type=int, default=0, metavar="N", help="only if so many ratings came in since the last time")
+    one.add_argument("--on-drift", action="store_true", help="with fewer too, where something has drifted")
     one.add_argument("--alpha", type=float, default=0.05, help="significance of the gain that is asked for (default: 0.05)")
     one.add_argument("--despite-audit", default="", metavar="WHY", help="go on although the audit says to act first")
     one.add_argument("--again", action="store_true", help="even if it was done on these ratings")
+    one = command(
+        "drift", _drift, "what changed over time: questions, raters, the reward model's agreement; exits with 2 on an alarm"
+    )
+    one.add_argument("--snapshot", metavar="ID", help="id or its beginning (default: the newest)")
+    one.add_argument("--days", type=int, default=7, help="length of a window (default: 7)")
+    one.add_argument("--checkpoint", metavar="ID", help="the reward model that is watched (default: what serves, or the newest)")
     one = command("rollout", _rollout, "which checkpoint serves people: candidates, a share of people first, back")
     one.add_argument(
         "act", nargs="?", default="status",
@@ -690,10 +698,28 @@ def _retrain(arguments: argparse.Namespace) -> int:
     config = RewardConfig.parse(_options_of(arguments.config)) if arguments.config else None
     done = retraining.retrain(
         workbench, lambda run: _carry_out(workbench, run, own_log=True), config=config, min_new=arguments.min_new,
-        alpha=arguments.alpha, despite_audit=arguments.despite_audit, again=arguments.again,
+        on_drift=arguments.on_drift, alpha=arguments.alpha, despite_audit=arguments.despite_audit, again=arguments.again,
     )  # fmt: skip
     print(done.markdown(), end="")
     return {"refused": 2, "failed": 1}.get(done.outcome, 0)
+
+
+def _drift(arguments: argparse.Namespace) -> int:
+    from rlhf_core.services import drifting
+
+    workbench = _open(arguments)
+    snapshot_id = arguments.snapshot or _newest(workbench)
+    judge = arguments.checkpoint or drifting.judge_of(workbench)
+    found = drifting.drift(workbench, snapshot_id, days=arguments.days, checkpoint=judge)
+    drifting.report(workbench, snapshot_id, found)
+    alarms = [one for one in found if one.alarm]
+    for one in alarms:
+        print(f"{drifting.CAUSES[one.cause]}: {one}")
+    print(f"{len(alarms)} alarms of {len(found)} tests of snapshot {snapshot_id}, rewards by {judge or 'none'}.")
+    for before, after in itertools.pairwise(drifting.generations(workbench, snapshot_id, judge)):
+        if said := drifting.inflated(before, after):
+            print(said)
+    return 2 if alarms else 0
 
 
 def _rollout(arguments: argparse.Namespace) -> int:

@@ -78,19 +78,6 @@ class Served:
     latency_ms: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class Generation:
-    """What a checkpoint answered on a day (UTC), and how people rated it: number of answers and of rated ones, mean rating in
-    stars and mean of its square (None: no rating)."""
-
-    checkpoint_id: str
-    day: str
-    answers: int
-    rated: int
-    mean: float | None
-    mean_square: float | None
-
-
 def state_of(events: list[ModelEvent]) -> State:
     return events[-1].state if events else State()
 

@@ -23,6 +23,7 @@ ACTS = {
     "application": "changed who may send feedback",
     "back up": "backed the workspace up",
     "retrain": "trained anew",
+    "drift": "saw something drift",
 } | {f"model {act}": words for act, words in rollout.ACTS.items()}
 
 

@@ -263,6 +263,8 @@ def add_chat(
     removed = of_query + of_response
     sent = given | ({"served": dict(served)} if served else {})
     request = Request(caller.application, request_id, _print(sent), user_id, removed=removed)
+    if served:
+        model = model or served["checkpoint"]  # snapshots tell generations apart by it
     chat = {"query": query, "response": response, "source": source, "model": model, "created_at": created_at}
     told = None
     if served:

@@ -20,11 +20,11 @@ from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.checkpoints.registry import Checkpoint, open_checkpoint
 from rlhf_core.ground.cards import Kind, read_card
 from rlhf_core.ground.configs import RewardConfig
-from rlhf_core.ground.errors import InvalidInput, NotEnoughData, RunRefused, disk_errors
+from rlhf_core.ground.errors import InvalidInput, NotEnoughData, RlhfError, RunRefused, disk_errors
 from rlhf_core.ground.files import canonical_json, read_json, write_json, write_text
 from rlhf_core.ground.records import utc_now
 from rlhf_core.ground.runs import Run
-from rlhf_core.services import auditing, comparing, comparing_sets, rolling_out, snapshots, training
+from rlhf_core.services import auditing, comparing, comparing_sets, drifting, rolling_out, snapshots, training
 from rlhf_core.services.comparing_sets import ahead, lead_in_words
 from rlhf_core.services.workbench import Workbench
 
@@ -58,7 +58,8 @@ class Gain:
 
 @dataclass(frozen=True, slots=True)
 class Retraining:
-    """What came of it. ``why``: in a sentence; ``findings``: topics of the audit on which one has to act."""
+    """What came of it. ``why``: in a sentence; ``findings``: of the audit, on which one has to act; ``drift``:
+    alarms of these ratings."""
 
     id: str
     at: str
@@ -71,6 +72,7 @@ class Retraining:
     serving: str | None = None
     gain: Gain | None = None
     findings: list[str] = field(default_factory=list)
+    drift: list[str] = field(default_factory=list)
 
     def markdown(self) -> str:
         """The report as a document."""
@@ -89,6 +91,8 @@ class Retraining:
                 f"{one.questions:,} questions that neither learned from, {one.ratings:,} rated answers and steps; "
                 f"p = {one.p:.4f} (one-sided sign-flip test over questions). {one.words}",
             ]  # fmt: skip
+        lines += ["", "## Drift", ""]
+        lines += [f"- {one}" for one in self.drift] or ["No alarm of the questions, the raters or the serving model's agreement."]
         return "\n".join(lines) + "\n"
 
 
@@ -111,7 +115,7 @@ def due(workbench: Workbench, snapshot: Snapshot, min_new: int) -> str | None:
 
 def retrain(
     workbench: Workbench, carry: Carry, *, config: RewardConfig | None = None, min_new: int = 0, alpha: float = ALPHA,
-    despite_audit: str = "", again: bool = False,
+    on_drift: bool = False, despite_audit: str = "", again: bool = False,
 ) -> Retraining:  # fmt: skip
     """Do it all. Two at once are refused; one that was killed is taken up where it stood.
 
@@ -121,6 +125,7 @@ def retrain(
         config: Of the run; None: as the checkpoint that serves was trained, or the defaults.
         min_new: Ratings since the last time without which nothing is done.
         alpha: Significance of the gain that makes a candidate.
+        on_drift: Do it with fewer new ratings too, where something has drifted.
         despite_audit: Why to go on although the audit says to act first; "": not.
         again: Even if it was done on these ratings with these options.
 
@@ -142,13 +147,14 @@ def retrain(
         except filelock.Timeout as error:
             raise RunRefused("Another retraining is at work in this workspace. Wait for its end.") from error
     try:
-        return _retrain(workbench, carry, config, min_new, alpha, despite_audit.strip(), again)
+        return _retrain(workbench, carry, config, min_new, alpha, despite_audit.strip(), again, on_drift)
     finally:
         lock.release()
 
 
 def _retrain(
-    workbench: Workbench, carry: Carry, config: RewardConfig | None, min_new: int, alpha: float, despite: str, again: bool
+    workbench: Workbench, carry: Carry, config: RewardConfig | None, min_new: int, alpha: float, despite: str, again: bool,
+    on_drift: bool,
 ) -> Retraining:  # fmt: skip
     snapshot, _ = snapshots.take(workbench)
     serving_id = rolling_out.state(workbench, "reward").serving
@@ -159,8 +165,12 @@ def _retrain(
     if report.is_file() and not again:
         return _read(report)
 
+    alarms: list[str] = []
+
     def told(outcome: Outcome, why: str, **more: Any) -> Retraining:
-        done = Retraining(own_id, utc_now(), snapshot.id, snapshot.ratings, outcome, why, serving=serving_id, **more)
+        done = Retraining(
+            own_id, utc_now(), snapshot.id, snapshot.ratings, outcome, why, serving=serving_id, drift=alarms, **more
+        )  # fmt: skip
         if outcome != "not due":
             with disk_errors("writing a report", report):
                 report.parent.mkdir(parents=True, exist_ok=True)
@@ -169,8 +179,18 @@ def _retrain(
             workbench.note("retrain", done.checkpoint_id or snapshot.id, outcome=outcome)
         return done
 
-    if (nothing := due(workbench, snapshot, min_new)) is not None:
+    nothing = due(workbench, snapshot, min_new)
+    if nothing is not None and not on_drift:
         return told("not due", nothing)
+    try:
+        drifts = drifting.drift(workbench, snapshot.id, checkpoint=serving.id if serving else None)
+    except RlhfError as error:
+        alarms.append(f"How far {serving_id} agrees with people could not be looked at: {error}")
+        drifts = drifting.drift(workbench, snapshot.id)
+    drifting.report(workbench, snapshot.id, drifts)
+    alarms += [str(one) for one in drifts if one.alarm]
+    if nothing is not None and not alarms:
+        return told("not due", f"{nothing} Nothing has drifted either.")
     act = [f"{one.topic}: {one.found}" for one in auditing.audit(workbench, snapshot.id).findings if one.severity == "act"]
     if act and not despite:
         return told("refused", "The audit of the ratings says to act before training on them.", findings=act)

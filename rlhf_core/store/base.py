@@ -38,7 +38,7 @@ from rlhf_core.ground.records import (
     StoreCounts,
     Worked,
 )
-from rlhf_core.ground.rollout import Generation, ModelEvent, ModelKind, Served
+from rlhf_core.ground.rollout import ModelEvent, ModelKind, Served
 from rlhf_core.ground.runs import Run, RunKind, RunLine, RunStatus
 from rlhf_core.ground.tables import Export
 
@@ -208,9 +208,6 @@ class RolloutStore(Protocol):
     def served(self, begun: int, canary: str, control: str) -> list[Served]:
         """Answers of both checkpoints to known people since the entry ``begun`` of the roll-out, in an order that new ones only
         lengthen: rated ones by their first rating."""
-
-    def generations(self) -> list[Generation]:
-        """Answers and ratings by checkpoint and day, oldest first."""
 
 
 class Store(Protocol):

@@ -7,7 +7,7 @@ import sqlite3
 from dataclasses import asdict
 
 from rlhf_core.ground.errors import Conflict
-from rlhf_core.ground.rollout import Generation, ModelEvent, ModelKind, Served, State
+from rlhf_core.ground.rollout import ModelEvent, ModelKind, Served, State
 from rlhf_core.ground.settings import SQL_ROOT
 from rlhf_core.store.sql import named_statements
 from rlhf_core.store.sqlite import Database
@@ -47,7 +47,3 @@ class SqliteRollout:
             Served(one, user_id, rating, characters, None if refused is None else bool(refused), latency_ms)
             for one, user_id, rating, characters, refused, latency_ms in rows
         ]
-
-    def generations(self) -> list[Generation]:
-        with self._database.connection() as connection:
-            return [Generation(*row) for row in connection.execute(_SQL["generations"]).fetchall()]

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rlhf_core.ground.errors import Conflict, Duplicate
-from rlhf_core.ground.rollout import Generation, ModelEvent, ModelKind, Served, State
+from rlhf_core.ground.rollout import ModelEvent, ModelKind, Served, State
 
 MEANWHILE = "Somebody else decided something meanwhile. Look at how things stand now, and decide again."
 
@@ -34,6 +34,3 @@ class SupabaseRollout:
 
     def served(self, begun: int, canary: str, control: str) -> list[Served]:
         return [Served(*row) for row in self._call("list_served", begun=begun, canary=canary, control=control)]
-
-    def generations(self) -> list[Generation]:
-        return [Generation(*row) for row in self._call("list_generations")]

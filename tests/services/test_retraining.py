@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,13 @@ import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
+from rlhf_core.analytics.drift import Finding
 from rlhf_core.checkpoints.registry import seal
 from rlhf_core.ground.configs import RewardConfig
-from rlhf_core.ground.errors import InvalidInput, NotEnoughData, RunRefused
+from rlhf_core.ground.errors import InvalidInput, ModelUnavailable, NotEnoughData, RunRefused
 from rlhf_core.ground.files import building
 from rlhf_core.ground.runs import Run
-from rlhf_core.services import collecting, retraining, rolling_out
+from rlhf_core.services import collecting, drifting, retraining, rolling_out
 from rlhf_core.services.retraining import Gain, retrain
 from rlhf_core.services.workbench import Workbench
 from tests.api.conftest import calls
@@ -59,7 +61,8 @@ def carry(workbench: Workbench, carried: list[str]) -> Carry:
 
 
 @pytest.fixture
-def serving(workbench: Workbench, carry: Carry, rated: None) -> str:
+def serving(workbench: Workbench, carry: Carry, rated: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setattr(drifting, "_rewards", lambda *_: {})  # its checkpoints are of a few bytes
     done = retrain(workbench, carry, despite_audit=WHY)
     assert done.checkpoint_id is not None
     rolling_out.serve(workbench, "reward", "the first")
@@ -144,6 +147,35 @@ def test_not_due_without_enough_new_ratings(
     assert done.why.startswith("1 ratings came in since")
     assert len(carried) == 1
     assert done.id not in {one.id for one in retraining.past(workbench)}
+
+
+def test_a_serving_model_that_cannot_score_is_told(
+    workbench: Workbench, carry: Carry, serving: str, add_chats: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    def refuse(*_: Any) -> Any:
+        raise ModelUnavailable("It is of another version.")
+
+    add_chats({"query": "new", "response": "a", "score": 5, "rater": "Rui"})
+    monkeypatch.setattr(drifting, "_rewards", refuse)
+    found(monkeypatch, GAIN)
+    done = retrain(workbench, carry, despite_audit=WHY)
+    assert done.outcome == "candidate"
+    assert done.drift == [f"How far {serving} agrees with people could not be looked at: It is of another version."]
+    assert done.drift[0] in done.markdown()
+
+
+def test_drift_is_a_reason_too(
+    workbench: Workbench, carry: Carry, serving: str, add_chats: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    add_chats({"query": "new", "response": "a", "score": 5, "rater": "Rui"})
+    found(monkeypatch, GAIN)
+    calm = retrain(workbench, carry, despite_audit=WHY, min_new=50, on_drift=True)
+    assert (calm.outcome, calm.why.endswith("Nothing has drifted either.")) == ("not due", True)
+    moved = Finding(date(2026, 2, 9), "raters", "rater", "Dov", 0.0, 1.5, 1.5, 30, 1e-6, 1e-5, alarm=True)
+    monkeypatch.setattr(drifting, "drift", lambda *_, **__: [moved])
+    done = retrain(workbench, carry, despite_audit=WHY, min_new=50, on_drift=True)
+    assert (done.outcome, done.drift) == ("candidate", [str(moved)])
+    assert "Dov rates +1.50 stars from the others" in done.markdown()
 
 
 def test_a_run_that_fails_is_told(workbench: Workbench, rated: None) -> None:

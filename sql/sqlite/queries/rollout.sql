@@ -21,12 +21,3 @@ LEFT JOIN chat_feedback AS f ON f.chat_id = s.chat_id AND f.user_id = c.owner_id
 WHERE s.begun = $begun AND s.checkpoint_id IN ($canary, $control) AND c.owner_id IS NOT NULL
 GROUP BY s.number
 ORDER BY ifnull(min(f.created_at), c.created_at), s.number;
-
--- name: generations
--- Answers and their ratings by checkpoint and month, for those that served.
-SELECT s.checkpoint_id, substr(c.created_at, 1, 10) AS day, count(*), count(r.rating), avg(r.rating), avg(r.rating * r.rating)
-FROM served_chats AS s
-JOIN chats AS c ON c.id = s.chat_id
-LEFT JOIN (SELECT chat_id, user_id, avg(feedback_score) AS rating FROM chat_feedback GROUP BY chat_id, user_id) AS r
-  ON r.chat_id = c.id AND r.user_id = c.owner_id
-GROUP BY s.checkpoint_id, day ORDER BY day, s.checkpoint_id;

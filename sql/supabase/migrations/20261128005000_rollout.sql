@@ -73,22 +73,6 @@ begin
                 group by s.number, c.id) t);
 end $$;
 
-create function public.list_generations() returns jsonb
-language plpgsql stable security definer set search_path = '' as $$
-begin
-  perform private.require_role('analyst', 'engineer', 'admin');
-  return (select coalesce(jsonb_agg(jsonb_build_array(t.checkpoint_id, t.day, t.answers, t.rated, t.mean, t.mean_square)
-                                    order by t.day, t.checkpoint_id), '[]')
-          from (select s.checkpoint_id, to_char(c.created_at at time zone 'utc', 'YYYY-MM-DD') as day, count(*) as answers,
-                       count(r.rating) as rated, avg(r.rating)::double precision as mean,
-                       avg(r.rating * r.rating)::double precision as mean_square
-                from public.served_chats s
-                join public.chats c on c.id = s.chat_id
-                left join (select f.chat_id, f.user_id, avg(f.feedback_score) as rating from public.chat_feedback f
-                           group by f.chat_id, f.user_id) r on r.chat_id = c.id and r.user_id = c.owner_id
-                group by s.checkpoint_id, day) t);
-end $$;
-
 -- Where a person stands between 0 and 1: as rlhf_core.ground.rollout.bucket.
 create function private.rollout_bucket(p_salt text, p_user_id text) returns double precision
 language sql immutable set search_path = '' as $$

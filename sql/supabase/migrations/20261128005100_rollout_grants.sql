@@ -5,9 +5,9 @@ grant select, insert on public.served_chats to service_role;
 revoke all on function private.model_log_stays(), private.rollout_bucket(text, text) from public, anon, authenticated, service_role;
 revoke all on function public.list_model_events(text),
   public.add_model_event(text, integer, timestamptz, text, text, text, text, text, text),
-  public.list_served(integer, text, text), public.list_generations(), public.assignment(text, uuid)
+  public.list_served(integer, text, text), public.assignment(text, uuid)
   from public, anon, authenticated, service_role;
 grant execute on function public.list_model_events(text),
   public.add_model_event(text, integer, timestamptz, text, text, text, text, text, text),
-  public.list_served(integer, text, text), public.list_generations(), public.assignment(text, uuid)
+  public.list_served(integer, text, text), public.assignment(text, uuid)
   to authenticated, service_role;

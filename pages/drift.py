@@ -1,0 +1,117 @@
+"""What changed over time: the questions, the raters, the reward model's agreement; generations of a model."""
+
+import itertools
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from rlhf_core.ground.errors import RlhfError
+from rlhf_core.services import drifting, snapshots
+from rlhf_core.ui import resources
+from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
+
+workbench = resources.workbench()
+st.title("Drift")
+taken = snapshots.listing(workbench)
+if not taken:
+    st.info("Drift is looked for in a snapshot, and there is none yet. Import or load chats, rate some, then take one.")
+    st.page_link("snapshots.py", label="Take a snapshot", icon=":material/photo_camera:")
+    st.stop()
+st.caption(
+    f"Snapshot **{taken[0].id}**, taken {ago(taken[0].created_at)}. Each window is held against the first ones; all tests are "
+    "corrected together, and an alarm also takes a change that matters."
+)
+left, right = st.columns([1, 2])
+days = left.segmented_control("Window", [7, 14, 28], format_func=lambda n: f"{n} days", default=7, required=True)
+judge = drifting.judge_of(workbench)
+by_model = right.toggle(
+    f"Watch the reward model {judge}" if judge else "Watch a reward model", value=False, disabled=judge is None,
+    help="Scores the rated answers first, which takes a while the first time" if judge else "Train one first",
+)  # fmt: skip
+
+
+@st.cache_data(show_spinner="Looking for drift", max_entries=20)
+def drifted(snapshot_id: str, days: int, checkpoint: str | None) -> list[drifting.Finding]:
+    found = drifting.drift(workbench, snapshot_id, days=days, checkpoint=checkpoint)
+    drifting.report(workbench, snapshot_id, found)
+    return found
+
+
+@st.cache_data(show_spinner="Rewarding generations", max_entries=20)
+def generations(snapshot_id: str, checkpoint: str | None) -> list[drifting.Generation]:
+    return drifting.generations(workbench, snapshot_id, checkpoint)
+
+
+chosen = judge if by_model else None
+try:
+    found = drifted(taken[0].id, days, chosen)
+    models = generations(taken[0].id, chosen)
+except RlhfError as error:
+    show_error(error)
+    st.stop()
+alarms = [one for one in found if one.alarm]
+for cause, words in drifting.CAUSES.items():
+    mine = [one for one in alarms if one.cause == cause]
+    tests = [one for one in found if one.cause == cause]
+    title = {"inputs": "Questions", "raters": "Raters", "model": "Reward model"}[cause]
+    with st.container(border=True):
+        if mine:
+            st.markdown(f"**{title}** :red-badge[:material/warning: {words}]")
+            st.markdown("\n".join(f"- {markdown_of(str(one))}" for one in mine[-6:]))
+        elif tests:
+            st.markdown(f"**{title}** :green-badge[:material/check: no drift] {plural(len(tests), 'test')}")
+        else:
+            why = "switch it on above" if cause == "model" and chosen is None else "too few, or all of one period"
+            st.markdown(f"**{title}** :gray-badge[cannot be said] {why}")
+if found:
+    rows = [
+        {"window": pd.Timestamp(one.window), "cause": one.cause, "p": max(one.adjusted, 1e-12), "alarm": one.alarm,
+         "said": str(one)} for one in found
+    ]  # fmt: skip
+    points = (
+        alt.Chart(pd.DataFrame(rows))
+        .mark_point(filled=True, size=70)
+        .encode(
+            x=alt.X("window:T", title=None),
+            y=alt.Y("p:Q", title="adjusted p", scale=alt.Scale(type="log", reverse=True), axis=alt.Axis(format="~g")),
+            color=alt.Color("cause:N", title=None, legend=alt.Legend(orient="top")),
+            shape=alt.Shape("alarm:N", title="alarm", scale=alt.Scale(domain=[False, True], range=["circle", "triangle-up"])),
+            tooltip=["said:N"],
+        )
+    )
+    limit = alt.Chart(pd.DataFrame({"p": [0.05]})).mark_rule(strokeDash=[4, 4]).encode(y="p:Q")
+    st.altair_chart((limit + points).properties(height=260))
+st.subheader("Generations")
+if not models:
+    st.caption("No chat says which model answered, so there are no generations to tell apart.")
+else:
+    for before, after in itertools.pairwise(models):
+        if said := drifting.inflated(before, after):
+            st.warning(markdown_of(said), icon=":material/trending_up:")
+    rows = [
+        {"model": one.model, "what": what, "mean": value[0], "low": value[1], "high": value[2], "since": one.first}
+        for one in models for what, value in (("rating by people", one.rating), ("reward", one.reward)) if value is not None
+    ]  # fmt: skip
+    if rows:
+        base = alt.Chart(pd.DataFrame(rows)).encode(
+            x=alt.X("model:N", title=None, sort=[one.model for one in models]),
+            color=alt.Color("what:N", title=None, legend=alt.Legend(orient="top")),
+            xOffset="what:N",
+        )
+        st.altair_chart(
+            (
+                base.mark_rule(strokeWidth=2).encode(y=alt.Y("low:Q", title="stars", scale=alt.Scale(domain=[1, 5])), y2="high:Q")
+                + base.mark_point(filled=True, size=80).encode(
+                    y="mean:Q", tooltip=["model", "what", alt.Tooltip("mean:Q", format=".2f")]
+                )
+            ).properties(height=280)
+        )
+    st.dataframe(
+        pd.DataFrame(
+            [{"model": one.model, "since": one.first, "answers": one.answers, "rated": one.rated,
+              "rating": one.rating and one.rating[0], "reward": one.reward and one.reward[0]} for one in models]
+        ),
+        hide_index=True,
+        column_config={name: st.column_config.NumberColumn(format="%.2f") for name in ("rating", "reward")},
+    )  # fmt: skip
