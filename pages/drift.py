@@ -76,11 +76,11 @@ if found:
             x=alt.X("window:T", title=None),
             y=alt.Y("p:Q", title="adjusted p", scale=alt.Scale(type="log", reverse=True), axis=alt.Axis(format="~g")),
             color=alt.Color("cause:N", title=None, legend=alt.Legend(orient="top")),
-            shape=alt.Shape("alarm:N", title="alarm", scale=alt.Scale(domain=[False, True], range=["circle", "triangle-up"])),
+            shape=alt.Shape("alarm:N", legend=None, scale=alt.Scale(domain=[False, True], range=["circle", "triangle-up"])),
             tooltip=["said:N"],
         )
     )
-    limit = alt.Chart(pd.DataFrame({"p": [0.05]})).mark_rule(strokeDash=[4, 4]).encode(y="p:Q")
+    limit = alt.Chart(pd.DataFrame({"p": [0.05]})).mark_rule(strokeDash=[4, 4], color="#888").encode(y="p:Q")
     st.altair_chart((limit + points).properties(height=260))
 st.subheader("Generations")
 if not models:

@@ -130,3 +130,14 @@ if events:
     )  # fmt: skip
     last = events[-1]
     st.caption(f"{plural(len(events), 'decision')}, the last {ago(last.at)} by {markdown_of(last.who)}.")
+if kind == "reward":
+    from rlhf_core.services import retraining  # brings scipy along
+
+    reports = retraining.past(workbench)
+    if reports:
+        st.subheader("Trained anew")
+        for one in reports[:5]:
+            with st.expander(f"{one.at[:10]} · {one.outcome} · {plural(one.ratings, 'rating')}"):
+                st.markdown(markdown_of(one.markdown().replace("\n#", "\n####").replace("# Retraining report", "", 1)))
+    else:
+        st.caption("Nothing was trained anew yet: `python -m rlhf_core retrain`, or by a timer; docs/rollout.md says how.")

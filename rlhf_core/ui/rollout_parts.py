@@ -76,7 +76,7 @@ def evidence(rails: list[Rail]) -> alt.LayerChart:
             )
         )
     data = pd.concat(parts)
-    limit = alt.Chart(pd.DataFrame({"enough": [1.0]})).mark_rule(strokeDash=[4, 4]).encode(y="enough:Q")
+    limit = alt.Chart(pd.DataFrame({"enough": [1.0]})).mark_rule(strokeDash=[4, 4], color="#888").encode(y="enough:Q")
     lines = (
         alt.Chart(data)
         .mark_line(interpolate="step-after")
