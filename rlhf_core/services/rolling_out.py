@@ -376,6 +376,11 @@ def _seen_by(workbench: Workbench) -> dict[ModelKind, tuple[float, State]]:
         return _known.setdefault(workbench.embedded, {})
 
 
+def forget_standing(workbench: Workbench) -> None:
+    """Read anew how things stand, because somebody else decided something."""
+    _seen_by(workbench).clear()
+
+
 def standing(workbench: Workbench, kind: ModelKind) -> State:
     """How things stand, as of some seconds ago at most. Where the store does not answer: what served when it last did."""
     known = _seen_by(workbench)

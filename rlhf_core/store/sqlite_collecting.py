@@ -281,6 +281,7 @@ class SqliteCollecting:
                 chats = self._named(connection, "my_chats", user_id)
                 steps = self._named(connection, "my_steps", user_id)
                 found = {"chats": chats, "steps": steps, "consents": self._named(connection, "my_consents", user_id)}
+                found["served"] = self._named(connection, "my_served", user_id)
                 found["changes"] = self._named(connection, "my_changes_of_mind", user_id)
                 found["requests"] = self._named(connection, "my_received", user_id)
                 found |= Labelling(connection, user_id).everything()

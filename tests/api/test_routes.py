@@ -12,7 +12,8 @@ from starlette.testclient import TestClient
 
 from rlhf_core.api import guard
 from rlhf_core.ground.answers import AnswerScore
-from rlhf_core.services import collecting, comparing, erasing, snapshots
+from rlhf_core.ground.rollout import decide
+from rlhf_core.services import collecting, comparing, erasing, rolling_out, snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.api.conftest import TRANSCRIPT, Call, calls
 
@@ -333,3 +334,40 @@ def test_figures_and_a_log_without_what_was_sent(
     assert not [word for word in ("ana", "wp-login", chat["id"], "career") if word in log]
     number = site.get("/api/nothing").headers["x-request-id"]
     assert number in (workbench.workspace.root / "logs" / "api.jsonl").read_text()
+
+
+def test_a_person_is_told_the_same_checkpoint_and_it_is_noted(
+    site: TestClient, workbench: Workbench, assistant: Call, ana_at: Call
+) -> None:  # fmt: skip
+    nobody = assistant("GET", "/assignment", 200, userId="ana")
+    assert nobody == {"checkpoint": None, "arm": "control"}
+    for act, about in (("serve", "p1"), ("canary", "p2")):
+        events = workbench.store.rollout.events("policy")
+        share = 0.5 if act == "canary" else None
+        event = decide("policy", events, act, who="Kim", reason="r", checkpoint_id=about, share=share)  # type: ignore[arg-type]
+        workbench.store.rollout.add(event)
+    rolling_out.forget_standing(workbench)
+    given = assistant("GET", "/assignment", 200, userId="ana")
+    assert given == ana_at("GET", "/assignment", 200) == assistant("GET", "/assignment", 200, userId="ana")
+    arms = {assistant("GET", "/assignment", 200, userId=f"person {k}")["arm"] for k in range(40)}
+    assert arms == {"control", "canary"}
+    assert assistant("GET", "/assignment", 200, userId="ana", kind="reward")["checkpoint"] is None
+    assistant("GET", "/assignment", 422, userId="ana", kind="other")
+    assert "userId is missing" in assistant("GET", "/assignment", 422)["detail"]
+    ana_at("GET", "/assignment", 403, userId="ben")
+    served = {"checkpoint": given["checkpoint"], "latencyMs": 812.5, "refused": False}
+    sent = {"id": "s1", "query": "How?", "response": "So.", "userId": "ana"}
+    assistant("POST", "/chats", 201, **sent, served=served)
+    assistant("POST", "/chats", 201, **sent, served=served)
+    assistant("POST", "/chats", 409, **sent, served=served | {"latencyMs": 1})
+    for wrong in ({}, served | {"latencyMs": -1}, served | {"refused": "no"}, served | {"checkpoint": " "}):
+        assistant("POST", "/chats", 422, **(sent | {"id": "s2"}), served=wrong)
+    kept = ana_at("GET", "/me", 200)["tables"]
+    assert kept["served"] == [
+        {"chat_id": kept["chats"][0]["id"], "checkpoint_id": given["checkpoint"], "refused": 0, "latency_ms": 812.5}
+    ]
+    assert kept["chats"][0]["model"] == given["checkpoint"]
+    (one,) = workbench.store.rollout.served(2, "p2", "p1")
+    assert (one.characters, one.refused, one.latency_ms) == (3, False, 812.5)
+    ana_at("DELETE", "/me", 200)
+    assert workbench.store.rollout.served(2, "p2", "p1") == []

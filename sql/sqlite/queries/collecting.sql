@@ -100,6 +100,10 @@ SELECT id, at FROM received WHERE user_id = $user_id ORDER BY at, id;
 -- name: my_chats
 SELECT id, query, response, source, model, external_id, created_at FROM chats WHERE owner_id = $user_id ORDER BY created_at, id;
 
+-- name: my_served
+SELECT s.chat_id, s.checkpoint_id, s.refused, s.latency_ms FROM served_chats AS s JOIN chats AS c ON c.id = s.chat_id
+WHERE c.owner_id = $user_id ORDER BY s.number;
+
 -- name: my_steps
 SELECT s.id, s.chat_id, s.step_content, s.step_order FROM reasoning_steps AS s JOIN chats AS c ON c.id = s.chat_id
 WHERE c.owner_id = $user_id ORDER BY c.created_at, c.id, s.step_order;
