@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -107,12 +108,15 @@ def _tend(workbench: Workbench, stop: threading.Event) -> None:
 def _watch(workbench: Workbench, stop: threading.Event) -> None:
     """Take back canaries that are worse. On a team's store an operator's command does it: see docs/rollout.md."""
     log = logging.getLogger("rlhf_core")
-    while workbench.team is None and not stop.wait(WATCH_EVERY_S):
+    took = 0.0
+    while workbench.team is None and not stop.wait(max(WATCH_EVERY_S, 20 * took)):  # a twentieth of a core at most
+        began = time.monotonic()
         try:
             for event in rolling_out.watch(workbench):
                 log.warning("%s was taken back: %s", event.checkpoint_id, event.reason)
         except Exception:  # whatever it is: it is tried again
             log.exception("the roll-out could not be looked at")
+        took = time.monotonic() - began
 
 
 def _collect_garbage(stop: threading.Event) -> None:

@@ -59,8 +59,8 @@ def test_each_shift_is_told_from_the_others(shift: str) -> None:
 
 
 def test_without_a_shift_there_is_hardly_an_alarm() -> None:
-    quiet = [bool(alarms(find(*made(None, seed=seed)))) for seed in range(20)]
-    assert sum(quiet) <= 2
+    quiet = [bool(alarms(find(*made(None, seed=seed)))) for seed in range(10)]
+    assert sum(quiet) <= 1
 
 
 def test_two_shifts_at_once_are_two_alarms() -> None:
