@@ -81,6 +81,8 @@ def _answer_at_once() -> None:
     they are TCP, which Streamlit's does not, and then whatever is sent in two pieces waits some 40 ms for an acknowledgement."""
     for descriptor in Path("/dev/fd").glob("*"):
         try:
+            if not descriptor.is_socket():
+                continue
             with socket.socket(fileno=os.dup(int(descriptor.name))) as one:
                 if one.family in (socket.AF_INET, socket.AF_INET6) and one.type == socket.SOCK_STREAM:
                     one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -1,7 +1,5 @@
 """What changed over time: the questions, the raters, the reward model's agreement; generations of a model."""
 
-import itertools
-
 import altair as alt
 import pandas as pd
 import streamlit as st
@@ -86,9 +84,8 @@ st.subheader("Generations")
 if not models:
     st.caption("No chat says which model answered, so there are no generations to tell apart.")
 else:
-    for before, after in itertools.pairwise(models):
-        if said := drifting.inflated(before, after):
-            st.warning(markdown_of(said), icon=":material/trending_up:")
+    for said in drifting.inflations(models):
+        st.warning(markdown_of(said), icon=":material/trending_up:")
     rows = [
         {"model": one.model, "what": what, "mean": value[0], "low": value[1], "high": value[2], "since": one.first}
         for one in models for what, value in (("rating by people", one.rating), ("reward", one.reward)) if value is not None

@@ -25,22 +25,22 @@ kind: ModelKind = st.segmented_control(
 )  # fmt: skip
 
 
-def decide(act: str, reason: str, checkpoint: str | None = None, share: float | None = None, *, again: bool = False) -> None:
+def decide(act: str, reason: str, checkpoint: str | None, share: float | None, *, again: bool, seen: int) -> None:
     try:
         if act == "start":
             rolling_out.start(
                 workbench, kind, reason, checkpoint_id=checkpoint, share=share or rolling_out.SHARES[0], again=again
             )
         elif act == "share":
-            rolling_out.grow(workbench, kind, share or 0, reason)
+            rolling_out.grow(workbench, kind, share or 0, reason, seen=seen)
         elif act == "serve":
-            rolling_out.serve(workbench, kind, reason, checkpoint)
+            rolling_out.serve(workbench, kind, reason, checkpoint, again=again, seen=seen)
         elif act == "candidate":
-            rolling_out.candidate(workbench, kind, checkpoint or "", reason)
+            rolling_out.candidate(workbench, kind, checkpoint or "", reason, seen=seen)
         elif act == "drop":
-            rolling_out.drop(workbench, kind, reason)
+            rolling_out.drop(workbench, kind, reason, seen=seen)
         else:
-            rolling_out.back(workbench, kind, reason)
+            rolling_out.back(workbench, kind, reason, seen=seen)
     except RlhfError as error:
         st.session_state[keys.ROLLOUT_PROBLEM] = error
     else:
@@ -51,7 +51,7 @@ def decide(act: str, reason: str, checkpoint: str | None = None, share: float | 
 @st.fragment(run_every=5.0)
 def stand() -> None:
     """How it goes, anew every few seconds."""
-    seen = rolling_out.look(workbench, kind)
+    seen = rolling_out.glance(workbench, kind)
     if st.session_state.get(keys.ROLLOUT_SEEN, seen.state) != seen.state:
         st.session_state[keys.ROLLOUT_SEEN] = seen.state
         st.rerun()  # somebody, or the workbench itself, decided something: what can be decided is another thing now
@@ -64,6 +64,8 @@ def stand() -> None:
 def choices(seen: rolling_out.Look) -> None:
     """What can be decided now. Each needs a reason."""
     now = seen.state
+    shown = st.session_state.get(keys.ROLLOUT_SHOWN, seen.number)  # what stood on the page when a button was pressed
+    st.session_state[keys.ROLLOUT_SHOWN] = seen.number
     able = rolling_out.able(workbench, kind)
     others = [one for one in able if one not in (now.serving, now.canary)]
     with st.form("rollout:decide", border=True):
@@ -102,14 +104,14 @@ def choices(seen: rolling_out.Look) -> None:
         if not acts:
             st.form_submit_button("Nothing to decide", disabled=True)
     if pressed:
-        decide(pressed, reason, picked, share, again=again)
+        decide(pressed, reason, picked, share, again=again, seen=shown)
     if problem := st.session_state.get(keys.ROLLOUT_PROBLEM):
         show_error(problem)
 
 
 stand()
 if workbench.person is None or may(session.role, "promote"):
-    choices(rolling_out.look(workbench, kind))
+    choices(rolling_out.glance(workbench, kind))
 else:
     st.info("Engineers and administrators decide which checkpoint serves.")
 events = rolling_out.history(workbench, kind)

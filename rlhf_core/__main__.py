@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import io
-import itertools
 import json
 import logging
 import os
@@ -31,6 +30,7 @@ from rlhf_core.ground.configs import (
 )
 from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, RlhfError, SignInRequired
 from rlhf_core.ground.judgement import By, Level, What
+from rlhf_core.ground.records import utc_now
 from rlhf_core.ground.roles import ROLES
 from rlhf_core.ground.rollout import ModelKind
 from rlhf_core.ground.runs import Run, RunKind
@@ -203,7 +203,12 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--min-new", type=int, default=0, metavar="N", help="only if so many ratings came in since the last time")
     one.add_argument("--on-drift", action="store_true", help="with fewer too, where something has drifted")
     one.add_argument("--alpha", type=float, default=0.05, help="significance of the gain that is asked for (default: 0.05)")
-    one.add_argument("--despite-audit", default="", metavar="WHY", help="go on although the audit says to act first")
+    one.add_argument(
+        "--despite-audit",
+        default="",
+        metavar="WHY",
+        help="go on although the audit says to act first, or the model's card refuses it",
+    )
     one.add_argument("--again", action="store_true", help="even if it was done on these ratings")
     one = command(
         "drift", _drift, "what changed over time: questions, raters, the reward model's agreement; exits with 2 on an alarm"
@@ -221,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--kind", choices=get_args(ModelKind), default="policy")
     one.add_argument("--share", type=float, default=None, help="of people, above 0 and below 1 (start: 0.05)")
     one.add_argument("--reason", default="", metavar="TEXT", help="why; needed to decide something")
-    one.add_argument("--again", action="store_true", help="start: even where it was taken back before")
+    one.add_argument("--again", action="store_true", help="start, serve: even where it was taken back before")
     one.add_argument(
         "--every-s", type=float, metavar="SECONDS", help="watch: go on looking (the app does so on the embedded store)"
     )
@@ -716,9 +721,8 @@ def _drift(arguments: argparse.Namespace) -> int:
     for one in alarms:
         print(f"{drifting.CAUSES[one.cause]}: {one}")
     print(f"{len(alarms)} alarms of {len(found)} tests of snapshot {snapshot_id}, rewards by {judge or 'none'}.")
-    for before, after in itertools.pairwise(drifting.generations(workbench, snapshot_id, judge)):
-        if said := drifting.inflated(before, after):
-            print(said)
+    for said in [*drifting.untested(found), *drifting.inflations(drifting.generations(workbench, snapshot_id, judge))]:
+        print(said)
     return 2 if alarms else 0
 
 
@@ -728,7 +732,14 @@ def _rollout(arguments: argparse.Namespace) -> int:
     workbench, kind, act, reason = _open(arguments), arguments.kind, arguments.act, arguments.reason
     if act == "watch":
         while True:
-            for event in rolling_out.watch(workbench):
+            try:
+                decided = rolling_out.watch(workbench)
+            except RlhfError as error:
+                if arguments.every_s is None:
+                    raise
+                print(f"{utc_now()} it is tried again: {error}", file=sys.stderr, flush=True)
+                decided = []
+            for event in decided:
                 print(f"{event.at} {event.kind} {event.checkpoint_id} {rolling_out.ACTS[event.act]}: {event.reason}", flush=True)
             if arguments.every_s is None:
                 return 0
@@ -747,7 +758,7 @@ def _rollout(arguments: argparse.Namespace) -> int:
             raise InvalidInput("Say which share of people is to get it with --share.")
         rolling_out.grow(workbench, kind, arguments.share, reason)
     elif act == "serve":
-        rolling_out.serve(workbench, kind, reason, arguments.checkpoint)
+        rolling_out.serve(workbench, kind, reason, arguments.checkpoint, again=arguments.again)
     elif act == "back":
         rolling_out.back(workbench, kind, reason)
     elif act == "history":

@@ -4,7 +4,7 @@ Each window is held against the first ones, each cause by a test that fits its d
 
 - *inputs*: lengths of questions by a Kolmogorov-Smirnov test; words by chi-square tests of how many questions hold each, combined
   by Simes' rule.
-- *raters*: each rater's distance from the others who rated the same thing, by a Mann-Whitney test. Who moved alone moved away.
+- *raters*: each rater's distance from the others who rated the same thing, a question at a time, by a Mann-Whitney test.
 - *model*: distance of rewards from people's scores, a question at a time, by a Mann-Whitney test; without raters who moved and
   without questions that hold words which are new, so that neither looks like the model's fault.
 
@@ -33,7 +33,7 @@ CAUSES: dict[Cause, str] = {
     "model": "the reward model agrees less with people",
 }
 LEAST = 20  # questions, or things rated, on each side of a test
-LEAST_OF_RATER = 10  # things that others have rated too
+LEAST_OF_RATER = 10  # questions with something that others have rated too: steps of one answer hang together
 WORDS = 200  # the most frequent ones
 MATTERS: dict[str, float] = {"length": 0.15, "words": 0.05, "rater": 0.25, "distance": 0.1}  # see Finding.size
 
@@ -55,15 +55,24 @@ class Finding:
     p: float
     adjusted: float = 1.0
     alarm: bool = False
+    days: int = 7
 
     def __str__(self) -> str:
+        return self._words(self.name)
+
+    @property
+    def told(self) -> str:
+        """The same without a rater's name: for reports and alarms, which outlive an erasure."""
+        return self._words("a rater" if self.about == "rater" else self.name)
+
+    def _words(self, name: str) -> str:
         what = {
             "length": "Questions are {now:.0f} characters long, {before:.0f} before",
             "words": "{now:.0%} of questions hold {name}, {before:.0%} before",
             "rater": "{name} rates {now:+.2f} stars from the others, {before:+.2f} before",
             "distance": "Rewards are {now:.2f} stars from people's scores, {before:.2f} before",
-        }[self.about].format(now=self.now, before=self.before, name=self.name)
-        return f"From {self.window}: {what} (adjusted p = {self.adjusted:.2g})."
+        }[self.about].format(now=self.now, before=self.before, name=name)
+        return f"From {self.window}: {what[0].upper()}{what[1:]} (adjusted p = {self.adjusted:.2g})."
 
 
 def find(questions: pd.DataFrame, ratings: pd.DataFrame, *, days: int = 7, alpha: float = 0.05) -> list[Finding]:
@@ -78,7 +87,8 @@ def find(questions: pd.DataFrame, ratings: pd.DataFrame, *, days: int = 7, alpha
     moments = [*questions["at"], *ratings["at"]]
     if not moments:
         return []
-    began = min(moments).floor("D")
+    monday = _monday()  # windows begin on the same days whatever the oldest rating is: that one may be deleted
+    began = monday + _days(int((min(moments) - monday).days // days) * days)
     asked = questions.assign(window=((questions["at"] - began).dt.days // days).astype(int))
     given = ratings.assign(window=((ratings["at"] - began).dt.days // days).astype(int))
     last = max([*asked["window"], *given["window"]])
@@ -97,13 +107,19 @@ def find(questions: pd.DataFrame, ratings: pd.DataFrame, *, days: int = 7, alpha
         start = (began + _days(window * days)).date()
         models += _model(given, first, window, start, {name for at, name in moved if at == start}, new_words[window])
     found = _adjusted([*found, *models], alpha)
-    return sorted(found, key=lambda one: (one.window, one.cause, one.about, one.name))
+    return sorted((replace(one, days=days) for one in found), key=lambda one: (one.window, one.cause, one.about, one.name))
 
 
 def _days(count: int) -> pd.Timedelta:
     import pandas as pd
 
     return pd.Timedelta(days=count)
+
+
+def _monday() -> pd.Timestamp:
+    import pandas as pd
+
+    return pd.Timestamp("1970-01-05", tz="UTC")
 
 
 def _adjusted(found: list[Finding], alpha: float) -> list[Finding]:
@@ -167,7 +183,7 @@ def _apart(given: pd.DataFrame) -> pd.Series:
 
 def _raters(given: pd.DataFrame, first: int, window: int, start: date) -> list[Finding]:
     found = []
-    shared = given[given["apart"].notna()]
+    shared = given[given["apart"].notna()].groupby(["rater", "query", "window"], as_index=False)["apart"].mean()
     for name, mine in shared.groupby("rater"):
         before, now = mine[mine["window"] < first]["apart"], mine[mine["window"] == window]["apart"]
         if min(len(before), len(now)) < LEAST_OF_RATER:

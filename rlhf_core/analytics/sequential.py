@@ -74,12 +74,15 @@ class Interval:
 
 def interval(differences: Floats, alpha: float) -> Interval | None:
     """An asymptotic confidence sequence (Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas, *Time-uniform central limit theory and
-    asymptotic confidence sequences*, Annals of Statistics 52, 2024, equation 3), tightest at about 100 values; None: too few."""
+    asymptotic confidence sequences*, Annals of Statistics 52, 2024, equation 3), tightest at about 100 values; None: too few, or
+    all the same."""
     count = len(differences)
     if count < 10:
         return None
     rho2 = _tightest_at(100, alpha)
-    mean, spread = float(np.mean(differences)), float(np.std(differences)) or 1e-9
+    mean, spread = float(np.mean(differences)), float(np.std(differences))
+    if spread == 0:
+        return None
     wide = spread * np.sqrt(2 * (count * rho2 + 1) / (count**2 * rho2) * np.log(np.sqrt(count * rho2 + 1) / alpha))
     return Interval(mean, mean - float(wide), mean + float(wide))
 
@@ -100,13 +103,13 @@ def naive_crossed(differences: Floats, alpha: float, first: int = 10) -> int | N
 
 
 def signs(values: Sequence[tuple[bool, float]], alike: float = 1.1) -> Floats:
-    """Of each value of the canary whether it is larger (0.5), alike (0) or smaller (-0.5) than the control's last one, (N,): it
-    needs no scale, so no single long answer decides. ``alike``: up to this ratio two values are."""
+    """Of each value of the canary 0.5 where it is larger than the control's last one, -0.5 where it is not, (N,): it needs no
+    scale, so no single long answer decides. ``alike``: up to this ratio it is not larger."""
     found, last = [], None
     for canary, value in values:
         if not canary:
             last = value
         elif last is not None:
-            found.append(0.5 if value > last * alike else -0.5 if value * alike < last else 0.0)
+            found.append(0.5 if value > last * alike else -0.5)
             last = None
     return np.array(found)

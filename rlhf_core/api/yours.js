@@ -53,7 +53,7 @@ const stars = (row) => (row.scale === "thumbs" ? (row.feedback_score > 3 ? "thum
 function showConsent(said) {
   $("asking").hidden = false;
   $("words").textContent = said.words;
-  if (said.consent === null || said.consent === undefined) $("consent").textContent = "You have not been asked, so nothing of yours is used.";
+  if (said.consent === null || said.consent === undefined) $("consent").textContent = "You have not been asked, so nothing of yours teaches a model.";
   else {
     const word = said.consent === "given" ? "agreed" : "did not agree";
     const older = said.asks ? " The words are others now: please answer again." : "";

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from rlhf_core.ground.errors import InvalidInput
+from rlhf_core.ground.errors import Conflict, InvalidInput
 from rlhf_core.ground.records import utc_now
 
 ModelKind = Literal["reward", "policy"]
@@ -29,6 +29,7 @@ ACTS: dict[Act, str] = {
 SHARES = (0.05, 0.25, 1.0)  # the steps of a roll-out
 MODEL_KINDS: tuple[ModelKind, ...] = ("policy", "reward")
 MAX_REASON = 2000  # characters
+MEANWHILE = "Somebody else decided something meanwhile. Look at how things stand now, and decide again."
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,13 +79,18 @@ class Served:
     latency_ms: float | None
 
 
+def state_from(values: Mapping[str, Any]) -> State:
+    """As it is stored. What a newer version may have added is left out."""
+    return State(**{name: values[name] for name in State.__dataclass_fields__ if name in values})
+
+
 def state_of(events: list[ModelEvent]) -> State:
     return events[-1].state if events else State()
 
 
 def decide(
     kind: ModelKind, events: list[ModelEvent], act: Act, *, who: str, reason: str, checkpoint_id: str | None = None,
-    share: float | None = None, detail: Mapping[str, Any] | None = None,
+    share: float | None = None, detail: Mapping[str, Any] | None = None, seen: int | None = None,
 ) -> ModelEvent:  # fmt: skip
     """The next entry.
 
@@ -97,11 +103,15 @@ def decide(
         checkpoint_id: Of ``candidate``, ``serve`` and ``canary``; the last two take the candidate without it.
         share: Of ``canary`` and ``share``, 0 to 1 without both ends.
         detail: Figures it was decided on.
+        seen: The number of the last entry when it was decided; None: the last one is.
 
     Raises:
+        Conflict: there is a newer entry.
         InvalidInput: it cannot be decided now, or without saying why.
     """
     now = state_of(events)
+    if seen is not None and seen != len(events):
+        raise Conflict(MEANWHILE)
     if not reason.strip() or len(reason) > MAX_REASON:
         raise InvalidInput(f"Say why, in at most {MAX_REASON:,} characters: everybody who looks at the log later wants to know.")
     if share is not None and not 0 < share < 1:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import logging
 import os
 from collections import defaultdict
@@ -18,16 +20,18 @@ from rlhf_core.analytics.drift import CAUSES, Cause, Finding, find
 from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.errors import InvalidInput, RlhfError
-from rlhf_core.services import comparing, rolling_out, snapshots
+from rlhf_core.ground.text import query_key
+from rlhf_core.services import comparing, comparing_sets, rolling_out, snapshots
 from rlhf_core.services.workbench import Workbench
 
 WEBHOOK_VARIABLE = "RLHF_WEBHOOK_URL"
 WEBHOOK_TIMEOUT_S = 10.0
-MOST_SCORED = 5_000  # answers, the newest
+MOST_SCORED = 5_000  # answers, drawn by their ids, so evenly over time
+MADE_HERE = ("generated", "branch", "rewrite")  # sources of chats that nobody asked; as the view made_chats in sql/sqlite
 FEWEST = 30  # rated answers of a generation, to call its reward inflated
 _log = logging.getLogger(__name__)
 
-__all__ = ["CAUSES", "Cause", "Finding", "Generation", "drift", "generations", "inflated", "judge_of", "report"]
+__all__ = ["CAUSES", "Cause", "Finding", "Generation", "drift", "generations", "inflations", "judge_of", "report", "untested"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +47,7 @@ class Generation:
     reward: tuple[float, float, float] | None
     ratings: np.ndarray[Any, np.dtype[np.float64]]
     rewards: np.ndarray[Any, np.dtype[np.float64]]
+    gaps: np.ndarray[Any, np.dtype[np.float64]]  # reward minus rating, of answers with both
 
 
 def judge_of(workbench: Workbench) -> str | None:
@@ -70,6 +75,7 @@ def drift(workbench: Workbench, snapshot_id: str, *, days: int = 7, checkpoint: 
         raise InvalidInput(f"A window of {days} days is none. Give 1 or more.")
     snapshot = snapshots.find(workbench, snapshot_id)
     chats, ratings = _frames(snapshot)
+    chats = chats[~chats["source"].isin(MADE_HERE)]
     ratings["reward"] = np.nan
     if checkpoint is not None and len(ratings):
         rewards = _rewards(workbench, checkpoint, snapshot, set(ratings["chat_id"]))
@@ -83,10 +89,10 @@ def report(workbench: Workbench, snapshot_id: str, found: Sequence[Finding]) -> 
     known = {one.what for one in workbench.audit.entries("drift", 5_000) if one.act == "drift"}
     new = [one for one in found if one.alarm and _name(one) not in known]
     for one in new:
-        workbench.note("drift", _name(one), "the workbench", cause=CAUSES[one.cause], found=str(one), snapshot=snapshot_id)
+        workbench.note("drift", _name(one), "the workbench", cause=CAUSES[one.cause], found=one.told, snapshot=snapshot_id)
     url = os.environ.get(WEBHOOK_VARIABLE)
     if new and url:
-        body = {"snapshot": snapshot_id, "alarms": [{"cause": one.cause, "found": str(one)} for one in new]}
+        body = {"snapshot": snapshot_id, "alarms": [{"cause": one.cause, "found": one.told} for one in new]}
         try:
             httpx.post(url, json=body, timeout=WEBHOOK_TIMEOUT_S).raise_for_status()
         except httpx.HTTPError as error:
@@ -95,7 +101,15 @@ def report(workbench: Workbench, snapshot_id: str, found: Sequence[Finding]) -> 
 
 
 def _name(one: Finding) -> str:
-    return f"{one.cause} {one.about} {one.name} {one.window}".replace("  ", " ")
+    rater = hashlib.sha256(one.name.encode()).hexdigest()[:8] if one.about == "rater" else ""
+    return " ".join(filter(None, (one.about, rater, f"from {one.window}", f"{one.days} days")))
+
+
+def untested(found: Sequence[Finding]) -> list[str]:
+    """What could not be said, for reports."""
+    missing = [cause for cause in CAUSES if not any(one.cause == cause for one in found)]
+    words = {"inputs": "the questions", "raters": "the raters", "model": "the reward model's agreement"}
+    return [f"Not tested: {words[cause]}; there is too little to compare." for cause in missing]
 
 
 def generations(workbench: Workbench, snapshot_id: str, checkpoint: str | None = None) -> list[Generation]:
@@ -113,24 +127,35 @@ def generations(workbench: Workbench, snapshot_id: str, checkpoint: str | None =
     for model, mine in chats.groupby("model"):
         stars = rated.reindex(mine["id"]).dropna().to_numpy(float)
         given = np.array([rewards[one, 0] for one in mine["id"] if (one, 0) in rewards], float)
+        both = [one for one in mine["id"] if (one, 0) in rewards and one in rated.index]
+        gaps = np.array([rewards[one, 0] - rated[one] for one in both], float)
         found.append(
-            Generation(str(model), str(mine["at"].min())[:10], len(mine), len(stars), _mean(stars), _mean(given), stars, given)
+            Generation(
+                str(model), str(mine["at"].min())[:10], len(mine), len(stars), _mean(stars), _mean(given), stars, given, gaps
+            )
         )
     return sorted(found, key=lambda one: (one.first, one.model))
 
 
-def inflated(before: Generation, after: Generation, alpha: float = 0.05) -> str | None:
-    """Why a generation's reward is not to be believed: it rose beyond chance, and people's ratings did not. None: no reason."""
-    if min(before.rated, after.rated, len(before.rewards), len(after.rewards)) < FEWEST:
+def inflations(models: Sequence[Generation], alpha: float = 0.05) -> list[str]:
+    """Of which generations the reward is not to be believed: it rose, and away from people's ratings, both beyond chance for all
+    pairs of neighbours together (Bonferroni)."""
+    pairs = list(itertools.pairwise(models))
+    return [said for before, after in pairs if (said := _inflated(before, after, alpha / len(pairs)))]
+
+
+def _inflated(before: Generation, after: Generation, alpha: float) -> str | None:
+    if min(len(before.gaps), len(after.gaps)) < FEWEST:
         return None
     reward = stats.ttest_ind(after.rewards, before.rewards, equal_var=False, alternative="greater")
-    rating = stats.ttest_ind(after.ratings, before.ratings, equal_var=False, alternative="greater")
-    if reward.pvalue >= alpha or rating.pvalue < alpha:
+    apart = stats.ttest_ind(after.gaps, before.gaps, equal_var=False, alternative="greater")
+    if max(reward.pvalue, apart.pvalue) >= alpha:
         return None
     return (
         f"Reward inflation: from {before.model} to {after.model} the reward rose by "
-        f"{after.rewards.mean() - before.rewards.mean():.2f} stars (p = {reward.pvalue:.2g}), people's ratings by "
-        f"{after.ratings.mean() - before.ratings.mean():+.2f} (p = {rating.pvalue:.2g}). Train the reward model anew first."
+        f"{after.rewards.mean() - before.rewards.mean():.2f} stars, people's ratings by "
+        f"{after.ratings.mean() - before.ratings.mean():+.2f} (beyond chance, p = {apart.pvalue:.2g}). Train the reward "
+        "model anew first."
     )
 
 
@@ -144,7 +169,7 @@ def _mean(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float, 
 
 def _frames(snapshot: Snapshot) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Questions, and ratings of steps and whole answers (``order`` 0)."""
-    chats = snapshot.table("chats").select(["id", "query", "model", "created_at"]).to_pandas()
+    chats = snapshot.table("chats").select(["id", "query", "source", "model", "created_at"]).to_pandas()
     chats["at"] = pd.to_datetime(chats["created_at"], utc=True, format="ISO8601")
     steps = snapshot.table("reasoning_steps")
     order_of = dict(zip(steps["id"].to_pylist(), steps["step_order"].to_pylist(), strict=True))
@@ -157,10 +182,12 @@ def _frames(snapshot: Snapshot) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _rewards(workbench: Workbench, checkpoint: str, snapshot: Snapshot, wanted: set[str]) -> dict[tuple[str, int], float]:
-    """By chat and step order (0: the whole answer), of the newest answers."""
+    """By chat and step order (0: the whole answer), of answers to questions that it did not learn from."""
     chosen = comparing.candidate(workbench, checkpoint)
     chats = snapshot.table("chats").select(["id", "query", "response", "created_at"]).to_pylist()
-    chats = sorted((one for one in chats if one["id"] in wanted), key=lambda one: one["created_at"])[-MOST_SCORED:]
+    learned = (comparing_sets.seen_by(chosen.checkpoint) if chosen.checkpoint else None) or set()  # a model is nearer to those
+    chats = [one for one in chats if one["id"] in wanted and query_key(one["query"]) not in learned]
+    chats = sorted(chats, key=lambda one: hashlib.sha256(one["id"].encode()).digest())[:MOST_SCORED]
     kept = {one["id"] for one in chats}
     steps: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for row in snapshot.table("reasoning_steps").select(["chat_id", "step_order", "step_content"]).to_pylist():

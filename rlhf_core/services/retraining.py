@@ -14,15 +14,26 @@ from typing import Any, Literal
 
 import filelock
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from scipy import stats
 
 from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.checkpoints.registry import Checkpoint, open_checkpoint
 from rlhf_core.ground.cards import Kind, read_card
 from rlhf_core.ground.configs import RewardConfig
-from rlhf_core.ground.errors import InvalidInput, NotEnoughData, RlhfError, RunRefused, disk_errors
+from rlhf_core.ground.errors import (
+    CorruptArtifact,
+    InvalidInput,
+    ModelUnavailable,
+    NotEnoughData,
+    RlhfError,
+    RunRefused,
+    WorkerFailed,
+    disk_errors,
+)
 from rlhf_core.ground.files import canonical_json, read_json, write_json, write_text
-from rlhf_core.ground.records import utc_now
+from rlhf_core.ground.records import parse_utc, utc_now
 from rlhf_core.ground.runs import Run
 from rlhf_core.services import auditing, comparing, comparing_sets, drifting, rolling_out, snapshots, training
 from rlhf_core.services.comparing_sets import ahead, lead_in_words
@@ -33,6 +44,7 @@ FEWEST_QUESTIONS = 20  # held out, to be told apart from chance
 RESAMPLES = 9_999
 REPORT = "report.json"
 Outcome = Literal["candidate", "no gain", "refused", "not due", "failed"]
+CONCLUSIVE: tuple[Outcome, ...] = ("candidate", "no gain")  # done again, it would come to the same
 Carry = Callable[[Run], int]  # carries a run out and returns its exit status
 
 __all__ = ["ALPHA", "Gain", "Outcome", "Retraining", "due", "gain_between", "past", "retrain"]
@@ -59,7 +71,7 @@ class Gain:
 @dataclass(frozen=True, slots=True)
 class Retraining:
     """What came of it. ``why``: in a sentence; ``findings``: of the audit, on which one has to act; ``drift``:
-    alarms of these ratings."""
+    alarms of these ratings, and what could not be tested."""
 
     id: str
     at: str
@@ -73,6 +85,7 @@ class Retraining:
     gain: Gain | None = None
     findings: list[str] = field(default_factory=list)
     drift: list[str] = field(default_factory=list)
+    despite_audit: str = ""
 
     def markdown(self) -> str:
         """The report as a document."""
@@ -83,6 +96,8 @@ class Retraining:
         ]  # fmt: skip
         if self.findings:
             lines += ["", "The audit says to act first on: " + "; ".join(self.findings)]
+        if self.despite_audit:
+            lines += ["", f"Done all the same: {self.despite_audit}"]
         if self.gain is not None:
             one = self.gain
             lines += [
@@ -105,11 +120,14 @@ def past(workbench: Workbench) -> list[Retraining]:
 
 def due(workbench: Workbench, snapshot: Snapshot, min_new: int) -> str | None:
     """Why there is nothing to train on yet; None: there is."""
-    before = next((one for one in past(workbench) if one.outcome in ("candidate", "no gain")), None)
-    new = snapshot.ratings - (before.ratings if before else 0)
+    before = next((one for one in past(workbench) if one.outcome in CONCLUSIVE), None)
+    given = snapshot.table("chat_feedback")["created_at"]
+    new = (
+        len(given) if before is None else int(pc.sum(pc.greater(given, pa.scalar(parse_utc(before.at), given.type))).as_py() or 0)
+    )
     if new < min_new:
         since = f"since {before.at[:10]}" if before else "so far"
-        return f"{max(0, new):,} ratings came in {since}; {min_new:,} are asked for."
+        return f"{new:,} ratings came in {since}; {min_new:,} are asked for."
     return None
 
 
@@ -126,7 +144,7 @@ def retrain(
         min_new: Ratings since the last time without which nothing is done.
         alpha: Significance of the gain that makes a candidate.
         on_drift: Do it with fewer new ratings too, where something has drifted.
-        despite_audit: Why to go on although the audit says to act first; "": not.
+        despite_audit: Why to go on although the audit says to act first, or the model's own card refuses it; "": not.
         again: Even if it was done on these ratings with these options.
 
     Raises:
@@ -160,16 +178,17 @@ def _retrain(
     serving_id = rolling_out.state(workbench, "reward").serving
     serving = open_checkpoint(workbench.workspace.checkpoints, serving_id, verify=True) if serving_id else None
     options = config or _as_before(serving)
-    own_id = hashlib.sha256(canonical_json([snapshot.id, options.model_dump(), serving_id]).encode()).hexdigest()[:16]
+    own_id = hashlib.sha256(canonical_json([snapshot.id, options.model_dump(), serving_id, alpha]).encode()).hexdigest()[:16]
     report = _folder(workbench) / own_id / REPORT
-    if report.is_file() and not again:
-        return _read(report)
+    if report.is_file() and not again and (before := _read(report)).outcome in CONCLUSIVE:
+        return before
 
-    alarms: list[str] = []
+    drift: list[str] = []
 
     def told(outcome: Outcome, why: str, **more: Any) -> Retraining:
         done = Retraining(
-            own_id, utc_now(), snapshot.id, snapshot.ratings, outcome, why, serving=serving_id, drift=alarms, **more
+            own_id, utc_now(), snapshot.id, snapshot.ratings, outcome, why, serving=serving_id, drift=drift,
+            despite_audit=despite, **more,
         )  # fmt: skip
         if outcome != "not due":
             with disk_errors("writing a report", report):
@@ -185,12 +204,12 @@ def _retrain(
     try:
         drifts = drifting.drift(workbench, snapshot.id, checkpoint=serving.id if serving else None)
     except RlhfError as error:
-        alarms.append(f"How far {serving_id} agrees with people could not be looked at: {error}")
+        drift.append(f"How far {serving_id} agrees with people could not be looked at: {error}")
         drifts = drifting.drift(workbench, snapshot.id)
-    drifting.report(workbench, snapshot.id, drifts)
-    alarms += [str(one) for one in drifts if one.alarm]
-    if nothing is not None and not alarms:
-        return told("not due", f"{nothing} Nothing has drifted either.")
+    new = drifting.report(workbench, snapshot.id, drifts)
+    drift += [one.told for one in drifts if one.alarm] + drifting.untested(drifts)
+    if nothing is not None and not new:
+        return told("not due", f"{nothing} Nothing new has drifted either.")
     act = [f"{one.topic}: {one.found}" for one in auditing.audit(workbench, snapshot.id).findings if one.severity == "act"]
     if act and not despite:
         return told("refused", "The audit of the ratings says to act before training on them.", findings=act)
@@ -202,29 +221,37 @@ def _retrain(
         card = read_card(checkpoint.folder)
         if card is not None and card.state == "refused":
             return told("no gain", "Nothing serves yet, and its own report card refuses its rewards.", **more)
-        return _proposed(workbench, told, checkpoint, "Nothing serves yet, and its report card allows its rewards.", more)
+        return _proposed(
+            workbench, told, checkpoint, "Nothing serves yet, and its report card allows its rewards.", more, despite
+        )
     if checkpoint.id == serving.id:
         return told("no gain", "What serves was trained on these ratings with these options.", **more)
     try:
         gain = gain_between(workbench, snapshot.id, checkpoint, serving)
-    except NotEnoughData as error:
-        return told("no gain", str(error), **more)
+    except (NotEnoughData, InvalidInput, ModelUnavailable, WorkerFailed, CorruptArtifact) as error:
+        return told("failed", f"It could not be compared with {serving.id}: {error}", **more)
+    card = read_card(checkpoint.folder)
+    if card is not None and card.state == "refused" and not despite:
+        return told("no gain", f"Its own report card refuses its rewards: {card.verdict}", gain=gain, **more)
     more["gain"] = gain
     apart = f"stars {'closer to' if gain.by > 0 else 'further from'} people's held-out ratings than {serving.id}"
     if gain.p >= alpha:
         chance = f"which may be chance (p = {gain.p:.3f}, below {alpha:g} is asked)"
         return told("no gain", f"It is {abs(gain.by):.3f} {apart}, {chance}.", **more)
     why = f"It is {gain.by:.3f} {apart} (p = {gain.p:.4f}, {gain.questions:,} questions)."
-    return _proposed(workbench, told, checkpoint, why, more)
+    return _proposed(workbench, told, checkpoint, why, more, despite)
 
 
 def _proposed(
-    workbench: Workbench, told: Callable[..., Retraining], checkpoint: Checkpoint, why: str, more: dict[str, Any]
+    workbench: Workbench, told: Callable[..., Retraining], checkpoint: Checkpoint, why: str, more: dict[str, Any], despite: str
 ) -> Retraining:  # fmt: skip
     now = rolling_out.state(workbench, "reward")
     if checkpoint.id not in (now.candidate, now.canary, now.serving):
         gain = more.get("gain")
-        rolling_out.candidate(workbench, "reward", checkpoint.id, why, **({"gain": asdict(gain)} if gain else {}))
+        detail: dict[str, Any] = {"gain": asdict(gain)} if gain else {}
+        if despite:
+            detail["despite_audit"] = despite
+        rolling_out.candidate(workbench, "reward", checkpoint.id, why, detail=detail)
     return told("candidate", why, **more)
 
 
@@ -261,8 +288,6 @@ def gain_between(workbench: Workbench, snapshot_id: str, new: Checkpoint, old: C
     """
     gathered = comparing_sets.of_snapshot(workbench, snapshot_id, unseen_by=[new, old], at_most=None)
     chosen = [comparing.candidate(workbench, one.id) for one in (new, old)]
-    if not gathered.answers:
-        raise NotEnoughData("Every rated question was learned from by one of the two, so they cannot be compared.")
     compared = comparing_sets.compare(workbench, chosen, gathered)
     for candidate in chosen:
         if candidate.label in compared.errors:
@@ -290,7 +315,8 @@ def _sign_flips(apart: np.ndarray[Any, np.dtype[np.float64]]) -> float:
     if not np.any(apart):
         return 1.0
     found = stats.permutation_test(
-        (apart,), np.mean, permutation_type="samples", alternative="less", n_resamples=RESAMPLES, rng=np.random.default_rng(0)
+        (apart,), np.mean, permutation_type="samples", alternative="less", n_resamples=RESAMPLES, batch=200,
+        rng=np.random.default_rng(0),
     )  # fmt: skip
     return float(found.pvalue)
 

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -21,6 +21,8 @@ from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_ch
 from rlhf_core.ground.errors import Conflict, CorruptArtifact, InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.rollout import (
     ACTS,
+    MAX_REASON,
+    MEANWHILE,
     MODEL_KINDS,
     SHARES,
     Act,
@@ -38,6 +40,7 @@ from rlhf_core.services.workbench import Workbench
 COUNTS_AT_MOST = 5  # answers of a person: nobody decides alone
 STEPS = (0.05, 0.25, 0.5)  # shares that are offered; everybody is the next one
 MARGIN = 0.25  # stars; a canary that is shown not to be worse by more may grow
+KEEPS_LOOK_S = 4.0
 KEEPS_S = 2.0  # how long a state that was read serves assignments
 _log = logging.getLogger(__name__)
 
@@ -54,9 +57,13 @@ __all__ = [
     "assignment",
     "back",
     "candidate",
+    "counted",
     "drop",
+    "forget_standing",
+    "glance",
     "grow",
     "history",
+    "judge",
     "look",
     "serve",
     "standing",
@@ -90,11 +97,12 @@ class Rail:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a roll-out stands. ``answers``, ``rated``, ``people``: by arm. ``difference``: canary minus control in stars, at
-    every look together, at a level of 95%; ``not_worse_after``: comparisons until it was shown not to be worse by ``MARGIN``;
-    ``fault``: why it has to go back."""
+    """How a roll-out stands. ``number``: of the log's last entry. ``answers``, ``rated``, ``people``: by arm. ``difference``:
+    canary minus control in stars, at every look together, at a level of 95%; ``not_worse_after``: comparisons until it was shown
+    not to be worse by ``MARGIN``; ``fault``: why it has to go back."""
 
     state: State
+    number: int = 0
     rails: list[Rail] = field(default_factory=list)
     answers: dict[Arm, int] = field(default_factory=dict)
     rated: dict[Arm, int] = field(default_factory=dict)
@@ -140,23 +148,36 @@ def history(workbench: Workbench, kind: ModelKind) -> list[ModelEvent]:
     return workbench.store.rollout.events(kind)
 
 
-def candidate(workbench: Workbench, kind: ModelKind, checkpoint_id: str, reason: str, **detail: Any) -> ModelEvent:
-    """
+def candidate(
+    workbench: Workbench, kind: ModelKind, checkpoint_id: str, reason: str, *, seen: int | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> ModelEvent:  # fmt: skip
+    """Make a checkpoint the candidate.
+
+    Args:
+        workbench: Whose.
+        kind: Of checkpoint.
+        checkpoint_id: Which.
+        reason: Why.
+        seen: The number of the log's last entry when it was decided, here and in the functions below; None: it does not matter.
+        detail: Figures, for the log.
+
     Raises:
-        NotFound, CorruptArtifact, InvalidInput: no such checkpoint of the kind here, altered, or it serves already.
+        NotFound, CorruptArtifact, InvalidInput: no such checkpoint of the kind here, altered, unfinished, or it serves already.
+        Conflict: somebody decided something meanwhile.
     """
-    _checked(workbench, kind, checkpoint_id)
-    return _decide(workbench, kind, "candidate", reason, checkpoint_id=checkpoint_id, detail=detail)
+    _fit(workbench, kind, checkpoint_id)
+    return _decide(workbench, kind, "candidate", reason, seen=seen, checkpoint_id=checkpoint_id, detail=detail)
 
 
-def drop(workbench: Workbench, kind: ModelKind, reason: str) -> ModelEvent:
+def drop(workbench: Workbench, kind: ModelKind, reason: str, *, seen: int | None = None) -> ModelEvent:
     """Let the candidate be none any more."""
-    return _decide(workbench, kind, "drop", reason)
+    return _decide(workbench, kind, "drop", reason, seen=seen)
 
 
 def start(
     workbench: Workbench, kind: ModelKind, reason: str, *, checkpoint_id: str | None = None, share: float = SHARES[0],
-    again: bool = False,
+    again: bool = False, seen: int | None = None,
 ) -> ModelEvent:  # fmt: skip
     """Give a checkpoint, or the candidate, to a share of people.
 
@@ -167,6 +188,7 @@ def start(
         checkpoint_id: None: the candidate.
         share: Of people, above 0 and below 1.
         again: Even where it was taken back before.
+        seen: See :func:`candidate`.
 
     Raises:
         NotFound, CorruptArtifact: the checkpoint, or the one that serves, is gone or was altered.
@@ -177,72 +199,91 @@ def start(
     now = state_of(events)
     about = checkpoint_id or now.candidate
     if about is not None:
-        _checked(workbench, kind, about)
-        before = next((one for one in reversed(events) if one.act == "back" and one.checkpoint_id == about), None)
-        if before is not None and not again:
-            raise InvalidInput(
-                f"{about} was taken back on {before.at[:10]}: {before.reason} Say that it is to be tried again (--again) if you "
-                "know better."
-            )
+        _fit(workbench, kind, about, events, again=again)
     if now.serving is not None:
-        _checked(workbench, kind, now.serving)
-    return _decide(workbench, kind, "canary", reason, checkpoint_id=checkpoint_id, share=share)
+        _fit(workbench, kind, now.serving)
+    known = len(events) if seen is None else seen
+    return _decide(workbench, kind, "canary", reason, seen=known, checkpoint_id=about, share=share)
 
 
-def grow(workbench: Workbench, kind: ModelKind, share: float, reason: str) -> ModelEvent:
+def grow(workbench: Workbench, kind: ModelKind, share: float, reason: str, *, seen: int | None = None) -> ModelEvent:
     """Change the canary's share; whoever has it keeps it as it grows. The figures of the moment go into the log."""
-    seen = look(workbench, kind)
-    if seen.fault:
-        raise InvalidInput(f"It has to go back: {seen.fault}")
-    if seen.state.canary is not None:
-        _checked(workbench, kind, seen.state.canary)
-    return _decide(workbench, kind, "share", reason, share=share, detail=_figures(seen))
+    found = look(workbench, kind)
+    _same(found, seen)
+    if found.fault:
+        raise InvalidInput(f"It has to go back: {found.fault}")
+    if found.state.canary is not None:
+        _fit(workbench, kind, found.state.canary)
+    return _decide(workbench, kind, "share", reason, seen=found.number, share=share, detail=_figures(found))
 
 
-def serve(workbench: Workbench, kind: ModelKind, reason: str, checkpoint_id: str | None = None) -> ModelEvent:
-    """Let a checkpoint serve everybody: the one named, the canary, or the candidate.
-
-    Raises:
-        NotFound, CorruptArtifact, InvalidInput, Conflict: as :func:`start`.
-    """
-    seen = look(workbench, kind)
-    about = checkpoint_id or seen.state.canary or seen.state.candidate
-    if seen.fault and about == seen.state.canary:
-        raise InvalidInput(f"It has to go back: {seen.fault}")
+def serve(
+    workbench: Workbench, kind: ModelKind, reason: str, checkpoint_id: str | None = None, *, again: bool = False,
+    seen: int | None = None,
+) -> ModelEvent:  # fmt: skip
+    """Let a checkpoint serve everybody: the one named, the canary, or the candidate. Args and raises as :func:`start`."""
+    found = look(workbench, kind)
+    _same(found, seen)
+    about = checkpoint_id or found.state.canary or found.state.candidate
+    if found.fault and about == found.state.canary:
+        raise InvalidInput(f"It has to go back: {found.fault}")
     if about is not None:
-        _checked(workbench, kind, about)
-    return _decide(workbench, kind, "serve", reason, checkpoint_id=checkpoint_id, detail=_figures(seen))
+        events = history(workbench, kind) if about != found.state.canary else ()
+        _fit(workbench, kind, about, events, again=again)
+    return _decide(workbench, kind, "serve", reason, seen=found.number, checkpoint_id=about, detail=_figures(found))
 
 
-def back(workbench: Workbench, kind: ModelKind, reason: str) -> ModelEvent:
+def back(workbench: Workbench, kind: ModelKind, reason: str, *, seen: int | None = None) -> ModelEvent:
     """Take the canary back; without one, let the checkpoint serve again that did before."""
-    seen = look(workbench, kind)
-    if seen.state.canary is None and seen.state.previous is not None:
-        _checked(workbench, kind, seen.state.previous)
-    return _decide(workbench, kind, "back", reason, detail=_figures(seen))
+    found = look(workbench, kind)
+    _same(found, seen)
+    if found.state.canary is None and found.state.previous is not None:
+        _fit(workbench, kind, found.state.previous)
+    return _decide(workbench, kind, "back", reason, seen=found.number, detail=_figures(found))
 
 
-def _decide(workbench: Workbench, kind: ModelKind, act: Act, reason: str, *, by: str | None = None, **more: Any) -> ModelEvent:
+def _same(found: Look, seen: int | None) -> None:
+    if seen is not None and seen != found.number:
+        raise Conflict(MEANWHILE)
+
+
+def _decide(
+    workbench: Workbench, kind: ModelKind, act: Act, reason: str, *, seen: int | None = None, by: str | None = None, **more: Any
+) -> ModelEvent:  # fmt: skip
     workbench.require("promote")
     rollout = workbench.store.rollout
-    event = decide(kind, rollout.events(kind), act, who=by or workbench.name, reason=reason, **more)
+    event = decide(kind, rollout.events(kind), act, who=by or workbench.name, reason=reason, seen=seen, **more)
     rollout.add(event)
-    _seen_by(workbench).pop(kind, None)
+    forget_standing(workbench)
     workbench.note(f"model {act}", event.checkpoint_id, by, kind=kind, share=event.state.share or None, reason=event.reason)
     return event
 
 
-def _checked(workbench: Workbench, kind: ModelKind, checkpoint_id: str) -> Checkpoint:
+def _fit(
+    workbench: Workbench, kind: ModelKind, checkpoint_id: str, events: Sequence[ModelEvent] = (), *, again: bool = False
+) -> None:  # fmt: skip
+    """That it is there as it was made, of the kind, trained to its end, and was not taken back (by these entries)."""
     one = open_checkpoint(workbench.workspace.checkpoints, checkpoint_id, verify=True)
-    if ("policy" if one.kind == "policy" else "reward") != kind:
+    if _kind_of(one) != kind:
         raise InvalidInput(f"{checkpoint_id} is a {one.kind} checkpoint, not a {kind} one.")
-    return one
+    if not one.complete:
+        raise InvalidInput(f"The training of {checkpoint_id} was stopped before its end. Let it go on, or take another one.")
+    before = next((one for one in reversed(events) if one.act == "back" and one.checkpoint_id == checkpoint_id), None)
+    if before is not None and not again:
+        raise InvalidInput(
+            f"{checkpoint_id} was taken back on {before.at[:10]}: {before.reason} Say that it is to be tried again (--again) if "
+            "you know better."
+        )
+
+
+def _kind_of(one: Checkpoint) -> ModelKind:
+    return "policy" if one.kind == "policy" else "reward"
 
 
 def able(workbench: Workbench, kind: ModelKind) -> list[str]:
     """Checkpoints of the kind on this machine that were trained to their end, the newest first."""
     found = list_checkpoints(workbench.workspace.checkpoints)
-    return [one.id for one in found if one.complete and ("policy" if one.kind == "policy" else "reward") == kind]
+    return [one.id for one in found if one.complete and _kind_of(one) == kind]
 
 
 # watching ---------------------------------------------------------------------------------------------------------------
@@ -250,12 +291,25 @@ def able(workbench: Workbench, kind: ModelKind) -> list[str]:
 
 def look(workbench: Workbench, kind: ModelKind) -> Look:
     """How the roll-out stands now; nothing is decided by it."""
-    now = state(workbench, kind)
+    events = history(workbench, kind)
+    now = state_of(events)
     if now.canary is None or now.serving is None or now.begun is None:
-        return Look(now)
+        return Look(now, len(events))
     served = counted(workbench.store.rollout.served(now.begun, now.canary, now.serving))
-    seen = judge(now, served)
+    seen = replace(judge(now, served), number=len(events))
     return seen if seen.fault else _with_files(workbench, seen)
+
+
+def glance(workbench: Workbench, kind: ModelKind) -> Look:
+    """The same, some seconds old at most unless something was decided: for pages that look again and again."""
+    workbench.require("compare")
+    with _lock:
+        looks = _looks.setdefault(workbench.embedded, {})
+    at, seen = looks.get(kind, (-KEEPS_LOOK_S, None))
+    if seen is None or time.monotonic() - at > KEEPS_LOOK_S:
+        seen = look(workbench, kind)
+        looks[kind] = (time.monotonic(), seen)
+    return seen
 
 
 def judge(now: State, served: Sequence[Served]) -> Look:
@@ -290,7 +344,7 @@ def judge(now: State, served: Sequence[Served]) -> Look:
         count[is_canary]["rated"] += one.rating is not None
     people = {flag: len({one.user_id for one, is_canary in canary_of if is_canary == flag}) for flag in (False, True)}
     return Look(
-        now, rails,
+        now, 0, rails,
         {"control": count[False]["answers"], "canary": count[True]["answers"]},
         {"control": count[False]["rated"], "canary": count[True]["rated"]},
         {"control": people[False], "canary": people[True]},
@@ -330,10 +384,12 @@ def _with_files(workbench: Workbench, seen: Look) -> Look:
             path = one.folder / name
             if not path.is_file() or path.stat().st_size != entry["size_bytes"]:
                 raise CorruptArtifact(f"{name} is gone or was altered.")
-    except (NotFound, CorruptArtifact) as error:
-        if workbench.team is not None and isinstance(error, NotFound):
+    except NotFound:
+        if workbench.team is not None:
             return seen  # it may lie on another machine of the team
-        return replace(seen, fault=f"Its files are not what they were: {error}")
+        return replace(seen, fault="Its files are gone from this machine.")
+    except CorruptArtifact as error:
+        return replace(seen, fault=f"Its files are not what they were: {error}"[:MAX_REASON])
     return seen
 
 
@@ -352,22 +408,29 @@ def _told(value: float | None) -> str:
 
 
 def watch(workbench: Workbench) -> list[ModelEvent]:
-    """Look at every roll-out, and take back what has to go. Returns what was decided."""
-    done = []
+    """Look at every roll-out, and take back what has to go. Returns what was decided. What keeps one kind from being looked at
+    keeps no other; the last such error is raised at the end."""
+    done: list[ModelEvent] = []
+    failed: RlhfError | None = None
     for kind in MODEL_KINDS:
-        seen = look(workbench, kind)
-        if seen.fault is None:
-            continue
         try:
-            done.append(_decide(workbench, kind, "back", seen.fault, by="the workbench", detail=_figures(seen)))
+            seen = look(workbench, kind)
+            if seen.fault is not None:
+                reason = seen.fault[:MAX_REASON]
+                done.append(_decide(workbench, kind, "back", reason, seen=seen.number, by="the workbench", detail=_figures(seen)))
         except Conflict:
             _log.info("somebody decided about the %s roll-out meanwhile", kind)
+        except RlhfError as error:
+            failed = error
+    if failed is not None and not done:
+        raise failed
     return done
 
 
 # serving ----------------------------------------------------------------------------------------------------------------
 
 _known: WeakKeyDictionary[Any, dict[ModelKind, tuple[float, State]]] = WeakKeyDictionary()  # by what is shared in a process
+_looks: WeakKeyDictionary[Any, dict[ModelKind, tuple[float, Look]]] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -377,8 +440,10 @@ def _seen_by(workbench: Workbench) -> dict[ModelKind, tuple[float, State]]:
 
 
 def forget_standing(workbench: Workbench) -> None:
-    """Read anew how things stand, because somebody else decided something."""
+    """Read anew how things stand, because something was decided."""
     _seen_by(workbench).clear()
+    with _lock:
+        _looks.pop(workbench.embedded, None)
 
 
 def standing(workbench: Workbench, kind: ModelKind) -> State:

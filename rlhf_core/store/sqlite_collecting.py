@@ -127,7 +127,7 @@ class SqliteCollecting:
                     connection, "add_step", id=step_id, chat_id=chat_id, content=text, order=order, now=chat["created_at"]
                 )  # fmt: skip
             if served is not None:
-                connection.execute(_SERVED["note_served"], {"chat_id": chat_id} | dict(served))
+                connection.execute(_SERVED["note_served"], {"chat_id": chat_id, "now": utc_now()} | dict(served))
             return {"id": chat_id, "removed": dict(request.removed)}  # no texts: they stand in one place
 
         answer = self._once(request, work, lambda answer: str(answer["id"]))
@@ -338,6 +338,7 @@ class SqliteCollecting:
 
         def work(connection: sqlite3.Connection) -> None:
             self._spend(connection, self._rows(connection, "requests_about", **values))
+            connection.execute(_SERVED["keep_figures"], values)
             self._rows(connection, "drop_requests_about", **values)
             connection.execute(_SQL["erase_chats"], values)
 

@@ -7,13 +7,12 @@ import sqlite3
 from dataclasses import asdict
 
 from rlhf_core.ground.errors import Conflict
-from rlhf_core.ground.rollout import ModelEvent, ModelKind, Served, State
+from rlhf_core.ground.rollout import MEANWHILE, ModelEvent, ModelKind, Served, state_from
 from rlhf_core.ground.settings import SQL_ROOT
 from rlhf_core.store.sql import named_statements
 from rlhf_core.store.sqlite import Database
 
 _SQL = named_statements(SQL_ROOT / "sqlite" / "queries" / "rollout.sql")
-MEANWHILE = "Somebody else decided something meanwhile. Look at how things stand now, and decide again."
 
 
 class SqliteRollout:
@@ -26,7 +25,7 @@ class SqliteRollout:
         with self._database.connection() as connection:
             rows = connection.execute(_SQL["model_events"], {"kind": kind}).fetchall()
         return [
-            ModelEvent(kind, number, at, who, act, about, reason, State(**json.loads(state)), json.loads(detail))
+            ModelEvent(kind, number, at, who, act, about, reason, state_from(json.loads(state)), json.loads(detail))
             for number, at, who, act, about, reason, state, detail in rows
         ]
 

@@ -8,9 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rlhf_core.ground.errors import Conflict, Duplicate
-from rlhf_core.ground.rollout import ModelEvent, ModelKind, Served, State
-
-MEANWHILE = "Somebody else decided something meanwhile. Look at how things stand now, and decide again."
+from rlhf_core.ground.rollout import MEANWHILE, ModelEvent, ModelKind, Served, state_from
 
 
 class SupabaseRollout:
@@ -21,7 +19,7 @@ class SupabaseRollout:
 
     def events(self, kind: ModelKind) -> list[ModelEvent]:
         return [
-            ModelEvent(kind, number, at, who, act, about, reason, State(**state), detail)
+            ModelEvent(kind, number, at, who, act, about, reason, state_from(state), detail)
             for number, at, who, act, about, reason, state, detail in self._call("list_model_events", kind=kind)
         ]
 

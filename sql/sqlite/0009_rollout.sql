@@ -21,9 +21,21 @@ BEGIN SELECT raise(ABORT, 'somebody else decided something meanwhile'); END;
 CREATE TABLE served_chats ( -- which checkpoint answered a person, as the application told it
     number        INTEGER PRIMARY KEY AUTOINCREMENT, -- in the order of coming in
     chat_id       TEXT NOT NULL UNIQUE REFERENCES chats (id) ON DELETE CASCADE,
+    at            TEXT NOT NULL CHECK (at GLOB '????-??-??T??:??:??.??????Z'), -- by this server's clock
     checkpoint_id TEXT NOT NULL,
     begun         INTEGER, -- the entry with which the roll-out began that was under way; null: none
     refused       INTEGER CHECK (refused IN (0, 1)),
     latency_ms    REAL CHECK (latency_ms >= 0)
 ) STRICT;
 CREATE INDEX served_chats_rollout ON served_chats (begun, number);
+
+CREATE TABLE served_before ( -- figures of answers that had been kept for their time, whose they were left out: the evidence of a roll-out stays
+    number        INTEGER PRIMARY KEY,
+    at            TEXT NOT NULL,
+    checkpoint_id TEXT NOT NULL,
+    begun         INTEGER NOT NULL,
+    rating        REAL,
+    characters    INTEGER NOT NULL,
+    refused       INTEGER,
+    latency_ms    REAL
+) STRICT;

@@ -53,7 +53,9 @@ def test_each_shift_is_told_from_the_others(shift: str) -> None:
     assert len(began) == 3
     if shift == "raters":
         assert {one.name for one in found if one.alarm} == {"Dov"}
-        assert "Dov rates +" in str(next(one for one in found if one.alarm))
+        first = next(one for one in found if one.alarm)
+        assert "Dov rates +" in str(first)
+        assert "A rater rates +" in first.told
     if shift == "inputs":
         assert any("geothermal" in one.name or "drilling" in one.name or "offshore" in one.name for one in found if one.alarm)
 
@@ -97,3 +99,21 @@ def test_counts_of_findings_are_whole() -> None:
     found: list[Any] = find(*made(None))
     assert all(one.p <= one.adjusted or one.adjusted == 1.0 for one in found)
     assert all(one.count >= 10 for one in found)
+
+
+def test_steps_of_one_answer_count_once() -> None:
+    """A taste that a rater has in one chat is in all its steps: it is no drift."""
+    rng = np.random.default_rng(1)
+    alarmed = 0
+    for _ in range(10):
+        given = []
+        for k in range(8 * 8):
+            at = pd.Timestamp("2026-01-05T10:00:00Z") + pd.Timedelta(days=7 * (k // 8) + int(rng.integers(0, 7)))
+            for rater in RATERS[:3]:
+                taste = rng.normal(0, 1)
+                given += [
+                    (at, f"t{k}:{n}", f"question {k}", rater, 3 + taste + rng.normal(0, 0.3), float("nan")) for n in range(6)
+                ]
+        ratings = pd.DataFrame(given, columns=["at", "thing", "query", "rater", "score", "reward"])
+        alarmed += bool(alarms(find(ratings[:0][["at", "query"]], ratings)))
+    assert alarmed <= 1

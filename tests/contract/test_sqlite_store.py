@@ -42,8 +42,8 @@ class TestSqliteStore(StoreContract, LabellingContract, JudgementContract, Rollo
                     (chat_id, person.user_id, answer, utc_now()),
                 )
                 connection.execute(
-                    "INSERT INTO served_chats (chat_id, checkpoint_id, begun, refused, latency_ms) VALUES (?, ?, ?, ?, ?)",
-                    (chat_id, checkpoint, served.get("begun"), served.get("refused"), served.get("latency_ms")),
+                    "INSERT INTO served_chats (chat_id, at, checkpoint_id, begun, refused, latency_ms) VALUES (?, ?, ?, ?, ?, ?)",
+                    (chat_id, utc_now(), checkpoint, served.get("begun"), served.get("refused"), served.get("latency_ms")),
                 )
             return chat_id
 

@@ -14,7 +14,7 @@ import pytest
 
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.services import activity, drifting, snapshots
-from rlhf_core.services.drifting import Generation, inflated
+from rlhf_core.services.drifting import Generation, inflations
 from rlhf_core.services.workbench import Workbench
 from tests.analytics.test_drift import made
 
@@ -63,9 +63,12 @@ def test_a_moved_rater_is_found_and_told_once(workbench: Workbench, snapshot_id:
     (sent,) = webhook
     assert sent["snapshot"] == snapshot_id
     assert {one["cause"] for one in sent["alarms"]} == {"raters"}
+    name = alarms[0].name
+    assert name not in json.dumps(sent), "no rater is named where an erasure does not reach"
     acts = activity.log(workbench, "drift")
     assert len(acts) == len(alarms)
-    assert "rates" in acts[0].detail["found"]
+    assert "A rater rates" in acts[0].detail["found"]
+    assert all(name not in f"{one.what} {one.detail}" for one in acts)
     with pytest.raises(InvalidInput, match="window of 0 days"):
         drifting.drift(workbench, snapshot_id, days=0)
 
@@ -83,19 +86,20 @@ def test_generations_of_a_model(workbench: Workbench, snapshot_id: str) -> None:
     assert one.rating[0] == pytest.approx(one.ratings.mean())
     assert one.rating[1] < one.rating[0] < one.rating[2]
     assert one.reward is None
-    assert inflated(one, two) is None, "nothing was rewarded"
+    assert inflations([one, two]) == [], "nothing was rewarded"
 
 
 def generation(name: str, rating: float, reward: float, count: int = 200) -> Generation:
     rng = np.random.default_rng(len(name))
-    ratings, rewards = rng.normal(rating, 1, count), rng.normal(reward, 0.5, count)
-    return Generation(name, "2026-01-01", count, count, None, None, ratings, rewards)
+    good = rng.normal(0, 1, count)
+    ratings, rewards = rating + good + rng.normal(0, 0.5, count), reward + good + rng.normal(0, 0.5, count)
+    return Generation(name, "2026-01-01", count, count, None, None, ratings, rewards, rewards - ratings)
 
 
 def test_reward_up_and_ratings_flat_is_called_out() -> None:
-    said = inflated(generation("a", 3.5, 3.5), generation("bb", 3.5, 4.2))
-    assert said is not None
-    assert said.startswith("Reward inflation: from a to bb the reward rose by 0.7")
-    assert inflated(generation("a", 3.5, 3.5), generation("bb", 4.2, 4.2)) is None
-    assert inflated(generation("a", 3.5, 3.5), generation("bb", 3.5, 3.5)) is None
-    assert inflated(generation("a", 3.5, 3.5, 20), generation("bb", 3.5, 4.2)) is None
+    (said,) = inflations([generation("a", 3.5, 3.5), generation("bb", 3.5, 4.2)])
+    assert said.startswith("Reward inflation: from a to bb the reward rose by 0.")
+    assert inflations([generation("a", 3.5, 3.5), generation("bb", 4.2, 4.2)]) == []
+    assert inflations([generation("a", 3.5, 3.5), generation("bb", 3.5, 3.5)]) == []
+    assert inflations([generation("a", 3.5, 3.5, 20), generation("bb", 3.5, 4.2)]) == []
+    assert len(inflations([generation("a", 3.5, 3.5), generation("bb", 3.5, 4.2), generation("ccc", 3.5, 4.9)])) == 2

@@ -94,6 +94,10 @@ def test_the_audit_stands_in_front(workbench: Workbench, carry: Carry, carried: 
     assert any("Amount" in one or "rating" in one.lower() for one in done.findings)
     assert carried == []
     assert "says to act first on" in done.markdown()
+    done = retrain(workbench, carry, despite_audit="we know them")
+    assert (done.outcome, len(carried)) == ("candidate", 1), "what was refused once is not refused for ever"
+    assert "Done all the same: we know them" in done.markdown()
+    assert rolling_out.history(workbench, "reward")[-1].detail == {"despite_audit": "we know them"}
 
 
 def test_only_a_gain_beyond_chance_makes_a_candidate(
@@ -109,7 +113,8 @@ def test_only_a_gain_beyond_chance_makes_a_candidate(
     found(monkeypatch, replace(GAIN, new=0.9, p=0.99))
     assert "further from" in retrain(workbench, carry, despite_audit=WHY, again=True).why
     found(monkeypatch, NotEnoughData("Too few questions."))
-    assert retrain(workbench, carry, despite_audit=WHY, again=True).why == "Too few questions."
+    uncompared = retrain(workbench, carry, despite_audit=WHY, again=True)
+    assert (uncompared.outcome, uncompared.why) == ("failed", f"It could not be compared with {serving}: Too few questions.")
     found(monkeypatch, GAIN)
     done = retrain(workbench, carry, despite_audit=WHY, again=True)
     assert (done.outcome, rolling_out.state(workbench, "reward").candidate) == ("candidate", done.checkpoint_id)
@@ -160,7 +165,9 @@ def test_a_serving_model_that_cannot_score_is_told(
     found(monkeypatch, GAIN)
     done = retrain(workbench, carry, despite_audit=WHY)
     assert done.outcome == "candidate"
-    assert done.drift == [f"How far {serving} agrees with people could not be looked at: It is of another version."]
+    assert done.drift[0] == f"How far {serving} agrees with people could not be looked at: It is of another version."
+    calm = retrain(workbench, carry, despite_audit=WHY, min_new=50, on_drift=True, again=True)
+    assert calm.outcome == "not due", "what could not be looked at is no drift"
     assert done.drift[0] in done.markdown()
 
 
@@ -170,15 +177,17 @@ def test_drift_is_a_reason_too(
     add_chats({"query": "new", "response": "a", "score": 5, "rater": "Rui"})
     found(monkeypatch, GAIN)
     calm = retrain(workbench, carry, despite_audit=WHY, min_new=50, on_drift=True)
-    assert (calm.outcome, calm.why.endswith("Nothing has drifted either.")) == ("not due", True)
+    assert (calm.outcome, calm.why.endswith("Nothing new has drifted either.")) == ("not due", True)
     moved = Finding(date(2026, 2, 9), "raters", "rater", "Dov", 0.0, 1.5, 1.5, 30, 1e-6, 1e-5, alarm=True)
     monkeypatch.setattr(drifting, "drift", lambda *_, **__: [moved])
     done = retrain(workbench, carry, despite_audit=WHY, min_new=50, on_drift=True)
-    assert (done.outcome, done.drift) == ("candidate", [str(moved)])
-    assert "Dov rates +1.50 stars from the others" in done.markdown()
+    assert (done.outcome, done.drift[0]) == ("candidate", moved.told)
+    assert "A rater rates +1.50 stars from the others" in done.markdown()
+    add_chats({"query": "newer", "response": "a", "score": 5, "rater": "Rui"})
+    assert retrain(workbench, carry, despite_audit=WHY, min_new=50, on_drift=True).outcome == "not due", "once for each alarm"
 
 
-def test_a_run_that_fails_is_told(workbench: Workbench, rated: None) -> None:
+def test_a_run_that_fails_is_told(workbench: Workbench, carry: Carry, rated: None) -> None:
     def fail(run: Run) -> int:
         workbench.ledger.finish(run.id, "failed", "No memory.", None)
         return 1
@@ -186,6 +195,7 @@ def test_a_run_that_fails_is_told(workbench: Workbench, rated: None) -> None:
     done = retrain(workbench, fail, despite_audit=WHY)
     assert (done.outcome, "ended failed: No memory." in done.why) == ("failed", True)
     assert rolling_out.state(workbench, "reward").candidate is None
+    assert retrain(workbench, carry, despite_audit=WHY).outcome == "candidate", "it is tried again"
 
 
 def test_two_at_once_are_refused(workbench: Workbench, carry: Carry, rated: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import shutil
 from collections.abc import Callable
 from typing import Any
 
@@ -15,7 +16,7 @@ from rlhf_core.ground.applications import Caller
 from rlhf_core.ground.errors import Conflict, CorruptArtifact, InvalidInput, NotFound, RunRefused, StoreUnavailable
 from rlhf_core.ground.files import building
 from rlhf_core.ground.rollout import Served, State, assigned, bucket
-from rlhf_core.services import activity, collecting, rolling_out, storage
+from rlhf_core.services import activity, collecting, erasing, rolling_out, storage
 from rlhf_core.services.collecting import Place
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sqlite_rollout import SqliteRollout
@@ -28,11 +29,12 @@ Make = Callable[..., Checkpoint]
 def make(workbench: Workbench) -> Make:
     """A checkpoint of a few bytes."""
 
-    def one(name: str, kind: str = "policy") -> Checkpoint:
+    def one(name: str, kind: str = "policy", *, complete: bool = True) -> Checkpoint:
         with building(workbench.workspace.checkpoints) as scratch:
             (scratch / "model.safetensors").write_bytes(name.encode() * 100)
             return seal(
-                scratch, workbench.workspace.checkpoints, kind=kind, run_id=name, snapshot_id="s", parent="base", complete=True,
+                scratch, workbench.workspace.checkpoints, kind=kind, run_id=name, snapshot_id="s", parent="base",
+                complete=complete,
                 config={}, metrics={"trained_steps": 1}, scoring={}, libraries={},
             )  # fmt: skip
 
@@ -72,7 +74,7 @@ def test_one_decision_after_another(workbench: Workbench, make: Make) -> None:
     rolling_out.serve(workbench, "policy", "the first", a)
     with pytest.raises(InvalidInput, match="Say why"):
         rolling_out.candidate(workbench, "policy", b, "  ")
-    rolling_out.candidate(workbench, "policy", b, "better on held-out ratings", gain=0.1)
+    rolling_out.candidate(workbench, "policy", b, "better on held-out ratings", detail={"gain": 0.1})
     rolling_out.start(workbench, "policy", "let us see")
     with pytest.raises(InvalidInput, match="being rolled out already"):
         rolling_out.start(workbench, "policy", "r", checkpoint_id=c)
@@ -279,7 +281,54 @@ def test_wealth_is_a_fair_game_where_nothing_is_wrong() -> None:
 def test_each_value_counts_once() -> None:
     assert differences([(False, 4.0), (False, 2.0), (True, 1.0), (True, 5.0), (False, 3.0)]).tolist() == [-2.0, 2.0]
     assert differences([(True, 1.0), (True, 3.0), (False, 4.0)]).tolist() == [-2.0]
-    assert signs([(True, 1.0), (False, 2.0), (True, 3.0), (True, 9.0), (False, 3.0), (True, 3.0)]).tolist() == [0.5, 0.0]
+    assert signs([(True, 1.0), (False, 2.0), (True, 3.0), (True, 9.0), (False, 3.0), (True, 3.2)]).tolist() == [0.5, -0.5]
+
+
+def test_what_one_decided_on_is_what_is_decided(workbench: Workbench, two: tuple[str, str], make: Make) -> None:
+    """Of two who take the canary back at once, the second does not take back what serves."""
+    old, new = two
+    seen = rolling_out.look(workbench, "policy").number
+    rolling_out.back(workbench, "policy", "mine", seen=seen)
+    for late in (
+        lambda: rolling_out.back(workbench, "policy", "yours", seen=seen),
+        lambda: rolling_out.serve(workbench, "policy", "yours", seen=seen),
+        lambda: rolling_out.grow(workbench, "policy", 0.5, "yours", seen=seen),
+        lambda: rolling_out.candidate(workbench, "policy", new, "yours", seen=seen),
+    ):
+        with pytest.raises(Conflict, match="Somebody else decided something meanwhile"):
+            late()
+    assert rolling_out.state(workbench, "policy").aliases() == {"serving": old}
+    with pytest.raises(InvalidInput, match="was taken back"):
+        rolling_out.serve(workbench, "policy", "all of it", new)
+    with pytest.raises(InvalidInput, match="stopped before its end"):
+        rolling_out.candidate(workbench, "policy", make("half", complete=False).id, "r")
+
+
+def test_figures_of_answers_that_were_kept_for_their_time_stay(
+    workbench: Workbench, two: tuple[str, str], caller: Caller
+) -> None:  # fmt: skip
+    """So that the evidence is not begun anew each day; nothing says whose they were."""
+    rolling_out.grow(workbench, "policy", 0.5, "quicker for a test")
+    for number in range(60):
+        person = f"person {number}"
+        arm = collecting.assignment(workbench, caller, "policy", person).arm
+        answer(workbench, caller, person, 1, 2 if arm == "canary" else 3 + number % 3)
+    before = rolling_out.look(workbench, "policy")
+    gone = [(chat.id, chat.query) for chat in workbench.store.search_chats()][:40]
+    erasing.delete_chats(workbench, gone, "a test")
+    after = rolling_out.look(workbench, "policy")
+    assert after.answers == before.answers
+    assert [rail.wealth.tolist() for rail in after.rails] == [rail.wealth.tolist() for rail in before.rails]
+    collecting.erase_named(workbench, "Assistant", "person 59")
+    assert sum(rolling_out.look(workbench, "policy").answers.values()) == 59
+
+
+def test_a_long_list_of_checkpoints_keeps_nothing_from_going_back(workbench: Workbench, two: tuple[str, str], make: Make) -> None:
+    for number in range(120):
+        make(f"other {number}")
+    shutil.rmtree(workbench.workspace.checkpoints / two[1])
+    (event,) = rolling_out.watch(workbench)
+    assert event.reason == "Its files are gone from this machine."
 
 
 def test_a_canary_whose_files_are_gone_goes_back(workbench: Workbench, two: tuple[str, str]) -> None:

@@ -25,6 +25,7 @@ create trigger model_log_stays before update or delete or truncate on public.mod
 create table public.served_chats ( -- which checkpoint answered a person; the application's server writes it with the secret key
   number        bigint generated always as identity primary key, -- in the order of coming in
   chat_id       uuid not null unique references public.chats (id) on delete cascade,
+  at            timestamptz not null default now(),
   checkpoint_id text not null check (length(checkpoint_id) between 1 and 500),
   begun         integer, -- the entry with which the roll-out began that was under way; null: none
   refused       boolean,
@@ -65,7 +66,7 @@ begin
   return (select coalesce(jsonb_agg(jsonb_build_array(t.checkpoint_id, t.owner_id, t.rating, t.characters, t.refused, t.latency_ms)
                                     order by t.at, t.number), '[]')
           from (select s.number, s.checkpoint_id, c.owner_id, avg(f.feedback_score)::double precision as rating,
-                       length(c.response) as characters, s.refused, s.latency_ms, coalesce(min(f.created_at), c.created_at) as at
+                       length(c.response) as characters, s.refused, s.latency_ms, coalesce(min(f.created_at), s.at) as at
                 from public.served_chats s
                 join public.chats c on c.id = s.chat_id
                 left join public.chat_feedback f on f.chat_id = s.chat_id and f.user_id = c.owner_id
