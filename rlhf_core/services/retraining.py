@@ -256,14 +256,19 @@ def _proposed(
 
 
 def _trained(workbench: Workbench, carry: Carry, snapshot: Snapshot, options: RewardConfig) -> tuple[Run, Checkpoint | None]:
-    """The run on this snapshot with these options, done before or now."""
+    """The run on this snapshot with these options: done before, going on where it was stopped, or begun now."""
     same = [
         run for run in workbench.ledger.recent(10_000)
-        if run.kind == "reward" and run.snapshot_id == snapshot.id and run.config == options.model_dump()
+        if run.kind == "reward" and run.snapshot_id == snapshot.id
+        and run.config | {"resume_from": None} == options.model_dump() | {"resume_from": None}
     ]  # fmt: skip
     done = next((run for run in same if run.status == "succeeded" and run.checkpoint_id), None)
     if done is None:
-        run = training.add_reward_run(workbench, snapshot.id, options, here=True)
+        stood = next((run for run in same if training.can_resume(workbench, run)), None)
+        run = (
+            training.resume(workbench, stood.id, here=True) if stood
+            else training.add_reward_run(workbench, snapshot.id, options, here=True)
+        )  # fmt: skip
         carry(run)
         done = workbench.ledger.get(run.id)
     if done.status != "succeeded" or not done.checkpoint_id:

@@ -371,3 +371,27 @@ def test_a_person_is_told_the_same_checkpoint_and_it_is_noted(
     assert (one.characters, one.refused, one.latency_ms) == (3, False, 812.5)
     ana_at("DELETE", "/me", 200)
     assert workbench.store.rollout.served(2, "p2", "p1") == []
+
+
+def test_while_the_store_is_away_people_keep_the_control(
+    site: TestClient, workbench: Workbench, assistant: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    for act, about in (("serve", "p1"), ("canary", "p2")):
+        events = workbench.store.rollout.events("policy")
+        share = 0.99 if act == "canary" else None
+        workbench.store.rollout.add(
+            decide("policy", events, act, who="Kim", reason="r", checkpoint_id=about, share=share)  # type: ignore[arg-type]
+        )
+    rolling_out.forget_standing(workbench)
+    assert assistant("GET", "/assignment", 200, userId="ana") == {"checkpoint": "p2", "arm": "canary"}
+
+    def away(*_: Any) -> Any:
+        raise guard.errors.StoreUnavailable("It is away.")
+
+    monkeypatch.setattr(workbench.collecting, "application_of", away)
+    monkeypatch.setattr(type(workbench.store.rollout), "events", away)
+    monkeypatch.setattr(rolling_out, "KEEPS_S", -1.0)
+    assert assistant("GET", "/assignment", 200, userId="ana") == {"checkpoint": "p1", "arm": "control"}
+    assistant("GET", "/me", 503, userId="ana")
+    stranger = calls(site, "rlhfa_other")
+    stranger("GET", "/assignment", 503, userId="ana")
