@@ -6,7 +6,7 @@ import streamlit as st
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.roles import may
 from rlhf_core.ground.rollout import ModelKind
-from rlhf_core.services import rolling_out
+from rlhf_core.services import retrained, rolling_out
 from rlhf_core.ui import keys, resources, rollout_parts
 from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
 
@@ -133,9 +133,7 @@ if events:
     last = events[-1]
     st.caption(f"{plural(len(events), 'decision')}, the last {ago(last.at)} by {markdown_of(last.who)}.")
 if kind == "reward":
-    from rlhf_core.services import retraining  # brings scipy along
-
-    reports = retraining.past(workbench)
+    reports = retrained.past(workbench)
     if reports:
         st.subheader("Trained anew")
         for one in reports[:5]:

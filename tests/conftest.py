@@ -22,7 +22,7 @@ from rlhf_core.services.demo import DEMO_FILE, load_demo
 from rlhf_core.services.workbench import Workbench
 
 pytest_plugins = ["tests.supabase.fixtures"]
-pytest.register_assert_rewrite(*(f"tests.contract.{part}_contract" for part in ("store", "labelling", "judgement")))
+pytest.register_assert_rewrite(*(f"tests.contract.{part}_contract" for part in ("store", "labelling", "judgement", "rollout")))
 os.environ["RLHF_STORE"] = "sqlite"  # whatever this machine's settings say; tests of a team's store say otherwise
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may depend on a model hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # toy models are quickest on one thread
@@ -53,13 +53,19 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def workbench(root: Path, request: pytest.FixtureRequest) -> Iterator[Workbench]:
     """A fresh workspace; of tests that ask for ``demo`` or ``judged``, the one that these fill."""
-    for name in ("judged", "demo"):
-        if name in request.fixturenames:
-            shutil.copytree(request.getfixturevalue(f"{name}_root"), root)
-            break
+    name = next((one for one in ("judged", "demo") if one in request.fixturenames), "empty")
+    shutil.copytree(request.getfixturevalue(f"{name}_root"), root, dirs_exist_ok=True)
     opened = Workbench(Workspace.resolve(root))
     yield opened
     opened.close()
+
+
+@pytest.fixture(scope="session")
+def empty_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without a row: copied, it is there sooner than by its migrations."""
+    folder = tmp_path_factory.mktemp("empty") / "workspace"
+    Workbench(Workspace.resolve(folder)).close()
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -158,6 +158,12 @@ def open_trusted(checkpoints: Path, checkpoint_id: str, kind: Kind, purpose: str
     return checkpoint
 
 
+def seen_by(checkpoint: Checkpoint) -> set[str] | None:
+    """Keys of the queries that a reward model learned from; None where its checkpoint does not say."""
+    path = checkpoint.folder / SEEN_FILE
+    return set(read_json(path, f"{checkpoint.id}: {SEEN_FILE}")["queries"]) if path.is_file() else None
+
+
 def retire(checkpoint: Checkpoint) -> None:
     """Remove a checkpoint's files; its manifest stays in a folder of notes, so that what it was can still be told."""
     folder = checkpoint.folder.parent

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 
 from rlhf_core.analytics.snapshot import Snapshot
-from rlhf_core.checkpoints.registry import SEEN_FILE, Checkpoint
+from rlhf_core.checkpoints.registry import Checkpoint, seen_by
 from rlhf_core.ground.answers import Answer, AnswerScore
 from rlhf_core.ground.cards import Kind
 from rlhf_core.ground.errors import InvalidInput, NotFound, disk_errors
-from rlhf_core.ground.files import read_json
 from rlhf_core.ground.records import Queue, new_id
 from rlhf_core.ground.text import query_key
 from rlhf_core.intake.parsing import parse_file
@@ -299,12 +298,6 @@ def as_lines(compared: Compared) -> Iterator[dict[str, Any]]:
             "people": {"whole": means[0], "steps": means[1:]},
             "rewards": {label: scores[k].to_json() for label, scores in compared.scores.items()},
         }  # fmt: skip
-
-
-def seen_by(checkpoint: Checkpoint) -> set[str] | None:
-    """Keys of the queries that a reward model learned from; None where its checkpoint does not say."""
-    path = checkpoint.folder / SEEN_FILE
-    return set(read_json(path, f"{checkpoint.id}: {SEEN_FILE}")["queries"]) if path.is_file() else None
 
 
 def compare(

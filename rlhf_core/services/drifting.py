@@ -18,10 +18,11 @@ from scipy import stats
 
 from rlhf_core.analytics.drift import CAUSES, Cause, Finding, find
 from rlhf_core.analytics.snapshot import Snapshot
+from rlhf_core.checkpoints.registry import seen_by
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.errors import InvalidInput, RlhfError
 from rlhf_core.ground.text import query_key
-from rlhf_core.services import comparing, comparing_sets, rolling_out, snapshots
+from rlhf_core.services import comparing, rolling_out, snapshots
 from rlhf_core.services.workbench import Workbench
 
 WEBHOOK_VARIABLE = "RLHF_WEBHOOK_URL"
@@ -185,7 +186,7 @@ def _rewards(workbench: Workbench, checkpoint: str, snapshot: Snapshot, wanted: 
     """By chat and step order (0: the whole answer), of answers to questions that it did not learn from."""
     chosen = comparing.candidate(workbench, checkpoint)
     chats = snapshot.table("chats").select(["id", "query", "response", "created_at"]).to_pylist()
-    learned = (comparing_sets.seen_by(chosen.checkpoint) if chosen.checkpoint else None) or set()  # a model is nearer to those
+    learned = (seen_by(chosen.checkpoint) if chosen.checkpoint else None) or set()  # a model is nearer to those
     chats = [one for one in chats if one["id"] in wanted and query_key(one["query"]) not in learned]
     chats = sorted(chats, key=lambda one: hashlib.sha256(one["id"].encode()).digest())[:MOST_SCORED]
     kept = {one["id"] for one in chats}

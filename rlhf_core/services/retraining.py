@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+from dataclasses import asdict
+from typing import Any
 
 import filelock
 import numpy as np
@@ -32,90 +31,21 @@ from rlhf_core.ground.errors import (
     WorkerFailed,
     disk_errors,
 )
-from rlhf_core.ground.files import canonical_json, read_json, write_json, write_text
+from rlhf_core.ground.files import canonical_json, write_json, write_text
 from rlhf_core.ground.records import parse_utc, utc_now
 from rlhf_core.ground.runs import Run
 from rlhf_core.services import auditing, comparing, comparing_sets, drifting, rolling_out, snapshots, training
 from rlhf_core.services.comparing_sets import ahead, lead_in_words
+from rlhf_core.services.retrained import REPORT, Gain, Outcome, Retraining, folder_of, past, read
 from rlhf_core.services.workbench import Workbench
 
 ALPHA = 0.05
 FEWEST_QUESTIONS = 20  # held out, to be told apart from chance
 RESAMPLES = 9_999
-REPORT = "report.json"
-Outcome = Literal["candidate", "no gain", "refused", "not due", "failed"]
 CONCLUSIVE: tuple[Outcome, ...] = ("candidate", "no gain")  # done again, it would come to the same
 Carry = Callable[[Run], int]  # carries a run out and returns its exit status
 
 __all__ = ["ALPHA", "Gain", "Outcome", "Retraining", "due", "gain_between", "past", "retrain"]
-
-
-@dataclass(frozen=True, slots=True)
-class Gain:
-    """A new reward model beside the one that serves, on ratings of questions that neither learned from. ``new``, ``old``: mean
-    distance from people, stars; ``p``: one-sided, of a sign-flip test over questions (their distances are one thing each)."""
-
-    new: float
-    old: float
-    p: float
-    questions: int
-    ratings: int
-    words: str
-
-    @property
-    def by(self) -> float:
-        """Stars by which it is closer to people."""
-        return self.old - self.new
-
-
-@dataclass(frozen=True, slots=True)
-class Retraining:
-    """What came of it. ``why``: in a sentence; ``findings``: of the audit, on which one has to act; ``drift``:
-    alarms of these ratings, and what could not be tested."""
-
-    id: str
-    at: str
-    snapshot_id: str
-    ratings: int
-    outcome: Outcome
-    why: str
-    run_id: str | None = None
-    checkpoint_id: str | None = None
-    serving: str | None = None
-    gain: Gain | None = None
-    findings: list[str] = field(default_factory=list)
-    drift: list[str] = field(default_factory=list)
-    despite_audit: str = ""
-
-    def markdown(self) -> str:
-        """The report as a document."""
-        lines = [
-            "# Retraining report", "", f"**{self.outcome[0].upper()}{self.outcome[1:]}.** {self.why}", "",
-            f"- Made {self.at[:19]}Z from snapshot `{self.snapshot_id}`: {self.ratings:,} ratings.",
-            f"- Run `{self.run_id or 'none'}`, checkpoint `{self.checkpoint_id or 'none'}`; serving: `{self.serving or 'none'}`.",
-        ]  # fmt: skip
-        if self.findings:
-            lines += ["", "The audit says to act first on: " + "; ".join(self.findings)]
-        if self.despite_audit:
-            lines += ["", f"Done all the same: {self.despite_audit}"]
-        if self.gain is not None:
-            one = self.gain
-            lines += [
-                "", "| | mean distance from people, stars |", "| --- | --- |", f"| new | {one.new:.3f} |",
-                f"| serving | {one.old:.3f} |", "",
-                f"{one.questions:,} questions that neither learned from, {one.ratings:,} rated answers and steps; "
-                f"p = {one.p:.4f} (one-sided sign-flip test over questions). {one.words}",
-            ]  # fmt: skip
-        lines += ["", "## Drift", ""]
-        lines += [f"- {one}" for one in self.drift] or ["No alarm of the questions, the raters or the serving model's agreement."]
-        return "\n".join(lines) + "\n"
-
-
-def past(workbench: Workbench) -> list[Retraining]:
-    """Reports, the newest first."""
-    workbench.require("compare")
-    found = [_read(path) for path in _folder(workbench).glob(f"*/{REPORT}")]
-    return sorted(found, key=lambda one: one.at, reverse=True)
 
 
 def due(workbench: Workbench, snapshot: Snapshot, min_new: int) -> str | None:
@@ -156,7 +86,7 @@ def retrain(
     workbench.require("promote")
     if not 0 < alpha < 1:
         raise InvalidInput(f"alpha is {alpha:g}; give more than 0 and less than 1.")
-    folder = _folder(workbench)
+    folder = folder_of(workbench)
     with disk_errors("retraining", folder):
         folder.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(folder / "lock")
@@ -179,8 +109,8 @@ def _retrain(
     serving = open_checkpoint(workbench.workspace.checkpoints, serving_id, verify=True) if serving_id else None
     options = config or _as_before(serving)
     own_id = hashlib.sha256(canonical_json([snapshot.id, options.model_dump(), serving_id, alpha]).encode()).hexdigest()[:16]
-    report = _folder(workbench) / own_id / REPORT
-    if report.is_file() and not again and (before := _read(report)).outcome in CONCLUSIVE:
+    report = folder_of(workbench) / own_id / REPORT
+    if report.is_file() and not again and (before := read(report)).outcome in CONCLUSIVE:
         return before
 
     drift: list[str] = []
@@ -324,13 +254,3 @@ def _sign_flips(apart: np.ndarray[Any, np.dtype[np.float64]]) -> float:
         rng=np.random.default_rng(0),
     )  # fmt: skip
     return float(found.pvalue)
-
-
-def _folder(workbench: Workbench) -> Path:
-    return workbench.workspace.root / "retraining"
-
-
-def _read(path: Path) -> Retraining:
-    values = read_json(path, f"Report {path.parent.name}")
-    gain = values.pop("gain", None)
-    return Retraining(**values, gain=Gain(**gain) if gain else None)

@@ -159,7 +159,7 @@ def test_two_annotators_and_an_administrator(
         second.reload()
         expect(field(second, "Password")).to_be_visible()
         sign_in(second, email)
-        expect(second.locator('[data-testid="stSidebarNavLink"]')).to_have_count(21)
+        expect(second.locator('[data-testid="stSidebarNavLink"]')).to_have_count(23)
         no_exception(second)
 
         # the administrator freezes everybody's ratings
