@@ -356,3 +356,28 @@ def test_the_command(workbench: Workbench, make: Make, root: Any) -> None:
     history = command("rollout", "history", root=root).stdout.splitlines()
     assert len(history) == 5
     assert history[-1].endswith(f"{b} took it back. enough")
+
+
+def test_a_clock_that_is_moved_changes_no_decision(
+    workbench: Workbench, two: tuple[str, str], caller: Caller, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Decisions stand in the order of their numbers, assignments do not look at the clock, ratings count whatever their time."""
+    rolling_out.grow(workbench, "policy", 0.5, "quicker for a test")
+    people = [f"person {number}" for number in range(60)]
+    given = {one: collecting.assignment(workbench, caller, "policy", one) for one in people}
+    for number, one in enumerate(people):
+        if number == 30:
+            for module in ("rlhf_core.ground.rollout", "rlhf_core.store.sqlite_collecting"):
+                monkeypatch.setattr(f"{module}.utc_now", lambda: "2001-01-01T00:00:00.000000Z")
+        answer(workbench, caller, one, 1, 3 + number % 3)
+    with workbench._database.transaction() as connection:
+        connection.execute("UPDATE chat_feedback SET created_at = '2001-01-01T00:00:00.000000Z' WHERE rowid % 2")
+    rolling_out.grow(workbench, "policy", 0.75, "the clock is wrong")
+    log = rolling_out.history(workbench, "policy")
+    assert [one.number for one in log] == [1, 2, 3, 4]
+    assert (log[-1].at[:4], rolling_out.state(workbench, "policy").share) == ("2001", 0.75)
+    seen = rolling_out.look(workbench, "policy")
+    assert (sum(seen.rated.values()), seen.fault) == (60, None)
+    for one in people:
+        if given[one].arm == "canary":
+            assert collecting.assignment(workbench, caller, "policy", one) == given[one]
