@@ -82,6 +82,15 @@ def free_port() -> int:
         return int(one.getsockname()[1])
 
 
+def wait_until_it_answers(port: int) -> None:
+    for _ in range(100):
+        try:
+            httpx.get(f"http://127.0.0.1:{port}/openapi.json")
+            return
+        except httpx.HTTPError:
+            time.sleep(0.1)
+
+
 async def client(port: int, requests: list[bytes], times: list[float], statuses: list[int]) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     for request in requests:
@@ -179,12 +188,7 @@ def main() -> None:
         os.environ["RLHF_WORKSPACE"] = str(root)
         server = start_server(root, Path(name) / "server.log")
         port = int(server.url.rpartition(":")[2])
-        for _ in range(100):
-            try:
-                httpx.get(f"http://127.0.0.1:{bare_port}/openapi.json")
-                break
-            except httpx.HTTPError:
-                time.sleep(0.1)
+        wait_until_it_answers(bare_port)
         bare_p95, our_p95, acknowledged, labelled = [], [], 0, 0
         from rlhf_core.api import guard
 

@@ -34,9 +34,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 os.environ["RLHF_STORE"] = "sqlite"
 
-import httpx
 import numpy as np
 
+from benchmarks.api import free_port, wait_until_it_answers
 from rlhf_core.analytics.sequential import differences, naive_crossed
 from rlhf_core.ground.rollout import Served, State, bucket, decide
 from rlhf_core.ground.settings import Workspace
@@ -94,7 +94,7 @@ def assigning(rounds: int = 7, asks: int = 400) -> tuple[float, float]:
             events = workbench.store.rollout.events("policy")
             workbench.store.rollout.add(decide("policy", events, act, who="b", reason="b", checkpoint_id=about))  # type: ignore[arg-type]
         server = start_server(root, Path(name) / "server.log")
-        bare_port = 18_000 + secrets.randbelow(2_000)
+        bare_port = free_port()
         bare = subprocess.Popen([sys.executable, "-c", BARE, str(bare_port)])
         lines = {
             "bare": (http.client.HTTPConnection("127.0.0.1", bare_port), "/assignment?userId=", {}),
@@ -102,12 +102,7 @@ def assigning(rounds: int = 7, asks: int = 400) -> tuple[float, float]:
                      {"Authorization": f"Bearer {token}"}),
         }  # fmt: skip
         try:
-            for _ in range(100):
-                try:
-                    httpx.get(f"http://127.0.0.1:{bare_port}/openapi.json")
-                    break
-                except httpx.HTTPError:
-                    time.sleep(0.1)
+            wait_until_it_answers(bare_port)
             found: dict[str, list[float]] = {"bare": [], "ours": []}
             for turn in range(rounds):
                 for which, (line, path, headers) in lines.items():

@@ -409,7 +409,7 @@ def _told(value: float | None) -> str:
 
 def watch(workbench: Workbench) -> list[ModelEvent]:
     """Look at every roll-out, and take back what has to go. Returns what was decided. What keeps one kind from being looked at
-    keeps no other; the last such error is raised at the end."""
+    keeps no other; the last such error is raised at the end where nothing was decided."""
     done: list[ModelEvent] = []
     failed: RlhfError | None = None
     for kind in MODEL_KINDS:
