@@ -28,19 +28,22 @@ from rlhf_core.ground.configs import (
     less_memory,
     options_in_markdown,
 )
+from rlhf_core.ground.engines import Resources
 from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, RlhfError, SignInRequired
 from rlhf_core.ground.judgement import By, Level, What
 from rlhf_core.ground.records import utc_now
 from rlhf_core.ground.roles import ROLES
 from rlhf_core.ground.rollout import ModelKind
-from rlhf_core.ground.runs import Run, RunKind
+from rlhf_core.ground.runs import LOCAL, Run, RunKind
 from rlhf_core.ground.settings import PROJECT_ROOT, SECRET_KEY_VARIABLE, WORKSPACE_VARIABLE
 from rlhf_core.ground.tables import EXPORT_FORMATS
 from rlhf_core.intake import formats
 from rlhf_core.services.workbench import Workbench
 
 if TYPE_CHECKING:
+    from rlhf_core.ground.settings import Workspace
     from rlhf_core.runs.recording import Recorder
+    from rlhf_core.store.base import RunRecord
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -242,6 +245,20 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--preset", choices=[*PRESETS[kind]], help="options to begin with; options given here win")
         one.add_argument("--run-id", metavar="ID", help="carry out this queued run")
         one.add_argument("--check", action="store_true", help="only say what the run will need, and what is odd about its data")
+        one.add_argument("--attempt", type=int, help=argparse.SUPPRESS)  # an engine carries the queued run out
+        where = one.add_argument_group("where it is carried out")
+        where.add_argument(
+            "--engine",
+            metavar="NAME",
+            default=LOCAL,
+            help="a Ray cluster or Slurm by its name in the settings: queue the run there and follow it (default: this machine)",
+        )
+        for name, field in Resources.model_fields.items():
+            choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+            where.add_argument(
+                f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, choices=choices or None, help=field.description,
+                metavar=None if choices else "N",
+            )  # fmt: skip
         for name, field in CONFIGS[kind].options().items():
             choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
             default = "required" if field.is_required() else f"default: {'none' if field.default is None else field.default}"
@@ -306,7 +323,8 @@ def _demo(arguments: argparse.Namespace) -> int:
     from rlhf_core.services import snapshots
 
     snapshot, _ = snapshots.take(workbench)
-    return _carry_out(workbench, training.add_run(workbench, "sft", snapshot.id, TINY_POLICY, here=True), own_log=True)
+    run = training.add_run(workbench, "sft", snapshot.id, TINY_POLICY, here=True)
+    return _carry_out(workbench.workspace, workbench.ledger, run, own_log=True, workbench=workbench)
 
 
 def _team(arguments: argparse.Namespace) -> None:
@@ -702,7 +720,8 @@ def _retrain(arguments: argparse.Namespace) -> int:
     workbench = _open(arguments)
     config = RewardConfig.parse(_options_of(arguments.config)) if arguments.config else None
     done = retraining.retrain(
-        workbench, lambda run: _carry_out(workbench, run, own_log=True), config=config, min_new=arguments.min_new,
+        workbench, lambda run: _carry_out(workbench.workspace, workbench.ledger, run, own_log=True), config=config,
+        min_new=arguments.min_new,
         on_drift=arguments.on_drift, alpha=arguments.alpha, despite_audit=arguments.despite_audit, again=arguments.again,
     )  # fmt: skip
     print(done.markdown(), end="")
@@ -827,6 +846,8 @@ def _options_of(path: Path) -> dict[str, Any]:
 
 def _train(arguments: argparse.Namespace) -> int:
     kind: RunKind = arguments.kind
+    if arguments.attempt is not None:
+        return _train_elsewhere(arguments)
     options = CONFIGS[kind]
     values: dict[str, Any] = {}
     if arguments.config is not None:
@@ -837,6 +858,7 @@ def _train(arguments: argparse.Namespace) -> int:
     values |= {name: None if value == "none" else value for name, value in given.items()}
 
     from rlhf_core.services import training
+    from rlhf_core.services.training import Where
 
     workbench = _open(arguments)
     if [*values] == ["resume_from"] and arguments.snapshot is None and values["resume_from"]:  # all the rest as it was
@@ -846,15 +868,80 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.snapshot is None and kind == "reward":
         raise InvalidInput("Say which snapshot to learn from with --snapshot; only --resume-from alone takes that of its run.")
     if int(os.environ.get("RANK", "0")):
-        return _train_along(workbench, arguments.snapshot, config)
+        return _train_along(workbench.workspace, arguments.run_id or "", arguments.snapshot, config)
     if arguments.check:
         return _check(workbench, kind, arguments.snapshot, config)
-    if arguments.run_id is None:
-        snapshot_id = arguments.snapshot if arguments.snapshot is not None else training.newest_snapshot(workbench)
-        run = training.add_run(workbench, kind, snapshot_id, config, here=True)
-    else:
+    if arguments.run_id is not None:
         run = workbench.ledger.get(arguments.run_id)
-    return _carry_out(workbench, run, own_log=arguments.run_id is None)
+        return _carry_out(workbench.workspace, workbench.ledger, run, own_log=False, workbench=workbench)
+    snapshot_id = arguments.snapshot if arguments.snapshot is not None else training.newest_snapshot(workbench)
+    needs = Resources.parse({name: value for name, value in vars(arguments).items() if name in Resources.model_fields})
+    if arguments.engine != LOCAL or (needs.processes > 1 and "RANK" not in os.environ):
+        run = training.add_run(workbench, kind, snapshot_id, config, where=Where(arguments.engine, needs))
+        return _follow(workbench, run)
+    run = training.add_run(workbench, kind, snapshot_id, config, here=True)
+    return _carry_out(workbench.workspace, workbench.ledger, run, own_log=True, workbench=workbench)
+
+
+def _follow(workbench: Workbench, run: Run) -> int:
+    """Look after a queued run, and after others where nobody else does, and print its log until it is over."""
+    from rlhf_core.ground.runs import LOG_FILE
+    from rlhf_core.supervisor.supervise import Supervisor
+
+    print(f"Run {run.id}: queued for {run.engine}. Ctrl+C ends the looking on; the run goes on.", flush=True)
+    stop = threading.Event()
+    supervisor = threading.Thread(target=Supervisor(workbench.workspace, workbench.ledger).serve, args=(stop,), daemon=True)
+    supervisor.start()
+    log_file, shown, said = workbench.workspace.run_folder(run.id) / LOG_FILE, 0, None
+    try:
+        over = False
+        while not over:
+            over = not run.unfinished
+            run = workbench.ledger.get(run.id)
+            if log_file.is_file():
+                with log_file.open("rb") as file:
+                    file.seek(shown)
+                    text = file.read()
+                shown += len(text)
+                print(text.decode("utf-8", "replace"), end="", flush=True)
+            if run.status == "queued" and run.phase and run.phase != said:
+                said = run.phase
+                print(said, flush=True)
+            time.sleep(0.5)
+    except KeyboardInterrupt:
+        print(f"It goes on. The app or `python -m rlhf_core supervise` looks after it; `cancel {run.id}` ends it.")
+        return 130
+    finally:
+        stop.set()
+        supervisor.join(timeout=5)
+    print(f"Run {run.id}: {run.status}. {run.message or ''}".rstrip())
+    return 0 if run.status == "succeeded" else 1
+
+
+def _train_elsewhere(arguments: argparse.Namespace) -> int:
+    """A run that an engine carries out: its folder is its record, for the ledger is another machine's."""
+    from rlhf_core.ground.processes import this_host
+    from rlhf_core.ground.runs import ORDER_FILE
+    from rlhf_core.ground.settings import Workspace
+    from rlhf_core.store.folder_runs import FolderRecord, read_order
+
+    root, run_id = Workspace.root_named(arguments.workspace), str(arguments.run_id)
+    folder = Workspace(root).run_folder(run_id)
+    if not (folder / ORDER_FILE).is_file():
+        raise NotFound(
+            f"{root} on {this_host()} has no run {run_id}: the workspace is not there. Mount it on every node, and set "
+            "workspace in the engine's settings to where it is."
+        )
+    workspace, record = Workspace(root), FolderRecord(folder, arguments.attempt)
+    order, run = read_order(folder), record.get(run_id)
+    if int(os.environ.get("RANK", "0")):
+        return _train_along(workspace, run_id, run.snapshot_id, CONFIGS[run.kind].parse(run.config))
+    if run.status == "queued" and order.version != __version__:
+        record.claim(run_id, this_host())
+        words = f"{this_host()} has RLHF Workbench {__version__}, and {order.version} asks for this run. Install one on all."
+        record.finish(run_id, "failed", words, None)
+        raise InvalidInput(words)
+    return _carry_out(workspace, record, run, own_log=True)
 
 
 def _check(workbench: Workbench, kind: RunKind, snapshot_id: str | None, config: RunConfig) -> int:
@@ -867,65 +954,69 @@ def _check(workbench: Workbench, kind: RunKind, snapshot_id: str | None, config:
     return 2 if found.stops else 0
 
 
-def _carry_out(workbench: Workbench, run: Run, *, own_log: bool) -> int:
-    """Do a run's work in this process, by the options in its row and nothing else."""
+def _carry_out(
+    workspace: Workspace, record: RunRecord, run: Run, *, own_log: bool, workbench: Workbench | None = None
+) -> int:  # fmt: skip
+    """Do a run's work in this process, by the options in its row alone. ``workbench``: where it may write to the store."""
     from rlhf_core.ground.processes import ProcessIdentity
 
-    if own_log:
-        me = ProcessIdentity.of_this_process()
-        workbench.ledger.set_process(run.id, run.host or "", me.pid, me.create_time)
+    if own_log and run.status == "running":  # it was added for this very process
+        me = ProcessIdentity.of_this_run()
+        record.set_process(run.id, run.host or "", me.pid, me.create_time)
     config = CONFIGS[run.kind].parse(run.config)
     try:
-        work = _body_of(workbench, run, config)
+        work = _body_of(workspace, run, config)
         from rlhf_core.runs.recording import record_run
         from rlhf_core.runs.trackers import open_tracker
     except BaseException as error:
-        workbench.ledger.finish(run.id, "failed", f"It could not be started: {error!r}.", None)
+        record.finish(run.id, "failed", f"It could not be started: {error!r}.", None)
         raise
 
     def body(recorder: Recorder) -> tuple[str, str]:
-        tracker = open_tracker(config.report_to, run.id, workbench.workspace.run_folder(run.id), run.config)
-        if tracker is None:
-            return work(recorder)
-        recorder.send_to(tracker[0])
+        tracker = open_tracker(config.report_to, run.id, workspace.run_folder(run.id), run.config)
+        if tracker is not None:
+            recorder.send_to(tracker[0])
         try:
-            return work(recorder)
+            done = work(recorder)
         finally:
-            tracker[1]()
+            if tracker is not None:
+                tracker[1]()
+        return _stored(workbench, run, done) if run.kind == "generate" else done
 
     print(f"Run {run.id}{f', snapshot {run.snapshot_id}' if run.snapshot_id else ''}", flush=True)
     return record_run(
-        workbench.ledger, run.id, workbench.workspace.run_folder(run.id), body, own_log=own_log,
-        remedy=less_memory(run.kind, run.config),
+        record, run.id, workspace.run_folder(run.id), body, own_log=own_log, remedy=less_memory(run.kind, run.config)
     )  # fmt: skip
 
 
-def _body_of(workbench: Workbench, run: Run, config: RunConfig) -> Callable[[Recorder], tuple[str, str]]:
+def _body_of(workspace: Workspace, run: Run, config: RunConfig) -> Callable[[Recorder], tuple[str, str]]:
     """What carries out a run of this kind; the import of torch and all that learns."""
     if isinstance(config, PPOConfig):
         from rlhf_core.runs.ppo import train_ppo
 
-        return lambda recorder: train_ppo(workbench.workspace, run.id, run.snapshot_id, config, recorder)
+        return lambda recorder: train_ppo(workspace, run.id, run.snapshot_id, config, recorder)
     if isinstance(config, SFTConfig):
         from rlhf_core.runs.sft import train_sft
 
-        return lambda recorder: train_sft(workbench.workspace, run.id, run.snapshot_id, config, recorder)
+        return lambda recorder: train_sft(workspace, run.id, run.snapshot_id, config, recorder)
     if isinstance(config, GenerateConfig):
         from rlhf_core.runs.generate import generate
 
-        return lambda recorder: _stored(workbench, run, generate(workbench.workspace, run.id, run.snapshot_id, config, recorder))
+        return lambda recorder: generate(workspace, run.id, run.snapshot_id, config, recorder)
     assert isinstance(config, RewardConfig)
     from rlhf_core.runs.reward import train_reward
 
-    return lambda recorder: train_reward(workbench.workspace, run.id, run.snapshot_id, config, recorder)
+    return lambda recorder: train_reward(workspace, run.id, run.snapshot_id, config, recorder)
 
 
-def _stored(workbench: Workbench, run: Run, done: tuple[str, str]) -> tuple[str, str]:
+def _stored(workbench: Workbench | None, run: Run, done: tuple[str, str]) -> tuple[str, str]:
     """Put what a run wrote into the store, where this process may."""
     from rlhf_core.services import generating
 
     message, checkpoint_id = done
     try:
+        if workbench is None:
+            raise SignInRequired("The store is another machine's.")
         counts = generating.store(workbench, run)
     except SignInRequired:
         return f"{message} They wait in its folder: somebody who is signed in puts them into the store, on Train.", checkpoint_id
@@ -933,17 +1024,24 @@ def _stored(workbench: Workbench, run: Run, done: tuple[str, str]) -> tuple[str,
     return f"{message} {counts.chats} chats were added to the store{known}.", checkpoint_id
 
 
-def _train_along(workbench: Workbench, snapshot_id: str | None, config: RunConfig) -> int:
+def _train_along(workspace: Workspace, run_id: str, snapshot_id: str | None, config: RunConfig) -> int:
     """The work of one of several processes that is not the first: it learns its share, and records nothing."""
-    from rlhf_core.runs.recording import Cancelled, Silent
-    from rlhf_core.runs.reward import train_reward
+    from rlhf_core.runs.recording import Cancelled, Silent, end_with_the_others
 
-    if not isinstance(config, RewardConfig) or snapshot_id is None:
-        raise InvalidInput("Several processes train reward models only; start a policy's run in one process.")
+    end_with_the_others()
     try:
-        train_reward(workbench.workspace, "", snapshot_id, config, Silent())
+        if isinstance(config, RewardConfig) and snapshot_id is not None:
+            from rlhf_core.runs.reward import train_reward
+
+            train_reward(workspace, run_id, snapshot_id, config, Silent())
+        elif isinstance(config, PPOConfig):
+            from rlhf_core.runs.ppo import train_ppo
+
+            train_ppo(workspace, run_id, snapshot_id or "", config, Silent())
+        else:
+            raise InvalidInput("Several processes train reward models and policies by rewards; start other runs in one process.")
     except Cancelled:
-        return 130
+        pass  # with the first one, which says so: an error here would end it while it saves
     return 0
 
 

@@ -102,6 +102,18 @@ class EndpointFailed(RlhfError):
     """A server that should write an answer does not answer, refuses, or breaks off."""
 
 
+class EngineUnavailable(RlhfError):
+    """An engine that carries out runs does not answer. What it was doing goes on or not; nobody knows yet."""
+
+
+class EngineRefused(RlhfError):
+    """An engine does not take a run: it could never carry it out, or does not accept who asks."""
+
+
+class StorageUnavailable(RlhfError):
+    """A place that keeps snapshots and checkpoints does not answer, or refuses. What was copied before stays."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One bad place in an imported file. ``line`` counts from 1 (a record's number where a format has no lines)."""

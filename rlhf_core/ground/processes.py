@@ -25,6 +25,23 @@ class ProcessIdentity:
     def of_this_process(cls) -> Self:
         return cls(os.getpid(), psutil.Process().create_time())
 
+    @classmethod
+    def of_this_run(cls) -> Self:
+        """This process, or the one that started it along with others to train together: whose end is the end of all."""
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            parent = psutil.Process(os.getppid())
+            return cls(parent.pid, parent.create_time())
+        return cls.of_this_process()
+
+    def __str__(self) -> str:
+        return f"{self.pid}:{self.create_time!r}"
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Of what :meth:`__str__` gives."""
+        pid, _, created = text.partition(":")
+        return cls(int(pid), float(created or 0))
+
     def is_alive(self) -> bool:
         """Whether this very process still runs. A zombie (ended, not yet waited for) does not."""
         try:

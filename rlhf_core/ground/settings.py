@@ -27,6 +27,7 @@ ENDPOINT_KEY_VARIABLE = "RLHF_ENDPOINT_KEY"
 SECRETS_FILES = (PROJECT_ROOT / ".streamlit" / "secrets.toml", Path("~/.streamlit/secrets.toml"))
 
 _PROJECT_ADDRESS = "the project's address and nothing after it: https://NAME.supabase.co"
+ENGINE_ADDRESS = "the address of a Ray cluster's dashboard: http://HEAD:8265"
 _ENDPOINT_ADDRESS = "the address of an API as its documentation gives it, often with /v1 behind it: https://HOST/v1"
 
 
@@ -123,7 +124,7 @@ def team_settings() -> TeamSettings | None:
         raise InvalidInput(f"{STORE_VARIABLE} is {choice!r}. Set it to sqlite or supabase, or leave it out.")
     if choice == "sqlite":
         return None
-    secrets, where = _secrets("supabase")
+    secrets, where = section_of("supabase")
     (url, url_from), (key, key_from) = (
         _setting(variable, secrets, name, where) for variable, name in ((URL_VARIABLE, "url"), (KEY_VARIABLE, "key"))
     )
@@ -136,7 +137,7 @@ def team_settings() -> TeamSettings | None:
                 f"(secrets.toml.example shows how). {STORE_VARIABLE}=sqlite uses the embedded store instead."
             )
     provider, _ = _setting(OIDC_VARIABLE, secrets, "oidc_provider", where)
-    return TeamSettings(_checked_url(url, url_from), _checked_key(key, key_from), provider or None)
+    return TeamSettings(checked_url(url, url_from), _checked_key(key, key_from), provider or None)
 
 
 def secret_key() -> str | None:
@@ -173,9 +174,9 @@ def endpoints() -> list[EndpointSettings]:
         model = os.environ.get(ENDPOINT_MODEL_VARIABLE, "").strip()
         if not model:
             raise InvalidInput(f"{ENDPOINT_MODEL_VARIABLE} is missing: set it to the model that {ENDPOINT_URL_VARIABLE} serves.")
-        url = _checked_url(url, ENDPOINT_URL_VARIABLE, _ENDPOINT_ADDRESS)
+        url = checked_url(url, ENDPOINT_URL_VARIABLE, _ENDPOINT_ADDRESS)
         found.append(EndpointSettings(model, url, model, os.environ.get(ENDPOINT_KEY_VARIABLE, "").strip()))
-    secrets, where = _secrets("endpoints")
+    secrets, where = section_of("endpoints")
     for name, given in secrets.items():
         if not isinstance(given, dict) or given.keys() - {"base_url", "model", "key"}:
             raise InvalidInput(f"{where}: write [endpoints.{name}], and base_url, model and key below it.")
@@ -184,7 +185,7 @@ def endpoints() -> list[EndpointSettings]:
             values[part] = value = given.get(part, "")
             if not isinstance(value, str) or (not value.strip() and part != "key"):
                 raise InvalidInput(f"{part} under [endpoints.{name}] in {where} is missing or is no text in quotes.")
-        url = _checked_url(values["base_url"].strip(), f"base_url under [endpoints.{name}] in {where}", _ENDPOINT_ADDRESS)
+        url = checked_url(values["base_url"].strip(), f"base_url under [endpoints.{name}] in {where}", _ENDPOINT_ADDRESS)
         found.append(EndpointSettings(name, url, values["model"].strip(), values["key"].strip()))
     return found
 
@@ -200,7 +201,12 @@ def endpoint_named(name: str) -> EndpointSettings:
     return found
 
 
-def _secrets(section: str) -> tuple[Mapping[str, Any], str]:
+def section_of(section: str) -> tuple[Mapping[str, Any], str]:
+    """A section of the first secrets file that has it, and which file that is; empty where none does.
+
+    Raises:
+        InvalidInput: the file is no TOML, or it is no section there.
+    """
     for path in (file.expanduser() for file in SECRETS_FILES):
         try:
             text = path.read_text(encoding="utf-8")
@@ -230,7 +236,12 @@ def _setting(variable: str, secrets: Mapping[str, Any], name: str, where: str) -
     return value.strip(), f"{name} in {where}"
 
 
-def _checked_url(url: str, where: str, expected: str = _PROJECT_ADDRESS) -> str:
+def checked_url(url: str, where: str, expected: str = _PROJECT_ADDRESS) -> str:
+    """The address without a slash behind it.
+
+    Raises:
+        InvalidInput: it is none, has what it must not have, or would carry secrets in the open.
+    """
     try:
         parts = urlsplit(url)
         host = parts.hostname or ""

@@ -22,7 +22,7 @@ from rlhf_core.ground import machine
 from rlhf_core.ground.errors import OutOfMemory, RlhfError, RunRefused, disk_errors
 from rlhf_core.ground.processes import ProcessIdentity, this_host
 from rlhf_core.ground.runs import LOG_FILE, MACHINE_FILE, METRICS_FILE, Run, RunStatus
-from rlhf_core.store.base import RunLedger
+from rlhf_core.store.base import RunRecord
 
 HEARTBEAT_S = 2.0
 MEASURED_EACH = 2  # heartbeats
@@ -33,7 +33,7 @@ log = logging.getLogger("rlhf_core.run")
 class Recorder:
     """A running run's voice. Thread-safe: a thread of its own beats and listens for a cancel."""
 
-    def __init__(self, ledger: RunLedger, run_id: str, folder: Path) -> None:
+    def __init__(self, ledger: RunRecord, run_id: str, folder: Path) -> None:
         self._ledger, self._run_id, self._folder = ledger, run_id, folder
         self._metrics = (folder / METRICS_FILE).open("a", encoding="utf-8")
         self._phase, self._step = "starting", 0
@@ -42,12 +42,14 @@ class Recorder:
         self._stop, self._ended = threading.Event(), threading.Event()
         self._process = psutil.Process()
         self._process.cpu_percent(None)
+        self._parent = starter()
         self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         self._thread.start()
 
     def _beat(self) -> None:
         beats = 0
         while not self._ended.wait(HEARTBEAT_S):
+            _end_with(self._parent)
             self._tell()
             if beats % MEASURED_EACH == 0:
                 self._measure_machine()
@@ -150,6 +152,31 @@ def _why(run: Run | None) -> str:
     return "pause requested" if run.pausing else "cancel requested"
 
 
+def starter() -> int | None:
+    """The process that started this one along with others to train together; None for one that trains alone."""
+    return os.getppid() if int(os.environ.get("WORLD_SIZE", "1")) > 1 else None
+
+
+def _end_with(parent: int | None) -> None:
+    """End at once where that is gone: nobody would end this one, and the others are gone too."""
+    if parent is not None and os.getppid() != parent:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def end_with_the_others() -> None:
+    """For a process that trains along: signals are the first one's to hear, and it ends where its starter is gone."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)
+    parent = starter()
+
+    def look() -> None:
+        while True:
+            time.sleep(HEARTBEAT_S / 2)
+            _end_with(parent)
+
+    threading.Thread(target=look, name="starter", daemon=True).start()
+
+
 class Silent(Recorder):
     """Of a process that learns along with the one that records."""
 
@@ -178,7 +205,7 @@ class Cancelled(Exception):
 
 
 def record_run(
-    ledger: RunLedger, run_id: str, folder: Path, body: Callable[[Recorder], tuple[str, str]], *, own_log: bool,
+    ledger: RunRecord, run_id: str, folder: Path, body: Callable[[Recorder], tuple[str, str]], *, own_log: bool,
     remedy: dict[str, Any] | None = None,
 ) -> int:  # fmt: skip
     """Claim a queued row if nobody has, run ``body`` and record how it ended. Returns the process's exit code.
@@ -239,9 +266,9 @@ def _with(remedy: dict[str, Any] | None) -> str:
     return f"Try again with {' and '.join(f'{name} {value}' for name, value in remedy.items())}, or take a smaller model."
 
 
-def _take(ledger: RunLedger, run_id: str) -> None:
+def _take(ledger: RunRecord, run_id: str) -> None:
     """Make the run this process's own: claim a queued one, or go on with one that was started for this very process."""
-    me = ProcessIdentity.of_this_process()
+    me = ProcessIdentity.of_this_run()
     run = ledger.get(run_id)
     if run.status == "queued":
         ledger.claim(run_id, this_host())
@@ -253,7 +280,7 @@ def _take(ledger: RunLedger, run_id: str) -> None:
 
 
 def _finish(
-    ledger: RunLedger, run_id: str, status: RunStatus, message: str, checkpoint_id: str | None,
+    ledger: RunRecord, run_id: str, status: RunStatus, message: str, checkpoint_id: str | None,
     remedy: dict[str, Any] | None = None,
 ) -> None:  # fmt: skip
     """Record the end, patiently: a store that is busy with somebody's import is asked again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,15 @@ from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_ch
 from rlhf_core.ground import footprint, machine, settings
 from rlhf_core.ground.cards import Kind
 from rlhf_core.ground.configs import CONFIGS, GenerateConfig, PPOConfig, RewardConfig, RunConfig, SFTConfig, parse_sources
-from rlhf_core.ground.errors import NotEnoughData, NotFound, RunRefused, disk_errors
+from rlhf_core.ground.engines import Capacity, Resources, engine_named
+from rlhf_core.ground.errors import InvalidInput, NotEnoughData, NotFound, RunRefused, disk_errors
 from rlhf_core.ground.files import write_json
 from rlhf_core.ground.processes import ProcessIdentity, this_host
 from rlhf_core.ground.records import new_id, parse_utc
 from rlhf_core.ground.runs import (
     ANSWERS_FILE,
     CONFIG_FILE,
+    LOCAL,
     LOG_FILE,
     MACHINE_FILE,
     METRICS_FILE,
@@ -33,17 +36,36 @@ from rlhf_core.ground.runs import (
     RunStatus,
     train_command,
 )
+from rlhf_core.launchers.local import LocalLauncher
+from rlhf_core.launchers.open import launcher_of
 from rlhf_core.services.modelling import gate
 from rlhf_core.services.preflight import memory_of
 from rlhf_core.services.tailing import json_lines
 from rlhf_core.services.workbench import Workbench
 
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """Where a run is carried out, and with what. ``sweep``: what runs that are begun together are called."""
+
+    engine: str = LOCAL
+    resources: Resources = Resources.parse({})  # noqa: RUF009  # frozen
+    sweep: str | None = None
+
+
+HERE = Where()
 LOG_TAIL_BYTES = 20_000
 NEW_TINY = "tiny"  # as a policy to begin with: a new one
 
 
 def add_reward_run(
-    workbench: Workbench, snapshot_id: str, config: RewardConfig, *, requested_by: str | None = None, here: bool = False
+    workbench: Workbench,
+    snapshot_id: str,
+    config: RewardConfig,
+    *,
+    requested_by: str | None = None,
+    here: bool = False,
+    where: Where = HERE,
 ) -> Run:
     """Write the config and a row. A supervisor starts it, or this process does (``here``).
 
@@ -59,11 +81,17 @@ def add_reward_run(
     if snapshot.ratings == 0 and snapshot.rows["preferences"] == 0:
         raise NotEnoughData(f"Snapshot {snapshot.id} has no ratings. Rate some chats and take a new snapshot.")
     locate(config.reward_base_model, workbench.workspace.checkpoints)
-    return _add(workbench, "reward", snapshot.id, config, requested_by, here)
+    return _add(workbench, "reward", snapshot.id, config, requested_by, here, where)
 
 
 def add_ppo_run(
-    workbench: Workbench, snapshot_id: str | None, config: PPOConfig, *, requested_by: str | None = None, here: bool = False
+    workbench: Workbench,
+    snapshot_id: str | None,
+    config: PPOConfig,
+    *,
+    requested_by: str | None = None,
+    here: bool = False,
+    where: Where = HERE,
 ) -> Run:
     """The same for a policy. Its prompts are the snapshot's queries; without one, or where it has no recent chats, five examples.
 
@@ -85,11 +113,17 @@ def add_ppo_run(
             gate(workbench, name, kind, "PPO")
     if config.judge is not None:
         open_checkpoint(workbench.workspace.checkpoints, config.judge)
-    return _add(workbench, "ppo", snapshot.id if snapshot else "", config, requested_by, here)
+    return _add(workbench, "ppo", snapshot.id if snapshot else "", config, requested_by, here, where)
 
 
 def add_sft_run(
-    workbench: Workbench, snapshot_id: str, config: SFTConfig, *, requested_by: str | None = None, here: bool = False
+    workbench: Workbench,
+    snapshot_id: str,
+    config: SFTConfig,
+    *,
+    requested_by: str | None = None,
+    here: bool = False,
+    where: Where = HERE,
 ) -> Run:
     """The same for a policy that is taught well-rated answers.
 
@@ -104,11 +138,12 @@ def add_sft_run(
         raise NotEnoughData(f"Snapshot {snapshot.id} has no chats. Import some and take a new snapshot.")
     if config.base_model != NEW_TINY:
         locate(config.base_model, workbench.workspace.checkpoints)
-    return _add(workbench, "sft", snapshot.id, config, requested_by, here)
+    return _add(workbench, "sft", snapshot.id, config, requested_by, here, where)
 
 
 def add_generate_run(
-    workbench: Workbench, snapshot_id: str, config: GenerateConfig, *, requested_by: str | None = None, here: bool = False
+    workbench: Workbench, snapshot_id: str, config: GenerateConfig, *, requested_by: str | None = None, here: bool = False,
+    where: Where = HERE,
 ) -> Run:  # fmt: skip
     """The same for a run that writes answers to the snapshot's queries.
 
@@ -127,33 +162,35 @@ def add_generate_run(
         locate(config.base_model, workbench.workspace.checkpoints)
     else:
         settings.endpoint_named(config.endpoint)
-    return _add(workbench, "generate", snapshot.id, config, requested_by, here)
+    return _add(workbench, "generate", snapshot.id, config, requested_by, here, where)
 
 
 def add_run(
     workbench: Workbench, kind: RunKind, snapshot_id: str | None, config: RunConfig, *, requested_by: str | None = None,
-    here: bool = False,
+    here: bool = False, where: Where = HERE,
 ) -> Run:  # fmt: skip
     """A run of any kind: see :func:`add_reward_run`, :func:`add_sft_run`, :func:`add_ppo_run`, :func:`add_generate_run`."""
     if kind in ("sft", "generate") and snapshot_id is None:
         raise NotFound("There is no snapshot yet. Take one with `python -m rlhf_core snapshot`.")
     if kind == "generate":
         assert isinstance(config, GenerateConfig)
-        return add_generate_run(workbench, snapshot_id or "", config, requested_by=requested_by, here=here)
+        return add_generate_run(workbench, snapshot_id or "", config, requested_by=requested_by, here=here, where=where)
     if kind == "sft":
         assert isinstance(config, SFTConfig)
         assert snapshot_id is not None
-        return add_sft_run(workbench, snapshot_id, config, requested_by=requested_by, here=here)
+        return add_sft_run(workbench, snapshot_id, config, requested_by=requested_by, here=here, where=where)
     if kind == "ppo":
         assert isinstance(config, PPOConfig)
-        return add_ppo_run(workbench, snapshot_id, config, requested_by=requested_by, here=here)
+        return add_ppo_run(workbench, snapshot_id, config, requested_by=requested_by, here=here, where=where)
     assert isinstance(config, RewardConfig)
-    return add_reward_run(workbench, snapshot_id or "", config, requested_by=requested_by, here=here)
+    return add_reward_run(workbench, snapshot_id or "", config, requested_by=requested_by, here=here, where=where)
 
 
 def _add(
-    workbench: Workbench, kind: RunKind, snapshot_id: str, config: RunConfig, requested_by: str | None, here: bool
+    workbench: Workbench, kind: RunKind, snapshot_id: str, config: RunConfig, requested_by: str | None, here: bool,
+    where: Where,
 ) -> Run:  # fmt: skip
+    _check_place(kind, config, where)
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{new_id()[:6]}"
     folder = workbench.workspace.run_folder(run_id)
     with disk_errors("preparing the run", folder):
@@ -163,9 +200,49 @@ def _add(
     device = "cpu" if config.device == "cpu" or not machine.gpus() else "gpu"
     parts = memory_of(workbench, config, device)
     need = None if parts is None else footprint.total(parts, device)
-    run = workbench.ledger.add(run_id, kind, config.model_dump(), snapshot_id, requested_by, host, need)
-    workbench.note("train", run.id, kind=kind, snapshot=snapshot_id)
+    run = workbench.ledger.add(
+        run_id, kind, config.model_dump(), snapshot_id, requested_by, host, need, engine=where.engine,
+        resources=where.resources.model_dump(exclude_defaults=True), sweep=where.sweep,
+    )  # fmt: skip
+    workbench.note("train", run.id, kind=kind, snapshot=snapshot_id, engine=where.engine)
     return run
+
+
+def _check_place(kind: RunKind, config: RunConfig, where: Where) -> None:
+    """
+    Raises:
+        NotFound: there is no such engine.
+        InvalidInput: runs of this kind take one process.
+    """
+    if where.engine != LOCAL:
+        engine_named(where.engine)
+    needs = where.resources
+    if needs.processes == 1 and needs.sharding == "none":
+        return
+    alone = {
+        "reward": getattr(config, "method", "") == "head", "ppo": getattr(config, "optimiser", "ppo") != "ppo"
+    }.get(kind, True)  # fmt: skip
+    if alone:
+        raise InvalidInput(
+            f"A run of {kind} with these options takes one process. Several train reward models (methods finetune, lora) and "
+            "policies by optimiser ppo."
+        )
+    if needs.processes == 1:
+        raise InvalidInput("Sharding is between processes; ask for two or more, or for sharding none.")
+    if isinstance(config, PPOConfig) and config.batch_size < needs.processes:
+        raise InvalidInput(f"batch_size {config.batch_size} gives {needs.processes} processes no prompt each. Raise it.")
+
+
+def capacity(workbench: Workbench, engine: str) -> Capacity:
+    """What an engine has, and what waits there. Asks it, which may take some seconds.
+
+    Raises:
+        NotFound: there is no such engine.
+        EngineUnavailable, EngineRefused: it does not answer, or not to us.
+    """
+    workbench.require("train")
+    launcher = LocalLauncher() if engine == LOCAL else launcher_of(engine_named(engine))
+    return launcher.capacity()
 
 
 def policies(workbench: Workbench) -> list[Checkpoint]:
@@ -205,7 +282,8 @@ def resume(workbench: Workbench, run_id: str, *, requested_by: str | None = None
     workbench.require("train")
     old = workbench.ledger.get(run_id)
     config = CONFIGS[old.kind].parse(old.config | {"resume_from": old.id})
-    return add_run(workbench, old.kind, old.snapshot_id, config, requested_by=requested_by, here=here)
+    where = HERE if here else place_of(old)
+    return add_run(workbench, old.kind, old.snapshot_id, config, requested_by=requested_by, here=here, where=where)
 
 
 def can_resume(workbench: Workbench, run: Run) -> bool:
@@ -251,11 +329,12 @@ def runs(workbench: Workbench, limit: int = 200) -> list[Run]:
 
 
 def find(
-    workbench: Workbench, kinds: Sequence[str] = (), statuses: Sequence[str] = (), words: str = "", limit: int = -1
+    workbench: Workbench, kinds: Sequence[str] = (), statuses: Sequence[str] = (), words: str = "", limit: int = -1,
+    sweep: str | None = None,
 ) -> list[RunLine]:  # fmt: skip
     """Lines of a list of runs: see :meth:`RunLedger.find`."""
     workbench.require("train")
-    return workbench.ledger.find(kinds, statuses, words, limit)
+    return workbench.ledger.find(kinds, statuses, words, limit, sweep)
 
 
 def tally(workbench: Workbench) -> dict[tuple[RunKind, RunStatus], int]:
@@ -320,7 +399,12 @@ def again(workbench: Workbench, run_id: str, *, requested_by: str | None = None,
     workbench.require("train")
     old = workbench.ledger.get(run_id)
     config = CONFIGS[old.kind].parse(old.config | {"resume_from": None} | other)
-    return add_run(workbench, old.kind, old.snapshot_id or None, config, requested_by=requested_by)
+    return add_run(workbench, old.kind, old.snapshot_id or None, config, requested_by=requested_by, where=place_of(old))
+
+
+def place_of(run: Run) -> Where:
+    """Where it was carried out, for another one like it."""
+    return Where(run.engine, Resources.parse(run.resources))
 
 
 def move_first(workbench: Workbench, run_id: str) -> Run:
@@ -332,7 +416,9 @@ def move_first(workbench: Workbench, run_id: str) -> Run:
 
 def waiting_for(workbench: Workbench, run: Run) -> list[str]:
     """Ids of the runs that a queued one waits for: those at work on this machine, then those that start before it."""
-    unfinished = workbench.ledger.unfinished()
+    unfinished = [one for one in workbench.ledger.unfinished() if one.engine == run.engine]
+    if run.engine != LOCAL:
+        return []  # who waits for whom is its engine's to say
     working = [one.id for one in unfinished if one.status == "running" and one.host == this_host()]
     queued = [one.id for one in unfinished if one.status == "queued"]
     return working + (queued[: queued.index(run.id)] if run.id in queued else [])

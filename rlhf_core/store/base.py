@@ -39,7 +39,7 @@ from rlhf_core.ground.records import (
     Worked,
 )
 from rlhf_core.ground.rollout import ModelEvent, ModelKind, Served
-from rlhf_core.ground.runs import Run, RunKind, RunLine, RunStatus
+from rlhf_core.ground.runs import LOCAL, Run, RunKind, RunLine, RunStatus, Sweep
 from rlhf_core.ground.tables import Export
 
 
@@ -321,51 +321,15 @@ class Store(Protocol):
     def export(self) -> AbstractContextManager[Export]: ...
 
 
-class RunLedger(Protocol):
-    """One row for each training run on a workspace. Status changes are atomic, and a finished run never changes again."""
-
-    def add(
-        self,
-        run_id: str,
-        kind: RunKind,
-        config: dict[str, Any],
-        snapshot_id: str,
-        requested_by: str | None,
-        host: str | None = None,
-        memory_mb: int | None = None,
-    ) -> Run:
-        """Queue a run; with ``host`` it is running there from the start. An id that is known is left as it is.
-
-        Args:
-            run_id, kind, config, snapshot_id, requested_by: Of the run.
-            host: Where it is carried out from now on; None queues it.
-            memory_mb: What it is thought to need, MiB.
-        """
-
-    def restore(self, run: Run) -> bool:
-        """Add the row of a run that ended elsewhere. False if one of its id is here already."""
+class RunRecord(Protocol):
+    """What a run says of itself, and hears: the part of :class:`RunLedger` that it uses while it is carried out. Where the ledger
+    is on another machine, the run's folder carries it (:mod:`~rlhf_core.store.folder_runs`)."""
 
     def get(self, run_id: str) -> Run:
         """
         Raises:
             NotFound: no such run.
         """
-
-    def recent(self, limit: int = 200) -> list[Run]:
-        """Newest first."""
-
-    def find(self, kinds: Sequence[str] = (), statuses: Sequence[str] = (), words: str = "", limit: int = -1) -> list[RunLine]:
-        """Newest first: those of these kinds and statuses (none named: all) whose id, checkpoint, snapshot, options or message
-        hold the words, small and capital letters alike. ``limit``: at most so many, or all."""
-
-    def tally(self) -> dict[tuple[RunKind, RunStatus], int]:
-        """How many runs there are of each kind and status."""
-
-    def unfinished(self) -> list[Run]:
-        """Queued and running ones, in the order in which they start: by priority, then age."""
-
-    def not_over(self) -> list[Run]:
-        """Those, and paused ones: what may still learn."""
 
     def claim(self, run_id: str, host: str, device: str | None = None) -> Run:
         """Take this queued run; exactly one caller gets it.
@@ -387,16 +351,88 @@ class RunLedger(Protocol):
         """Record the end of a running run. False if it had ended already. One that was asked to pause and ends ``cancelled`` is
         ``paused``. ``remedy``: options with which another try may succeed."""
 
-    def request_cancel(self, run_id: str) -> Run:
-        """Ask a running run to stop; a queued or paused one is cancelled at once.
+    def request_pause(self, run_id: str) -> Run:
+        """Ask a running run to save where it stands and stop until :meth:`RunLedger.go_on`; a queued one waits from now on.
 
         Raises:
             NotFound: no such run.
             RunRefused: it has ended.
         """
 
-    def request_pause(self, run_id: str) -> Run:
-        """Ask a running run to save where it stands and stop until :meth:`go_on`; a queued one waits from now on.
+
+class RunLedger(RunRecord, Protocol):
+    """One row for each training run on a workspace. Status changes are atomic, and a finished run never changes again."""
+
+    def add(
+        self,
+        run_id: str,
+        kind: RunKind,
+        config: dict[str, Any],
+        snapshot_id: str,
+        requested_by: str | None,
+        host: str | None = None,
+        memory_mb: int | None = None,
+        *,
+        engine: str = LOCAL,
+        resources: dict[str, Any] | None = None,
+        sweep: str | None = None,
+    ) -> Run:
+        """Queue a run; with ``host`` it is running there from the start. An id that is known is left as it is.
+
+        Args:
+            run_id, kind, config, snapshot_id, requested_by: Of the run.
+            host: Where it is carried out from now on; None queues it.
+            memory_mb: What it is thought to need, MiB.
+            engine, resources, sweep: As a :class:`Run` has them.
+        """
+
+    def restore(self, run: Run) -> bool:
+        """Add the row of a run that ended elsewhere. False if one of its id is here already."""
+
+    def recent(self, limit: int = 200) -> list[Run]:
+        """Newest first."""
+
+    def find(
+        self, kinds: Sequence[str] = (), statuses: Sequence[str] = (), words: str = "", limit: int = -1, sweep: str | None = None
+    ) -> list[RunLine]:  # fmt: skip
+        """Newest first: those of these kinds and statuses (none named: all) whose id, engine, sweep, checkpoint, snapshot,
+        options or message hold the words, small and capital letters alike. ``limit``: at most so many, or all; ``sweep``: of it
+        alone."""
+
+    def sweeps(self) -> list[Sweep]:
+        """Newest first."""
+
+    def hand_over(self, run_id: str) -> Run:
+        """Count one more try of a queued run, which an engine is about to get. It stays queued until it is claimed.
+
+        Raises:
+            NotFound: no such run.
+            RunRefused: it is not queued.
+        """
+
+    def set_job(self, run_id: str, job_id: str | None) -> None:
+        """How the engine knows it; None: not any more."""
+
+    def given_up(self) -> list[Run]:
+        """Those that were taken back while an engine had them and had not begun; it still has to hear of it."""
+
+    def say_phase(self, run_id: str, phase: str) -> None:
+        """What one that is not over waits for, in words."""
+
+    def fail_queued(self, run_id: str, message: str) -> bool:
+        """One that waits could not be begun. False if it does not wait."""
+
+    def tally(self) -> dict[tuple[RunKind, RunStatus], int]:
+        """How many runs there are of each kind and status."""
+
+    def unfinished(self) -> list[Run]:
+        """Queued and running ones, in the order in which they start: by priority, then age."""
+
+    def not_over(self) -> list[Run]:
+        """Those, and paused ones: what may still learn."""
+
+    def request_cancel(self, run_id: str) -> Run:
+        """Ask a running run to stop; a queued or paused one is cancelled at once.
 
         Raises:
             NotFound: no such run.

@@ -10,7 +10,7 @@ from typing import Any
 from rlhf_core.ground.errors import NotFound, RunRefused
 from rlhf_core.ground.files import canonical_json
 from rlhf_core.ground.records import utc_now
-from rlhf_core.ground.runs import Run, RunKind, RunLine, RunStatus
+from rlhf_core.ground.runs import LOCAL, Run, RunKind, RunLine, RunStatus, Sweep
 from rlhf_core.ground.settings import SQL_ROOT
 from rlhf_core.store.sql import named_statements
 from rlhf_core.store.sqlite import Database
@@ -28,7 +28,7 @@ class SqliteRunLedger:
     @staticmethod
     def _run(row: tuple[Any, ...]) -> Run:
         values: dict[str, Any] = dict(zip((field.name for field in fields(Run)), row, strict=True))
-        read = {"config": json.loads(values["config"]), "remedy": json.loads(values["remedy"] or "null")}
+        read = {name: json.loads(values[name] or "null") for name in ("config", "remedy", "resources")}
         return Run(**values | read | {"pausing": bool(values["pausing"])})
 
     def _write(self, name: str, **values: Any) -> Run | None:
@@ -42,16 +42,19 @@ class SqliteRunLedger:
 
     def add(
         self, run_id: str, kind: RunKind, config: dict[str, Any], snapshot_id: str, requested_by: str | None,
-        host: str | None = None, memory_mb: int | None = None,
+        host: str | None = None, memory_mb: int | None = None, *, engine: str = LOCAL,
+        resources: dict[str, Any] | None = None, sweep: str | None = None,
     ) -> Run:  # fmt: skip
         self._write(
             "add_run", id=run_id, kind=kind, config=canonical_json(config), snapshot_id=snapshot_id,
-            requested_by=requested_by, host=host, memory_mb=memory_mb,
+            requested_by=requested_by, host=host, memory_mb=memory_mb, engine=engine, resources=canonical_json(resources or {}),
+            sweep=sweep,
         )  # fmt: skip
         return self.get(run_id)
 
     def restore(self, run: Run) -> bool:
         row = asdict(run) | {"config": canonical_json(run.config), "pausing": int(run.pausing)}
+        row["resources"] = canonical_json(run.resources)
         row["remedy"] = None if run.remedy is None else canonical_json(run.remedy)
         return self._write("restore_run", **row) is not None
 
@@ -64,8 +67,10 @@ class SqliteRunLedger:
     def recent(self, limit: int = 200) -> list[Run]:
         return self._read("runs", limit=limit)
 
-    def find(self, kinds: Sequence[str] = (), statuses: Sequence[str] = (), words: str = "", limit: int = -1) -> list[RunLine]:
-        wanted = {"limit": limit, "words": words.strip(), "now": utc_now()}
+    def find(
+        self, kinds: Sequence[str] = (), statuses: Sequence[str] = (), words: str = "", limit: int = -1, sweep: str | None = None
+    ) -> list[RunLine]:  # fmt: skip
+        wanted: dict[str, Any] = {"limit": limit, "words": words.strip(), "now": utc_now(), "sweep": sweep}
         wanted |= {"kinds": json.dumps([*kinds]), "statuses": json.dumps([*statuses])}
         with self._database.connection() as connection:
             return [RunLine(*row) for row in connection.execute(self._sql["find_runs"], wanted).fetchall()]
@@ -86,6 +91,28 @@ class SqliteRunLedger:
         if run is None:
             raise RunRefused(f"Run {run_id} is {self.get(run_id).status}, not queued, so it cannot be started.")
         return run
+
+    def hand_over(self, run_id: str) -> Run:
+        run = self._write("hand_over", id=run_id)
+        if run is None:
+            raise RunRefused(f"Run {run_id} is {self.get(run_id).status}, not queued, so it cannot be handed over.")
+        return run
+
+    def set_job(self, run_id: str, job_id: str | None) -> None:
+        self._write("set_job", id=run_id, job_id=job_id)
+
+    def given_up(self) -> list[Run]:
+        return self._read("given_up")
+
+    def say_phase(self, run_id: str, phase: str) -> None:
+        self._write("say_phase", id=run_id, phase=phase)
+
+    def fail_queued(self, run_id: str, message: str) -> bool:
+        return self._write("fail_queued", id=run_id, message=message) is not None
+
+    def sweeps(self) -> list[Sweep]:
+        with self._database.connection() as connection:
+            return [Sweep(*row) for row in connection.execute(self._sql["sweeps"]).fetchall()]
 
     def set_process(self, run_id: str, host: str, pid: int, pid_create_time: float) -> None:
         self._write("set_process", id=run_id, host=host, pid=pid, pid_create_time=pid_create_time)

@@ -22,7 +22,7 @@ from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE
 from rlhf_core.runs.recording import Recorder, record_run
 from rlhf_core.services import snapshots, training
 from rlhf_core.services.workbench import Workbench
-from rlhf_core.supervisor import supervise
+from rlhf_core.supervisor import elsewhere, supervise
 from rlhf_core.supervisor.supervise import Supervisor
 from tests.conftest import learnable_chats
 from tests.supervisor.test_supervise import QUICK, alive, queued, stand_in, supervisor, until
@@ -92,7 +92,7 @@ def test_a_clock_that_is_moved_ends_no_run(
     beats = 0
     with monkeypatch.context() as moved:
         moved.setattr("rlhf_core.store.sqlite_runs.utc_now", lambda: moved_to.format(beats % 60))
-        moved.setattr(supervise, "utc_now", lambda: moved_to.format(beats % 60))
+        moved.setattr(elsewhere, "utc_now", lambda: moved_to.format(beats % 60))
         while time.monotonic() < end:
             beats += 1
             workbench.ledger.beat("r1", "training", beats, 100)

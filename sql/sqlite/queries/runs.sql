@@ -2,19 +2,21 @@
 
 -- name: add_run
 -- With a host, the row is born running there: no supervisor can take it from the terminal that is about to carry it out.
-INSERT INTO runs (id, kind, status, config, snapshot_id, requested_by, created_at, started_at, heartbeat_at, host, memory_mb)
+INSERT INTO runs (id, kind, status, config, snapshot_id, requested_by, created_at, started_at, heartbeat_at, host, memory_mb,
+                  engine, resources, sweep)
 VALUES ($id, $kind, iif($host IS NULL, 'queued', 'running'), $config, $snapshot_id, $requested_by, $now,
-        iif($host IS NULL, NULL, $now), iif($host IS NULL, NULL, $now), $host, $memory_mb)
+        iif($host IS NULL, NULL, $now), iif($host IS NULL, NULL, $now), $host, $memory_mb, $engine, $resources, $sweep)
 ON CONFLICT (id) DO NOTHING;
 
 -- name: restore_run
 -- One that ended elsewhere, as it was.
 INSERT INTO runs (id, kind, status, config, snapshot_id, requested_by, created_at, started_at, finished_at,
         heartbeat_at, host, pid, pid_create_time, phase, step, total_steps, cancel_requested, message, checkpoint_id,
-        priority, pausing, memory_mb, device, remedy)
+        priority, pausing, memory_mb, device, remedy, engine, resources, job_id, attempt, sweep)
 VALUES ($id, $kind, $status, $config, $snapshot_id, $requested_by, $created_at, $started_at, $finished_at,
         $heartbeat_at, $host, $pid, $pid_create_time, $phase, $step, $total_steps, $cancel_requested, $message,
-        $checkpoint_id, $priority, $pausing, $memory_mb, $device, $remedy)
+        $checkpoint_id, $priority, $pausing, $memory_mb, $device, $remedy,
+        $engine, $resources, $job_id, $attempt, $sweep)
 ON CONFLICT (id) DO NOTHING
 RETURNING *;
 
@@ -35,7 +37,8 @@ SELECT id, kind, status, created_at,
 FROM runs
 WHERE ($kinds = '[]' OR kind IN (SELECT value FROM json_each($kinds)))
   AND ($statuses = '[]' OR status IN (SELECT value FROM json_each($statuses)))
-  AND ($words = '' OR instr(lower(id || ' ' || ifnull(checkpoint_id, '') || ' ' || snapshot_id || ' ' || config || ' ' || ifnull(message, '')), lower($words)) > 0)
+  AND ($sweep IS NULL OR sweep = $sweep)
+  AND ($words = '' OR instr(lower(id || ' ' || engine || ' ' || ifnull(sweep, '') || ' ' || ifnull(checkpoint_id, '') || ' ' || snapshot_id || ' ' || config || ' ' || ifnull(message, '')), lower($words)) > 0)
 ORDER BY created_at DESC, id
 LIMIT $limit;
 
@@ -54,6 +57,36 @@ UPDATE runs SET status = 'running', started_at = ifnull(started_at, $now), heart
                 phase = 'starting'
 WHERE id = $id AND status = 'queued'
 RETURNING *;
+
+-- name: hand_over
+-- An engine has it now, and has not begun: it stays queued. A try of its own number, so that an older one is told from it.
+UPDATE runs SET attempt = attempt + 1, job_id = NULL, phase = NULL
+WHERE id = $id AND status = 'queued'
+RETURNING *;
+
+-- name: set_job
+UPDATE runs SET job_id = $job_id, phase = iif(status = 'queued', NULL, phase) WHERE id = $id
+RETURNING *;
+
+-- name: given_up
+-- Taken back while an engine had them and had not begun.
+SELECT * FROM runs
+WHERE engine <> 'local' AND job_id IS NOT NULL AND pid IS NULL AND status IN ('cancelled', 'paused')
+ORDER BY created_at, id;
+
+-- name: say_phase
+-- What it waits for.
+UPDATE runs SET phase = $phase WHERE id = $id AND status IN ('queued', 'running') AND phase IS NOT $phase
+RETURNING *;
+
+-- name: fail_queued
+-- One that could not be begun.
+UPDATE runs SET status = 'failed', finished_at = $now, message = $message WHERE id = $id AND status = 'queued'
+RETURNING *;
+
+-- name: sweeps
+SELECT sweep, min(created_at), count(*), sum(status IN ('queued', 'running', 'paused')), min(kind)
+FROM runs WHERE sweep IS NOT NULL GROUP BY sweep ORDER BY min(created_at) DESC;
 
 -- name: set_process
 UPDATE runs SET pid = $pid, pid_create_time = $pid_create_time, host = $host, heartbeat_at = $now
@@ -92,7 +125,7 @@ RETURNING *;
 
 -- name: go_on
 UPDATE runs SET status = 'queued', cancel_requested = NULL, pausing = 0, finished_at = NULL, message = NULL, host = NULL,
-                pid = NULL, pid_create_time = NULL, device = NULL, phase = NULL
+                pid = NULL, pid_create_time = NULL, device = NULL, phase = NULL, job_id = NULL
 WHERE id = $id AND status = 'paused'
 RETURNING *;
 
