@@ -71,9 +71,9 @@ class LocalLauncher:
             self._children.pop(job_id, None)
 
 
-def end_all(identity: ProcessIdentity, number: signal.Signals) -> None:
-    """Send a signal to a process and its group where it leads one. What cannot be ignored goes to all that came of it too: what
-    ``accelerate`` starts leads groups of its own."""
+def end_all(identity: ProcessIdentity, number: signal.Signals, *, every_one: bool = False) -> None:
+    """Send a signal to a process and its group where it leads one; with ``every_one``, and always what cannot be ignored, to all
+    that came of it too: what ``accelerate`` starts leads groups of its own."""
     if not identity.is_alive():
         return
     below: list[psutil.Process] = []
@@ -84,6 +84,6 @@ def end_all(identity: ProcessIdentity, number: signal.Signals) -> None:
             os.killpg(identity.pid, number)
         else:  # a terminal's shell leads the group
             os.kill(identity.pid, number)
-    for one in below if number == signal.SIGKILL else ():
+    for one in below if every_one or number == signal.SIGKILL else ():
         with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-            one.kill()
+            one.send_signal(number)

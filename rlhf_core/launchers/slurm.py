@@ -52,10 +52,8 @@ class SlurmLauncher:
             return Capacity([Node("here", gpus, gpus, cores, cores, memory.total_mb, memory.free_mb)], 0, 0)
         partition = ["-p", str(self._engine.slurm["partition"])] if "partition" in self._engine.slurm else []
         states = self._ask("squeue", "-h", "-o", "%T", *partition).split()
-        # -O takes widths; GRES as gpu:a100:4(S:0-1), what is used of it with (IDX:0,3) behind
-        nodes = self._ask(
-            "sinfo", "-h", "-N", "-O", "NodeList:64,CPUsState:32,Memory:32,FreeMem:32,Gres:128,GresUsed:128", *partition
-        )
+        columns = "NodeList:64,CPUsState:32,Memory:32,FreeMem:32,Gres:128,GresUsed:128"  # each with its width
+        nodes = self._ask("sinfo", "-h", "-N", "-O", columns, *partition)
         return Capacity(_nodes(nodes), states.count("PENDING"), states.count("RUNNING"))
 
     def submit(self, work: Work) -> str:
@@ -107,7 +105,8 @@ class SlurmLauncher:
 
     def stop(self, job_id: str, *, force: bool = False) -> None:
         if self._local:
-            end_all(ProcessIdentity.parse(job_id), signal.SIGKILL if force else signal.SIGTERM)
+            number = signal.SIGKILL if force else signal.SIGTERM
+            end_all(ProcessIdentity.parse(job_id), number, every_one=True)  # as scancel does
             return
         self._ask("scancel", *(["--signal=KILL", "--full"] if force else []), job_id, wrong="Invalid job id")
 

@@ -42,15 +42,18 @@ def add_adapters(network: Network, *, rank: int, alpha: int) -> Any:
     return network.body
 
 
-def merged_weights(model: Any) -> dict[str, Any]:
-    """The plain model's weights by name, with what the adapters learned added; the model stays as it is."""
+def merged_weights(model: Any, weights: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The plain model's weights by name, with what the adapters learned added; the model stays as it is. ``weights``: of the
+    base model, where they are not in one place."""
     found: dict[str, Any] = {}
-    for name, one in model.get_base_model().state_dict().items():
+    for name, one in (weights or model.get_base_model().state_dict()).items():
         if "lora_" not in name:
             found[name.replace(".base_layer.", ".")] = one
     for name, module in model.get_base_model().named_modules():
         if hasattr(module, "get_delta_weight"):
-            found[f"{name}.weight"] = found[f"{name}.weight"] + module.get_delta_weight(module.active_adapters[0])
+            found[f"{name}.weight"] = found[f"{name}.weight"] + module.get_delta_weight(module.active_adapters[0]).to(
+                found[f"{name}.weight"].device
+            )
     return found
 
 

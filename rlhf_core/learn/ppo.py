@@ -18,6 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from rlhf_core.ground.configs import MICRO_BATCH_TOKENS, PPOConfig
 from rlhf_core.ground.errors import OutOfMemory, RlhfError
+from rlhf_core.learn.crew import Crew, clip_gradients
 from rlhf_core.learn.episodes import Moments, placed, repeated_share, step_ends, tokens_at
 from rlhf_core.learn.gae import advantages_and_returns
 from rlhf_core.learn.kl import KLController, kl_estimate
@@ -35,8 +36,10 @@ Measured = dict[str, float]
 @dataclass(slots=True)
 class Episode:
     """One prompt and the answer to it. Of its n tokens: ``logprobs`` and ``values`` as sampled, ``ref_logprobs``, ``advantages``
-    and ``returns``, ``(n,)`` float32. ``rewards``: as judged, of each step or of the whole; ``ends``: the token of each."""
+    and ``returns``, ``(n,)`` float32. ``rewards``: as judged, of each step or of the whole; ``ends``: the token of each.
+    ``place``: of its query in the batch."""
 
+    place: int
     query: str
     prompt: list[int]
     ids: list[int]
@@ -73,12 +76,15 @@ class Learner:
         config: Options.
         encode: Makes the prompt's token ids of a query.
         say: Told of what a person should know, as of memory that ran out.
+        crew: The processes that learn together. Each samples and judges its share of the prompts; :meth:`together` brings the
+            episodes together, and from then on all have the same.
     """
 
     def __init__(
         self, policy: Policy, tokenizer: Any, source: Source, config: PPOConfig, encode: Callable[[str], list[int]], *,
-        bf16: bool = False, say: Callable[[str], None] = lambda _: None,
+        bf16: bool = False, say: Callable[[str], None] = lambda _: None, crew: Crew | None = None,
     ) -> None:  # fmt: skip
+        self.crew = crew or Crew(policy.value_head.weight.device.type)
         self.policy, self.tokenizer, self.source, self.config = policy, tokenizer, source, config
         self._encode, self._say, self._bf16 = encode, say, bf16
         self.device = policy.value_head.weight.device
@@ -107,31 +113,38 @@ class Learner:
     def sample(
         self, queries: Sequence[str], at_most: int, generator: torch.Generator | None = None, name: str = "sampling"
     ) -> list[Episode]:
-        """An answer to each query, of at most so many tokens; drawn by ``generator``, or by the learner's own."""
-        generator = generator or self.generator
+        """An answer to each query (to this process's share of them), of at most so many tokens; drawn by ``generator``, or by the
+        learner's own."""
         prompts = [self._encode(query) for query in queries]
-        order = sorted(range(len(queries)), key=lambda k: len(prompts[k]))
+        uniforms = torch.rand(len(queries), at_most, generator=generator or self.generator)
+        order = self.crew.share(sorted(range(len(queries)), key=lambda k: len(prompts[k])))
         found: dict[int, Episode] = {}
-        with self.clock(name):
+        with self.clock(name), self.crew.gathered(self.policy.model, self.policy.value_head):
             at = 0
             while at < len(order):
-                some, drawn = order[at : at + self.rows_at_once], generator.get_state()
+                some = order[at : at + self.rows_at_once]
                 try:
                     with self.autocast():
                         answers = sample(
-                            self.policy, [prompts[k] for k in some], at_most=at_most, eos_id=self.eos_id, pad_id=self.pad_id,
-                            temperature=self.config.temperature, generator=generator,
+                            self.policy, [prompts[k] for k in some], eos_id=self.eos_id, pad_id=self.pad_id,
+                            temperature=self.config.temperature, uniforms=uniforms[some],
                         )  # fmt: skip
                 except torch.OutOfMemoryError as error:
-                    generator.set_state(drawn)
                     self._fewer_rows(error)
                     continue
                 for k, one in zip(some, answers, strict=True):
-                    found[k] = self._episode(queries[k], prompts[k], one.ids, one.logprobs, one.values)
+                    found[k] = self._episode(k, queries[k], prompts[k], one.ids, one.logprobs, one.values)
                 at += len(some)
-        return [found[k] for k in range(len(queries))]
+        return [found[k] for k in sorted(found)]
 
-    def _episode(self, query: str, prompt: list[int], ids: list[int], logprobs: Tensor, values: Tensor | None) -> Episode:
+    def together(self, episodes: Sequence[Episode]) -> list[Episode]:
+        """Everybody's, in the order of their queries. Each was judged and compared by whoever sampled it."""
+        self.micro_tokens = min(self.crew.gather([self.micro_tokens]))  # parts have to be the same ones everywhere
+        return sorted(self.crew.gather(episodes), key=lambda one: one.place)
+
+    def _episode(
+        self, place: int, query: str, prompt: list[int], ids: list[int], logprobs: Tensor, values: Tensor | None
+    ) -> Episode:
         ended = ids[-1] == self.eos_id
         written = ids[:-1] if ended else ids
         raw = self.tokenizer.decode(written, skip_special_tokens=True)
@@ -141,12 +154,14 @@ class Learner:
             text, steps = steps_of(text, self.config.step_unit)
             ends = tokens_at(self.tokenizer, written, step_ends(raw, steps))
         values = None if values is None else values.cpu()
-        return Episode(query, prompt, ids, ended, text, tuple(steps), ends, logprobs.cpu(), values)
+        return Episode(place, query, prompt, ids, ended, text, tuple(steps), ends, logprobs.cpu(), values)
 
     # 2. What they are worth.
     def judge(self, episodes: Sequence[Episode]) -> None:
         """Fills in their rewards."""
         with self.clock("rewards"):
+            if not episodes:  # fewer prompts than processes
+                return
             for one, rewards in zip(episodes, self.source(answers_of(episodes)), strict=True):
                 one.rewards = rewards
 
@@ -172,7 +187,14 @@ class Learner:
                     for one, mine in zip(some, of_all.cpu().split([len(one.ids) for one in some]), strict=True):
                         setattr(one, name, mine)
 
-        with self.clock("reference"):
+        policy = self.policy
+        needed = [
+            policy.reference or policy.model,
+            policy.critic_body,
+            policy.value_head,
+            *([policy.model] if self._bf16 else []),
+        ]
+        with self.clock("reference"), self.crew.gathered(*needed):
             self._in_parts(episodes, range(len(episodes)), read)
 
     # 4. Rewards of tokens, and from them what each token was worth.
@@ -273,7 +295,7 @@ class Learner:
         def learn(parts: list[list[int]]) -> tuple[Tensor, float]:
             self.optimiser.zero_grad(set_to_none=True)
             sums, furthest = torch.zeros(len(names)), 0.0
-            for part in parts:
+            for part, counts in self.crew.even_share(parts):
                 some = [episodes[k] for k in part]
                 old, advantages, returns, old_values, ref = (
                     torch.cat([getattr(one, name) for one in some]).to(self.device)
@@ -292,7 +314,9 @@ class Learner:
                         f"The loss became {loss.item()}. Lower ppo_learning_rate (now {config.ppo_learning_rate:g}), or set "
                         "precision to fp32."
                     )
-                loss.backward()
+                (loss if counts else loss * 0).backward()
+                if not counts:
+                    continue
                 with torch.no_grad():
                     moved = kl_estimate(old, now.logprobs, "k3")  # of the sampling policy from the one it became
                     parts_of = (surrogate, of_values, clipped, values_clipped, ratio, moved, now.entropy)
@@ -300,12 +324,16 @@ class Learner:
                     furthest = max(furthest, float((ratio - 1).abs().max()))
             return sums, furthest
 
-        sums, furthest = self._in_parts(episodes, order, learn)
-        norm = torch.nn.utils.clip_grad_norm_([one for group in self.optimiser.param_groups for one in group["params"]],
-                                              config.max_gradient)  # fmt: skip
+        sums, furthest = self._in_parts(episodes, order, learn, all_learn=True)
+        learns = [one for group in self.optimiser.param_groups for one in group["params"]]
+        self.crew.sum_gradients(learns)
+        if self.crew.size > 1:
+            sums = self.crew.sum_all(sums.to(self.device)).cpu()
+            furthest = max(self.crew.gather([furthest]))
+        norm = clip_gradients(learns, config.max_gradient)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
-        return dict(zip(names, (sums / total).tolist(), strict=True)) | {"gradient": float(norm)}, furthest
+        return dict(zip(names, (sums / total).tolist(), strict=True)) | {"gradient": norm}, furthest
 
     # 6. The step's end.
     def finish_step(self, kl: float, episodes: int) -> None:
@@ -318,6 +346,7 @@ class Learner:
         episodes = self.sample(queries, at_most)
         self.judge(episodes)
         self.compare(episodes)
+        episodes = self.together(episodes)
         measured = self.assign(episodes)
         measured |= self.update(episodes)
         self.finish_step(measured["kl"], len(episodes))
@@ -352,13 +381,21 @@ class Learner:
     def _batch(self, some: Sequence[Episode]) -> Batch:
         return Batch.of([one.prompt for one in some], [one.ids for one in some], self.pad_id, self.device)
 
-    def _in_parts(self, episodes: Sequence[Episode], order: Sequence[int], work: Callable[[list[list[int]]], T]) -> T:
-        """Do the work in parts that fit; where memory runs out, all of it again in parts of half the size."""
+    def _in_parts(
+        self, episodes: Sequence[Episode], order: Sequence[int], work: Callable[[list[list[int]]], T], *, all_learn: bool = False
+    ) -> T:
+        """Do the work in parts that fit; where memory runs out, all of it again in parts of half the size: not where others
+        learn along (``all_learn``), who would wait for ever."""
         while True:
             parts = micro_batches([(len(one.prompt), len(one.ids)) for one in episodes], order, self.micro_tokens)
             try:
                 return work(parts)
             except torch.OutOfMemoryError as error:
+                if all_learn and self.crew.size > 1:
+                    raise OutOfMemory(
+                        f"Memory ran out while {self.crew.size} processes learned with {self.micro_tokens} tokens at once. Lower "
+                        "micro_batch_tokens, or set gradient_checkpointing to true."
+                    ) from error
                 if self.micro_tokens <= FEWEST_TOKENS or all(len(part) == 1 for part in parts):
                     raise OutOfMemory(
                         "Memory ran out with one answer at a time. Lower max_response_tokens or max_prompt_tokens, set method to "

@@ -25,42 +25,42 @@ class Sampled:
     values: Tensor | None
 
 
-def draw(logits: Tensor, generator: torch.Generator, banned: int | None = None) -> Tensor:
-    """One token a row, ``(B,)``, by the inverse of the cumulative distribution; uniforms come from the CPU, so that a seed means
-    the same on every device.
+def draw(logits: Tensor, uniforms: Tensor, banned: int | None = None) -> Tensor:
+    """One token a row, ``(B,)``, by the inverse of the cumulative distribution.
 
     Args:
         logits: ``(B, V)`` float32.
-        generator: Of the CPU.
+        uniforms: ``(B,)``, from 0 to 1.
         banned: A token that is not drawn.
     """
     if banned is not None:
         logits = logits.index_fill(1, torch.tensor([banned], device=logits.device), float("-inf"))
     sums = torch.softmax(logits, -1).cumsum(-1)
-    at = torch.rand(len(logits), 1, generator=generator).to(logits.device) * sums[:, -1:]
+    at = uniforms[:, None] * sums[:, -1:]
     return torch.searchsorted(sums, at, right=True).clamp_max(logits.shape[-1] - 1).squeeze(1)
 
 
 @torch.no_grad()
 def sample(
-    policy: Policy, prompts: Sequence[Sequence[int]], *, at_most: int, eos_id: int, pad_id: int, temperature: float,
-    generator: torch.Generator, at_least: int = 1,
+    policy: Policy, prompts: Sequence[Sequence[int]], *, eos_id: int, pad_id: int, temperature: float, uniforms: Tensor,
+    at_least: int = 1,
 ) -> list[Sampled]:  # fmt: skip
     """One answer to each prompt, in the order given, from the full distribution at this temperature.
 
     Args:
         policy: In ``eval`` mode: with dropout the log-probabilities would be of another policy.
         prompts: Token ids of each, none empty.
-        at_most: Tokens of an answer.
         eos_id: Ends an answer.
         pad_id: Fills prompts up on the left.
         temperature: Above 0.
-        generator: Of the CPU; what is drawn, and nothing else, depends on it.
+        uniforms: ``(N, T)``, from 0 to 1: what is drawn for each token of each answer, of at most T tokens. Which answers are
+            sampled together, and on which device, then changes none of them.
         at_least: Tokens before which no end token is drawn. Log-probabilities stay those of the whole distribution.
     """
     device = policy.value_head.weight.device
     ids, real = padded(prompts, pad_id, left=True)
-    count, before = ids.shape
+    (count, before), at_most = ids.shape, uniforms.shape[1]
+    uniforms = uniforms.to(device)
     attention = torch.cat([real, torch.ones(count, at_most, dtype=torch.long)], 1).to(device)
     ids = ids.to(device)
     out_ids = torch.full((count, at_most), pad_id, dtype=torch.long, device=device)
@@ -82,7 +82,7 @@ def sample(
                 input_ids=given, attention_mask=seen, past_key_values=cache, use_cache=True, **places, **policy.keep_last(1)
             )  # fmt: skip
             logits = out.logits[:, -1].float() / temperature
-            drawn = draw(logits, generator, eos_id if token < at_least - 1 else None)
+            drawn = draw(logits, uniforms[rows, token], eos_id if token < at_least - 1 else None)
             logprobs = logits.gather(1, drawn[:, None]).squeeze(1) - torch.logsumexp(logits, -1)
             live = rows[going]
             out_ids[live, token] = drawn[going]

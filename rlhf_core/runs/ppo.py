@@ -19,7 +19,7 @@ from transformers.utils import logging as transformers_logging
 
 from rlhf_core.analytics.snapshot import open_snapshot
 from rlhf_core.checkpoints.base_models import locate
-from rlhf_core.checkpoints.registry import Checkpoint, seal
+from rlhf_core.checkpoints.registry import seal
 from rlhf_core.ground.configs import PPOConfig
 from rlhf_core.ground.errors import RlhfError, disk_errors
 from rlhf_core.ground.files import building, sweep_leftovers
@@ -27,6 +27,7 @@ from rlhf_core.ground.runs import SAMPLES_FILE, STATE_FILE
 from rlhf_core.ground.settings import Workspace
 from rlhf_core.learn.adapters import adapted, merged_weights
 from rlhf_core.learn.alarms import alarms
+from rlhf_core.learn.crew import Crew
 from rlhf_core.learn.episodes import repeated_share
 from rlhf_core.learn.policy import Policy
 from rlhf_core.learn.policy_card import policy_card
@@ -84,6 +85,8 @@ def train_ppo(
     # What judges, the policy, its reference and its value head.
     recorder.phase("loading the reward models")
     device = pick_device(config.device)
+    crew = Crew(device.type)
+    device = crew.device(device)
     judges = load_judges(workspace.checkpoints, config, config.device)
     for why in judges.ungated:
         log.warning("mind: accepted all the same: %s", why)
@@ -96,23 +99,31 @@ def train_ppo(
     if config.method == "lora":
         model = adapted(model, rank=config.lora_rank, alpha=config.lora_alpha, task="CAUSAL_LM")
     policy = Policy(model, config.critic).to(device)
+    crew.alike(policy.parameters())
+    for part in (policy.model, policy.reference, policy.critic_body, policy.value_head):
+        if part is not None:
+            crew.shard(part)
     bf16 = in_bf16(device, config.precision)
     learner = Learner(
-        policy, tokenizer, judges.source, config, encode, bf16=bf16, say=lambda text: log.warning("mind: %s", text)
+        policy, tokenizer, judges.source, config, encode, bf16=bf16, say=lambda text: log.warning("mind: %s", text),
+        crew=crew,
     )  # fmt: skip
     learns = sum(one.numel() for one in policy.parameters() if one.requires_grad)
     log.info("%s (%s) on %s in %s; %.1f million weights learn", base.name, base.place, device, "bf16" if bf16 else "fp32",
              learns / 1e6)  # fmt: skip
     order = PromptOrder(prompts.train, learner.generator)
-    state = SavedState(folder, [policy], learner.optimiser, learner.schedule)
+    if crew.size > 1:
+        log.info("%d processes share each batch%s", crew.size, ", and the weights" if crew.sharded else "")
+    state = SavedState(folder, [policy], learner.optimiser, learner.schedule, crew)
     place = Place()
     stood = stands_in(workspace, run_id, config.resume_from)
     if stood is not None:
         place = _load(state, stood, learner, order)
         recorder.go_on_from(stood, place.step)
-        _go_on_with_samples(stood, folder, place.step)
+        if crew.first:
+            _go_on_with_samples(stood, folder, place.step)
         log.info("going on from step %d of run %s", place.step, stood.name)
-    save = _Saving(workspace, run_id, snapshot_id, config, policy, tokenizer, judges, place)
+    save = _Saving(workspace, run_id, snapshot_id, config, policy, tokenizer, judges, place, crew)
 
     def look(step: int) -> None:
         """Judge answers to held-out prompts, and keep the policy if it never did better."""
@@ -120,7 +131,8 @@ def train_ppo(
         table, episodes = evaluate(learner, prompts.held_out, judges, step, config)
         place.tables.append(table)
         recorder.metrics(split="validation", step=step, **{name: value for name, value in table.items() if name != "step"})
-        _write_samples(folder, step, "held out", episodes)
+        if crew.first:
+            _write_samples(folder, step, "held out", episodes)
         by = "judge" if judges.judge is not None else "reward"
         if place.best is None or table[by] > place.best[by]:
             place.best, place.best_weights = table, learning(policy)
@@ -135,13 +147,13 @@ def train_ppo(
             policy, tokenizer, prompts.train, judges.source, snapshot, config, encode, recorder, folder, bf16=bf16,
             device=device.type, look=look,
         )  # fmt: skip
-        if recorder.should_stop and place.step < config.ppo_steps:
+        if recorder.should_stop and place.step < config.ppo_steps:  # these run in one process
             what = "there was nothing to save" if place.step == 0 else "what was learnt so far is saved"
-            saved = save(complete=False).id if place.step else None
+            saved = save(complete=False) if place.step else None
             raise Cancelled(f"Stopped after step {place.step} of {config.ppo_steps}; {what}.", saved)
         look(place.step)
     while place.step < config.ppo_steps and not ended_early:
-        if recorder.should_stop:
+        if crew.any(recorder.should_stop, device):
             raise Cancelled(*_stopped(save, state, learner, order, place, config, run_id))
         learner.seconds.clear()
 
@@ -156,6 +168,7 @@ def train_ppo(
         _check_rewards(place, episodes)
         # 3. KL: what the reference would have said.
         learner.compare(episodes)
+        episodes = learner.together(episodes)
         # 4. Advantage: what each token was worth.
         measured = learner.assign(episodes)
         # 5. Update: in mini-batches, some times over.
@@ -170,14 +183,14 @@ def train_ppo(
             place.step, at_most=at_most, tokens_per_s=round(measured["tokens"] * len(episodes) / seconds, 2), **measured,
             **{f"{name}_s": round(value, 4) for name, value in learner.seconds.items()},
         )  # fmt: skip
-        if place.step % config.sample_every == 0:
+        if place.step % config.sample_every == 0 and crew.first:
             _write_samples(folder, place.step, "learned from", episodes)
         if place.step % config.evaluate_every == 0 or place.step == config.ppo_steps:
             look(place.step)
             recorder.phase("learning", step=place.step)
         ended_early = _watch(place, measured, recorder, config)
         if config.save_every and place.step % config.save_every == 0 and place.step < config.ppo_steps:
-            log.info("saved as %s", save(complete=False).id)
+            log.info("saved as %s", save(complete=False))
         if place.step < config.ppo_steps and not ended_early:
             state.save(_standing(learner, order, place), at_most_every_s=EVERY_S)
     if ended_early:
@@ -193,12 +206,14 @@ def train_ppo(
     if place.best["step"] != place.step:
         put_back(policy, place.best_weights)
         best = save(complete=True, of_step=place.best["step"])
+    if not crew.first:
+        return "", ""  # the first process writes
     state.drop()
     if config.resume_from is not None:
         (workspace.run_folder(config.resume_from) / STATE_FILE).unlink(missing_ok=True)
     if cut:
         log.warning("mind: %d prompts were too long; their beginning was cut off", len(set(cut)))
-    return _in_words(place, judges, best, last, ended_early), best.id
+    return _in_words(place, judges, best, last, ended_early), best
 
 
 def evaluate(
@@ -209,6 +224,10 @@ def evaluate(
     episodes = learner.sample(queries, config.max_response_tokens, generator, "looking")
     learner.judge(episodes)
     learner.compare(episodes)
+    given = [] if judges.judge is None else [sum(some) / len(some) for some in judges.judge(answers_of(episodes))]
+    places = [one.place for one in episodes]
+    of_place = dict(zip(learner.crew.gather(places), learner.crew.gather(given), strict=False))
+    episodes = learner.together(episodes)
     count = len(episodes)
     rewards = torch.tensor([one.reward for one in episodes])
     table: dict[str, Any] = {
@@ -219,8 +238,7 @@ def evaluate(
         "prompts": count,
     }  # fmt: skip
     if judges.judge is not None:
-        given = [sum(some) / len(some) for some in judges.judge(answers_of(episodes))]
-        judged = torch.tensor(given)
+        judged = torch.tensor([of_place[one.place] for one in episodes])
         table |= {"judge": float(judged.mean()), "judge_std": float(judged.std()) if count > 1 else 0.0}
     return table, episodes
 
@@ -273,21 +291,35 @@ def _stopped(
     return (
         f"Stopped after step {place.step} of {config.ppo_steps}; what was learnt so far is saved. Go on with --resume-from "
         f"{run_id}.",
-        save(complete=False).id,
+        save(complete=False),
     )
 
 
 class _Saving:
-    """Writes the policy as a plain folder of ``transformers``, with its card and manifest."""
+    """Writes the policy as a plain folder of ``transformers``, with its card and manifest: the first process does, and all have
+    to ask. Returns the checkpoint's id."""
 
     def __init__(
         self, workspace: Workspace, run_id: str, snapshot_id: str, config: PPOConfig, policy: Policy, tokenizer: Any,
-        judges: Judges, place: Place,
+        judges: Judges, place: Place, crew: Crew,
     ) -> None:  # fmt: skip
+        self._crew = crew
         self._workspace, self._run_id, self._snapshot_id, self._config = workspace, run_id, snapshot_id, config
         self._policy, self._tokenizer, self._judges, self._place = policy, tokenizer, judges, place
 
-    def __call__(self, *, complete: bool, of_step: int | None = None) -> Checkpoint:
+    def _weights(self) -> dict[str, Any] | None:
+        """All of them in one place; None where they are there already."""
+        policy, crew = self._policy, self._crew
+        plain = crew.whole_weights(policy.plain) if crew.sharded else None
+        if not policy.adapted:
+            return plain
+        with crew.gathered(policy.model):
+            return merged_weights(policy.model, plain)
+
+    def __call__(self, *, complete: bool, of_step: int | None = None) -> str:
+        weights = self._weights()
+        if not self._crew.first:
+            return ""
         place, config = self._place, self._config
         step = place.step if of_step is None else of_step
         table = next((one for one in reversed(place.tables) if one["step"] == step), None)
@@ -299,7 +331,6 @@ class _Saving:
         with disk_errors("saving the checkpoint", self._workspace.checkpoints):
             sweep_leftovers(self._workspace.checkpoints)
             with building(self._workspace.checkpoints) as scratch:
-                weights = merged_weights(self._policy.model) if self._policy.adapted else None
                 self._policy.plain.save_pretrained(scratch, **({} if weights is None else {"state_dict": weights}))
                 self._tokenizer.save_pretrained(scratch)
                 card = policy_card(config, self._snapshot_id, metrics)
@@ -308,7 +339,7 @@ class _Saving:
                     scratch, self._workspace.checkpoints, kind="policy", run_id=self._run_id, snapshot_id=self._snapshot_id,
                     parent=config.base_model, complete=complete, config=config.model_dump(), metrics=metrics,
                     scoring={}, libraries=library_versions(),
-                )  # fmt: skip
+                ).id  # fmt: skip
 
 
 def _write_samples(folder: Path, step: int, of: str, episodes: Sequence[Episode]) -> None:
@@ -333,20 +364,20 @@ def _go_on_with_samples(old: Path, folder: Path, step: int) -> None:
         )
 
 
-def _in_words(place: Place, judges: Judges, best: Checkpoint, last: Checkpoint, ended_early: str) -> str:
+def _in_words(place: Place, judges: Judges, best: str, last: str, ended_early: str) -> str:
     assert place.best is not None
     first, name = place.tables[0], "judge" if judges.judge is not None else "reward"
     if place.best["step"] == 0:
         words = (
-            f"{best.id}: no later policy did better on held-out prompts in {name} ({first[name]:.2f}) than the one it began from."
+            f"{best}: no later policy did better on held-out prompts in {name} ({first[name]:.2f}) than the one it began from."
         )
     else:
-        words = f"{best.id}: on held-out prompts the reward went from {first['reward']:.2f} to {place.best['reward']:.2f}"
+        words = f"{best}: on held-out prompts the reward went from {first['reward']:.2f} to {place.best['reward']:.2f}"
         if judges.judge is not None:
             words += f" and the judge's from {first['judge']:.2f} to {place.best['judge']:.2f}"
         words += f", {place.best['kl']:.1f} nats from the reference, at step {place.best['step']} (the best in {name})."
-    if last.id != best.id:
-        words += f" The last policy is {last.id}."
+    if last != best:
+        words += f" The last policy is {last}."
     if ended_early:
         words += f" Ended early: {ended_early}."
     if place.alarmed:

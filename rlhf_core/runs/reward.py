@@ -34,7 +34,7 @@ from rlhf_core.learn.adapters import add_adapters, merge_adapters
 from rlhf_core.learn.alarms import LossWatch
 from rlhf_core.learn.batching import by_tokens, length_grouped
 from rlhf_core.learn.card import Fold, Held, HeldPairs, write_card
-from rlhf_core.learn.crew import Crew
+from rlhf_core.learn.crew import Crew, clip_gradients
 from rlhf_core.learn.curve import learning_curve
 from rlhf_core.learn.examples import Example, learnable
 from rlhf_core.learn.freezing import Frozen
@@ -98,10 +98,14 @@ def train_reward(
     device = crew.device(device)
     base = locate(config.reward_base_model, workspace.checkpoints, verify=True)
     log.info("%s (%s) on %s", base.name, base.place, device)
-    reward_model = RewardModel.from_base(
-        base, max_length=config.max_length, seed=config.seed, device=device, readout=config.readout,
-        aspects=[one.aspect for one in data.scales[1:]], frozen=config.freeze_layers, lengths=config.see_length,
-    )  # fmt: skip
+
+    def build() -> RewardModel:
+        return RewardModel.from_base(
+            base, max_length=config.max_length, seed=config.seed, device=device, readout=config.readout,
+            aspects=[one.aspect for one in data.scales[1:]], frozen=config.freeze_layers, lengths=config.see_length,
+        )  # fmt: skip
+
+    reward_model = build()
     reward_model.scales, reward_model.step_reading = data.scales, config.step_reading
     _check_stop(recorder)
 
@@ -147,7 +151,8 @@ def train_reward(
         learned.seconds = time.monotonic() - begun
     else:
         learned = _train(
-            workspace, run_id, snapshot, data, lessons, validation, test, reward_model, frozen, fitted, config, recorder, crew
+            workspace, run_id, snapshot, data, lessons, validation, test, reward_model, frozen, fitted, config, recorder, crew,
+            build,
         )  # fmt: skip
     if not crew.first:
         return "", ""  # the first process measures and writes
@@ -229,6 +234,7 @@ def _measure_head(
 def _train(
     workspace: Workspace, run_id: str, snapshot: Snapshot, data: Data, lessons: Lessons, validation: Lessons, test: Lessons,
     reward_model: RewardModel, frozen: Frozen, fitted: Fitted | None, config: RewardConfig, recorder: Recorder, crew: Crew,
+    build: Callable[[], RewardModel],
 ) -> Learned:  # fmt: skip
     """Gradient descent on everything that is not frozen, or on adapters."""
     device, network = reward_model.device, reward_model.network
@@ -239,6 +245,9 @@ def _train(
     if config.objective == "ordinal":
         thresholds = Thresholds(len(data.scales), fitted.thresholds if fitted else None).to(device)
     modules = [network, *([thresholds] if thresholds is not None else [])]
+    for module in modules:
+        crew.alike(module.parameters())
+        crew.shard(module)
     targets = Targets.of(
         lessons, data.scales, weights_of(lessons.examples, config), pair_weights_of(lessons.pairs, config), device
     )  # fmt: skip
@@ -259,7 +268,7 @@ def _train(
         weight = weight_in(rows_of(lessons, batch)[1], targets)
         loss = 0.0
         sizes = {k: lessons.tokens(k) for k in batch}
-        for part in crew.share(list(by_tokens(sorted(batch, key=sizes.__getitem__), sizes, micro))):
+        for part, counts in crew.even_share(list(by_tokens(sorted(batch, key=sizes.__getitem__), sizes, micro))):
             texts, rows = rows_of(lessons, part)
             with autocast(device, config.precision), frozen.recalling(texts, device):
                 outputs = reward_model.forward([lessons.encoded[k] for k in texts])
@@ -267,8 +276,8 @@ def _train(
             if not torch.isfinite(mine):
                 lower = f"Lower learning_rate (now {config.learning_rate:g}), or set precision to fp32."
                 raise RlhfError(f"The loss became {mine.item()} at step {step + 1}. {lower if step else NO_NUMBERS}")
-            mine.backward()
-            loss += mine.item()
+            (mine if counts else mine * 0).backward()
+            loss += mine.item() if counts else 0.0
         crew.sum_gradients(one for module in modules for one in module.parameters())
         return crew.sum(loss, device)
 
@@ -277,7 +286,7 @@ def _train(
     network.train()
     frozen.settle()
     best = _Best(modules, config.select_by)
-    state = SavedState(workspace.run_folder(run_id), modules, optimiser, schedule)
+    state = SavedState(workspace.run_folder(run_id), modules, optimiser, schedule, crew)
     epoch, skipped, step, trained_s = 1, 0, 0, 0.0
     history: list[dict[str, Any]] = []
     stood = stands_in(workspace, run_id, config.resume_from)
@@ -288,10 +297,8 @@ def _train(
         best.put(place["best"])
         recorder.go_on_from(stood, step)
         log.info("going on from step %d of run %s", step, stood.name)
-    for module in modules:
-        crew.alike(module.parameters())
     if crew.size > 1:
-        log.info("%d processes share each batch", crew.size)
+        log.info("%d processes share each batch%s", crew.size, ", and the weights" if crew.sharded else "")
     recorder.phase("training", step=step, total=total)
 
     def stand(epoch: int, batches: int) -> dict[str, Any]:
@@ -311,7 +318,7 @@ def _train(
             if stopping or step == total:
                 break
             loss = learn_from(batch)
-            torch.nn.utils.clip_grad_norm_([one for module in modules for one in module.parameters()], 1.0)
+            clip_gradients((one for module in modules for one in module.parameters()), 1.0)
             rate = schedule.get_last_lr()[0]
             optimiser.step()
             schedule.step()
@@ -328,14 +335,14 @@ def _train(
                 recorder.metrics(split="alarm", step=step, name="loss", words=words)
                 if config.pause_on_alarm:
                     recorder.ask_to_pause(words)
-            if crew.first:
-                state.save(stand(epoch, done), at_most_every_s=EVERY_S)
+            state.save(stand(epoch, done), at_most_every_s=EVERY_S)
         skipped = 0
-        if stopping and not crew.first:
-            raise Cancelled("Stopped with the first process.")
         if stopping:
             recorder.phase("saving", step=step)
             state.save(stand(epoch, done))
+            adapted, thresholds = _in_one_place(crew, reward_model, adapted, thresholds, build, config)
+            if not crew.first:
+                raise Cancelled("Stopped with the first process.")
             _finish_weights(reward_model, adapted, thresholds, data)
             checkpoint = _save(
                 workspace, run_id, snapshot, config, reward_model, step == total, {"trained_steps": step}, None, data.seen()
@@ -344,26 +351,28 @@ def _train(
                 f"Stopped after step {step} of {total}; what was learnt so far is saved. Go on with --resume-from {run_id}.",
                 checkpoint.id,
             )
-        if validation.units and crew.first:
+        if validation.units and (crew.first or crew.sharded):
             recorder.phase(f"validating after epoch {epoch}", step=step)
             reward_model.scales = _scales(data, thresholds)
             held, pairs = judged_by(reward_model, validation, config.precision)
             held = held.only([not one.aspect for one in held.examples])
             measured = measure(held.examples, held.rewards.tolist(), guess=data.scales[0].mean) | {"accuracy": pairs.accuracy}
+            measured = crew.from_first(measured) if crew.sharded else measured
             history.append({"epoch": epoch} | measured)
             recorder.metrics(split="validation", step=step, **history[-1])
             log.info("epoch %d: %s", epoch, _in_words(history[-1]))
             best.see(history[-1])
         epoch += 1
-        if epoch <= config.epochs and step < total and crew.first:
+        if epoch <= config.epochs and step < total:
             state.save(stand(epoch, 0))
         if crew.any(config.patience is not None and best.epochs_since >= config.patience, device):
             log.info("no better epoch for %d: stopping early", config.patience)
             break
         recorder.phase("training", step=step)
+    kept = best.restore() if crew.first or crew.sharded else None
+    adapted, thresholds = _in_one_place(crew, reward_model, adapted, thresholds, build, config)
     if not crew.first:
         return Learned(Held([], np.empty(0)), HeldPairs([], np.empty(0), np.empty(0)))
-    kept = best.restore()
     if kept is not None:
         log.info("the weights of epoch %d are kept, the best in %s", kept, config.select_by)
     _finish_weights(reward_model, adapted, thresholds, data)
@@ -483,6 +492,28 @@ def _scales(data: Data, thresholds: Thresholds | None) -> list[Any]:
     if thresholds is None:
         return data.scales
     return [replace(one, thresholds=tuple(mine)) for one, mine in zip(data.scales, thresholds().tolist(), strict=True)]
+
+
+def _in_one_place(
+    crew: Crew, reward_model: RewardModel, adapted: Any, thresholds: Thresholds | None, build: Callable[[], RewardModel],
+    config: RewardConfig,
+) -> tuple[Any, Thresholds | None]:  # fmt: skip
+    """Where processes share the weights: the first one gets all of them in a network of its own, for testing and saving. Returns
+    its adapters and thresholds."""
+    if not crew.sharded:
+        return adapted, thresholds
+    weights = crew.whole_weights(reward_model.network)
+    of_thresholds = None if thresholds is None else crew.whole_weights(thresholds)
+    if not crew.first:
+        return adapted, thresholds
+    network = build().network
+    adapted = add_adapters(network, rank=config.lora_rank, alpha=config.lora_alpha) if config.method == "lora" else None
+    network.load_state_dict(weights)
+    reward_model.network = network.to(reward_model.device)
+    if of_thresholds is not None:
+        thresholds = Thresholds(len(reward_model.scales)).to(reward_model.device)
+        thresholds.load_state_dict(of_thresholds)
+    return adapted, thresholds
 
 
 def _finish_weights(reward_model: RewardModel, adapted: Any, thresholds: Thresholds | None, data: Data) -> None:

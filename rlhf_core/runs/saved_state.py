@@ -14,6 +14,7 @@ from torch import nn
 from rlhf_core.ground.errors import CorruptArtifact, NotFound, disk_errors
 from rlhf_core.ground.runs import STATE_FILE
 from rlhf_core.ground.settings import Workspace
+from rlhf_core.learn.crew import Crew, shared_like, whole
 
 EVERY_S = 600.0
 
@@ -25,12 +26,14 @@ class SavedState:
         folder: The run's folder.
         modules: What learns; of their parameters those with gradients are kept.
         optimiser, schedule: Theirs.
+        crew: The processes that learn together; all of them save and load, and the first one writes.
     """
 
     def __init__(
         self, folder: Path, modules: Sequence[nn.Module], optimiser: torch.optim.Optimizer,
-        schedule: torch.optim.lr_scheduler.LRScheduler,
+        schedule: torch.optim.lr_scheduler.LRScheduler, crew: Crew,
     ) -> None:  # fmt: skip
+        self._crew = crew
         self._path = folder / STATE_FILE
         self._modules, self._optimiser, self._schedule = modules, optimiser, schedule
         self._written = time.monotonic()
@@ -42,13 +45,19 @@ class SavedState:
             place: Plain numbers and texts: epoch, batches done in it, step, history.
             at_most_every_s: Seconds since the last writing.
         """
-        if time.monotonic() - self._written < at_most_every_s:
+        crew = self._crew
+        due = crew.decided(time.monotonic() - self._written >= at_most_every_s)  # in all of them or in none
+        if not due:
             return
         state = {
-            "place": place, "optimiser": self._optimiser.state_dict(), "schedule": self._schedule.state_dict(),
+            "place": place, "optimiser": _whole(self._optimiser.state_dict()), "schedule": self._schedule.state_dict(),
             "weights": [learning(module) for module in self._modules], "rng": torch.get_rng_state(),
             "rng_gpu": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "rng_of_each": crew.gather([torch.get_rng_state()]),
         }  # fmt: skip
+        self._written = time.monotonic()
+        if not crew.first:
+            return
         scratch = self._path.with_suffix(".part")
         with disk_errors("saving where the run stands", self._path.parent):
             try:
@@ -57,7 +66,6 @@ class SavedState:
                 scratch.replace(self._path)
             finally:
                 scratch.unlink(missing_ok=True)
-        self._written = time.monotonic()
 
     def load(self, folder: Path) -> dict[str, Any]:
         """Put back what a run's folder holds. Returns its ``place``.
@@ -77,8 +85,13 @@ class SavedState:
             for module, weights in zip(self._modules, state["weights"], strict=True):
                 put_back(module, weights)
             self._optimiser.load_state_dict(state["optimiser"])
+            for parameter, kept in self._optimiser.state.items():
+                kept.update({
+                    name: shared_like(one, parameter) for name, one in kept.items() if isinstance(one, torch.Tensor)
+                })  # fmt: skip
             self._schedule.load_state_dict(state["schedule"])
-            torch.set_rng_state(state["rng"])
+            each = state.get("rng_of_each", [])
+            torch.set_rng_state(each[self._crew.rank] if len(each) == self._crew.size else state["rng"])
             if state["rng_gpu"] and torch.cuda.is_available():
                 torch.cuda.set_rng_state_all(state["rng_gpu"])
         except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, OSError) as error:
@@ -103,8 +116,8 @@ def stands_in(workspace: Workspace, run_id: str, resume_from: str | None) -> Pat
 
 
 def learning(module: nn.Module) -> dict[str, torch.Tensor]:
-    """Copies of the parameters that learn, by name."""
-    return {name: one.detach().cpu().clone() for name, one in module.named_parameters() if one.requires_grad}
+    """Copies of the parameters that learn, by name; whole ones, whoever keeps a share of them."""
+    return {name: whole(one.detach()).cpu().clone() for name, one in module.named_parameters() if one.requires_grad}
 
 
 def put_back(module: nn.Module, weights: dict[str, torch.Tensor]) -> None:
@@ -117,4 +130,13 @@ def put_back(module: nn.Module, weights: dict[str, torch.Tensor]) -> None:
         raise ValueError("its parameters are not those of this model")
     with torch.no_grad():
         for name, one in weights.items():
-            mine[name].copy_(one)
+            mine[name].copy_(shared_like(one, mine[name]))
+
+
+def _whole(state: Any) -> Any:
+    """An optimiser's state with whole tensors in it."""
+    if isinstance(state, torch.Tensor):
+        return whole(state)
+    if isinstance(state, dict):
+        return {name: _whole(one) for name, one in state.items()}
+    return [_whole(one) for one in state] if isinstance(state, list) else state

@@ -402,8 +402,9 @@ class RunLedger(RunRecord, Protocol):
     def sweeps(self) -> list[Sweep]:
         """Newest first."""
 
-    def hand_over(self, run_id: str) -> Run:
-        """Count one more try of a queued run, which an engine is about to get. It stays queued until it is claimed.
+    def next_attempt(self, run_id: str) -> Run:
+        """One more try of a queued run, under a name that no engine has heard yet. It stays queued until it is
+        claimed.
 
         Raises:
             NotFound: no such run.

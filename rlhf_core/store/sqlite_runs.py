@@ -92,8 +92,8 @@ class SqliteRunLedger:
             raise RunRefused(f"Run {run_id} is {self.get(run_id).status}, not queued, so it cannot be started.")
         return run
 
-    def hand_over(self, run_id: str) -> Run:
-        run = self._write("hand_over", id=run_id)
+    def next_attempt(self, run_id: str) -> Run:
+        run = self._write("next_attempt", id=run_id)
         if run is None:
             raise RunRefused(f"Run {run_id} is {self.get(run_id).status}, not queued, so it cannot be handed over.")
         return run

@@ -132,8 +132,9 @@ class Elsewhere:
             needs = Resources.parse(run.resources)
             gpus = int(launcher.capacity().total("gpus")) if needs.gpus is None else 0
             needs = needs.settled(gpus, str(run.config.get("device", "auto")))
-            run = self._ledger.hand_over(run.id)
-            self._order(run)
+            if run.attempt == 0:
+                run = self._ledger.next_attempt(run.id)
+            self._order(run)  # of a try whose handing over was broken off, it goes on with that one
             job_id = launcher.submit(self._work(run, engine, needs))
         except EngineUnavailable as error:
             self._leave(engine, error)
@@ -171,8 +172,8 @@ class Elsewhere:
         elif job.state == "ended":
             self._bury(run, engine, _how_it_ended(job, run.status), job)
         elif job.state == "unknown" and run.status == "queued":
+            self._ledger.next_attempt(run.id)
             self._ledger.say_phase(run.id, f"{engine.name} has forgotten it and gets it again")
-            self._ledger.set_job(run.id, None)
         elif job.state == "unknown" and silent > min(SILENT_S, self._stale_heartbeat_s):
             self._bury(run, engine, f"{engine.name} does not know it any more: it was begun anew, or its records were cleared.")
         elif job.state == "running" and run.status == "running" and silent > self._stale_heartbeat_s:

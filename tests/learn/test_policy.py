@@ -26,7 +26,8 @@ def prompts(tokenizer: Any) -> list[list[int]]:
 
 
 def drawn(policy: Policy, prompts: list[list[int]], tokenizer: Any, eos_id: int = 1, **more: Any) -> list[Sampled]:
-    options = {"at_most": 24, "temperature": 1.0, "generator": torch.Generator().manual_seed(0)} | more
+    uniforms = torch.rand(len(prompts), more.pop("at_most", 24), generator=torch.Generator().manual_seed(0))
+    options = {"temperature": 1.0, "uniforms": uniforms} | more
     return sample(policy, prompts, eos_id=eos_id, pad_id=tokenizer.pad_token_id, **options)
 
 
@@ -113,10 +114,19 @@ def test_positions_skip_padding() -> None:
 
 def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
     logits = torch.log(torch.tensor([0.5, 0.3, 0.2, 0.0])).expand(20_000, 4)
-    found = draw(logits, torch.Generator().manual_seed(0)).bincount(minlength=4) / 20_000
+    uniforms = torch.rand(len(logits), generator=torch.Generator().manual_seed(0))
+    found = draw(logits, uniforms).bincount(minlength=4) / 20_000
     torch.testing.assert_close(found, torch.tensor([0.5, 0.3, 0.2, 0.0]), atol=0.02, rtol=0)
-    banned = draw(logits, torch.Generator().manual_seed(0), banned=0).bincount(minlength=4) / 20_000
+    banned = draw(logits, uniforms, banned=0).bincount(minlength=4) / 20_000
     torch.testing.assert_close(banned, torch.tensor([0.0, 0.6, 0.4, 0.0]), atol=0.02, rtol=0)
+
+
+def test_answers_do_not_depend_on_what_is_sampled_beside_them(tokenizer: Any, prompts: list[list[int]]) -> None:
+    policy = Policy(tiny_gpt2(tokenizer))
+    uniforms = torch.rand(len(prompts), 24, generator=torch.Generator().manual_seed(3))
+    together = drawn(policy, prompts, tokenizer, uniforms=uniforms)
+    alone = [drawn(policy, [one], tokenizer, uniforms=uniforms[k : k + 1])[0] for k, one in enumerate(prompts)]
+    assert [one.ids for one in alone] == [one.ids for one in together]
 
 
 def test_no_token_of_the_tail_is_left_out(tokenizer: Any, prompts: list[list[int]]) -> None:

@@ -194,7 +194,7 @@ def numbered(answers: Sequence[Answer]) -> list[list[float]]:
 def written(one: Learner, tokenizer: Any, text: str, ended: bool) -> Episode:
     ids = tokenizer(text).input_ids + ([one.eos_id] if ended else [])
     zeros = torch.zeros(len(ids))
-    episode = one._episode(QUERIES[0], [5, 6], ids, zeros.clone(), zeros.clone())
+    episode = one._episode(0, QUERIES[0], [5, 6], ids, zeros.clone(), zeros.clone())
     episode.ref_logprobs = zeros.clone()
     return episode
 

@@ -36,3 +36,9 @@ def not_a_number(prompts: list[str], completions: list[str]) -> list[float]:
 
 def too_few(prompts: list[str], completions: list[str]) -> list[float]:
     return [1.0]
+
+
+def only_in_the_first_process(prompts: list[str], completions: list[str]) -> list[float]:
+    if os.environ.get("RANK") == "1":
+        raise RuntimeError("it works only in the first process")
+    return count_e(prompts, completions)  # type: ignore[return-value]

@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -216,45 +215,6 @@ def test_every_way_to_learn_tells_good_steps_from_bad(
                        "--response", "1. ask for the training voucher\n2. lie about your licence", root=root).stdout)  # fmt: skip
     first, second = reply["rewards"][checkpoint.id]["steps"]
     assert first > second
-
-
-def test_two_processes_learn_what_one_does(
-    workbench: Workbench, root: Path, snapshot_id: str, tiny_encoder: Path, tmp_path: Path
-) -> None:
-    folder = shutil.copytree(tiny_encoder, tmp_path / "no-dropout")
-    settings = json.loads((folder / "config.json").read_text())
-    settings |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (folder / "config.json").write_text(json.dumps(settings))
-    arguments = ["train", "reward", "--snapshot", snapshot_id, *options(folder, epochs=3, micro_batch_tokens=64, freeze_layers=1)]
-    command(*arguments, root=root)
-    alone = training.runs(workbench)[0]
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    several = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--nproc-per-node",
-        "2",
-        "--master-port",
-        str(port),
-        "-m",
-        "rlhf_core",
-    ]
-    done = subprocess.run(
-        [*several, *arguments], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=300, check=False,
-        env=os.environ | {WORKSPACE_VARIABLE: str(root), "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
-    together = training.runs(workbench)[0]
-    assert len(training.runs(workbench)) == 2
-    assert "2 processes share each batch" in training.log_tail(workbench, together.id)
-    assert losses(workbench, together.id) == pytest.approx(losses(workbench, alone.id), rel=1e-3, abs=1e-4)
-    rewards = [
-        open_checkpoint(workbench.workspace.checkpoints, run.checkpoint_id or "").metrics["test"] for run in (alone, together)
-    ]
-    assert rewards[1]["rmse"] == pytest.approx(rewards[0]["rmse"], abs=1e-3)
 
 
 @pytest.mark.parametrize("fits", [True, False])

@@ -58,8 +58,8 @@ UPDATE runs SET status = 'running', started_at = ifnull(started_at, $now), heart
 WHERE id = $id AND status = 'queued'
 RETURNING *;
 
--- name: hand_over
--- An engine has it now, and has not begun: it stays queued. A try of its own number, so that an older one is told from it.
+-- name: next_attempt
+-- A number of its own, so that an older try is told from it.
 UPDATE runs SET attempt = attempt + 1, job_id = NULL, phase = NULL
 WHERE id = $id AND status = 'queued'
 RETURNING *;
@@ -125,7 +125,7 @@ RETURNING *;
 
 -- name: go_on
 UPDATE runs SET status = 'queued', cancel_requested = NULL, pausing = 0, finished_at = NULL, message = NULL, host = NULL,
-                pid = NULL, pid_create_time = NULL, device = NULL, phase = NULL, job_id = NULL
+                pid = NULL, pid_create_time = NULL, device = NULL, phase = NULL, job_id = NULL, attempt = attempt + 1
 WHERE id = $id AND status = 'paused'
 RETURNING *;
 
