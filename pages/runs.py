@@ -8,12 +8,12 @@ from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.metrics import METRICS
 from rlhf_core.ground.records import parse_utc
 from rlhf_core.ground.runs import RunLine
-from rlhf_core.services import lineage, run_compare, storage, training
+from rlhf_core.services import lineage, run_compare, storage, sweeping, training
 from rlhf_core.ui import charts, keys, resources, run_curves
 from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
 
 NEWEST = 50  # in the table; older ones are found by their words, or shown when asked for
-VIEWS = {"runs": "Runs", "lineage": "Lineage", "storage": "Storage"}
+VIEWS = {"runs": "Runs", "sweeps": "Sweeps", "lineage": "Lineage", "storage": "Storage"}
 workbench = resources.workbench()
 
 
@@ -131,6 +131,69 @@ def show_lineage() -> None:
             st.page_link("train.py", label="Curves and log", icon=":material/monitoring:", query_params={keys.URL_RUN: focus})
 
 
+def show_sweeps() -> None:
+    known = sweeping.sweeps(workbench)
+    if not known:
+        st.info("No sweep yet. On Train, open a form and turn Sweep on: several runs that differ in some options.")
+        st.page_link("train.py", label="Train", icon=":material/model_training:")
+        return
+    titles = {
+        one.name: f"{one.name} · {plural(one.runs, 'run')} of {one.kind}"
+        + (f", {one.unfinished} not over" if one.unfinished else "")
+        for one in known
+    }  # fmt: skip
+    if st.session_state.get(keys.RUNS_SWEEP) not in titles:
+        st.session_state[keys.RUNS_SWEEP] = known[0].name
+    name = st.selectbox("Sweep", titles, format_func=titles.__getitem__, key=keys.RUNS_SWEEP, label_visibility="collapsed")
+    going = next(one for one in known if one.name == name).unfinished > 0
+
+    @st.fragment(run_every=5.0 if going else None)
+    def live() -> None:
+        try:
+            sweep_table(name)
+        except RlhfError as error:
+            show_error(error)
+
+    live()
+    if going and st.button("Cancel what is not over", icon=":material/stop_circle:"):
+        sweeping.cancel(resources.workbench(), name)
+        st.rerun()
+
+
+def sweep_table(name: str) -> None:
+    found = sweeping.results(resources.workbench(), name)
+    titles = {measure: METRICS[measure].title if measure in METRICS else measure for measure in found.measures}
+    by = ""
+    if found.measures:
+        better = {one: "lower" if one in sweeping.LOWER_IS_BETTER else "higher" for one in found.measures}
+        by = st.segmented_control(
+            "Best by", found.measures, format_func=lambda one: f"{titles[one]} ({better[one]})", default=found.measures[0],
+            required=True, key=f"runs:sweep:by:{name}",
+            help="On validation data, which no run learned from. The test beside it chooses nothing: what is chosen by it would "
+            "look better than it is.",
+        )  # fmt: skip
+    ranked = found.ranked(by)
+    table: dict[str, list[object]] = {"run": [row.run.id for row in ranked], "status": [row.run.status for row in ranked]}
+    table |= {option: [str(row.options[option]) for row in ranked] for option in found.varied}
+    table |= {f"{titles[one]}, validation": [row.validation.get(one) for row in ranked] for one in found.measures}
+    if by:
+        table[f"{titles[by]}, test"] = [row.test.get(by) for row in ranked]
+    numbers = {title: st.column_config.NumberColumn(format="%.4f") for title in table if title.endswith(("validation", "test"))}
+    st.dataframe(pd.DataFrame(table), hide_index=True, column_config=numbers)
+    best = ranked[0]
+    if by and best.run.status == "succeeded" and by in best.validation:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"The best so far: `{best.run.id}` with {markdown_of(sweeping.in_words(best.options))}.", width="content")
+            st.page_link("train.py", label="Open it", icon=":material/monitoring:", query_params={keys.URL_RUN: best.run.id})
+    elif not found.measures:
+        st.caption("Nothing was measured on validation data yet.")
+    if by and found.varied:
+        option = found.varied[0] if len(found.varied) == 1 else st.selectbox("Against", found.varied, key=f"runs:sweep:x:{name}")
+        points = [(row.run.id, row.options[option], row.validation[by]) for row in ranked if by in row.validation]
+        if len(points) > 1:
+            st.altair_chart(charts.by_option(points, option, titles[by]))
+
+
 def show_storage() -> None:
     stored = storage.stored(workbench)
     if not stored:
@@ -170,6 +233,6 @@ view = st.segmented_control(
     key=keys.RUNS_VIEW, label_visibility="collapsed",
 )  # fmt: skip
 try:
-    {"lineage": show_lineage, "storage": show_storage}.get(view or "runs", show_runs)()
+    {"lineage": show_lineage, "storage": show_storage, "sweeps": show_sweeps}.get(view or "runs", show_runs)()
 except RlhfError as error:
     show_error(error)

@@ -6,10 +6,12 @@ from typing import Any
 import streamlit as st
 
 from rlhf_core.ground.configs import CONFIGS
+from rlhf_core.ground.engines import Resources
 from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError, SignInRequired
-from rlhf_core.ground.runs import Run, RunKind
+from rlhf_core.ground.runs import LOCAL, Run, RunKind
 from rlhf_core.ground.text import shorten
-from rlhf_core.services import generating, preflight, snapshots, training
+from rlhf_core.services import generating, preflight, snapshots, sweeping, training
+from rlhf_core.services.training import Where
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity, keys, resources, rows, run_curves, run_forms
 from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, markdown_of, plural, show_error
@@ -48,18 +50,36 @@ def launch_form(kind: RunKind) -> None:
     try:
         if not (sent.values.get("base_model") or sent.values.get("reward_base_model")):
             raise InvalidInput("Choose a policy to begin with, or type a hub name or a folder. Teach a policy makes a tiny one.")
-        config = CONFIGS[kind].parse(sent.values)
+        where = Where(sent.engine, Resources.parse(sent.needs))
+        varied: list[dict[str, Any]] = []
+        if sent.varied.strip():
+            varied = sweeping.points(
+                sweeping.parse_space(kind, sent.varied), "grid" if sent.draws is None else "random", sent.draws
+            )  # fmt: skip
+        config = CONFIGS[kind].parse(sent.values | (varied[0] if varied else {}))
         found = preflight.check(workbench, kind, sent.snapshot_id, config)
         if not anyway and (not sent.start or found.stops):
             st.session_state[keys.TRAIN_CHECKED] = {"kind": kind, "sent": sent, "found": found}
             st.rerun()
-        run = training.add_run(workbench, kind, sent.snapshot_id, config, requested_by=session.user_id)
+        if varied:
+            name, _ = sweeping.begin(
+                workbench, kind, sent.snapshot_id, sent.values, varied, where=where, requested_by=session.user_id
+            )  # fmt: skip
+            show_sweep(name)
+        run = training.add_run(workbench, kind, sent.snapshot_id, config, requested_by=session.user_id, where=where)
     except RlhfError as error:
         st.session_state.pop(keys.TRAIN_CHECKED, None)
         show_error(error)
     else:
         choose(run.id)
         st.rerun()
+
+
+def show_sweep(name: str) -> None:
+    for key in (keys.TRAIN_FORM, keys.TRAIN_CHECKED):
+        st.session_state.pop(key, None)
+    st.session_state[keys.RUNS_VIEW], st.session_state[keys.RUNS_SWEEP] = "sweeps", name
+    st.switch_page("runs.py")
 
 
 def show_form(kind: RunKind) -> None:
@@ -131,6 +151,8 @@ def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) 
     with st.container(horizontal=True, vertical_alignment="center"):
         st.badge(run.status, color=STATUS_COLOURS[run.status])
         where = f"on snapshot `{run.snapshot_id}`" if run.snapshot_id else f"on {run_forms.NO_SNAPSHOT}"
+        if run.engine != LOCAL:
+            where += f", by {run.engine}"
         st.markdown(f"**{run.id}** · {WHAT[run.kind]} {where}", width="content")
         buttons(workbench, run)
     elapsed = duration(training.seconds_running(run))
@@ -142,8 +164,11 @@ def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) 
         st.progress(min(1.0, run.step / run.total_steps) if run.total_steps else 0.0, text)
     elif run.status == "queued":
         before = training.waiting_for(workbench, run)
-        st.progress(0.0, f"Waiting for {before[0]}" + (f" and {plural(len(before) - 1, 'other')}." if before[1:] else ".")
-                    if before else "Waiting for a supervisor to start it.")  # fmt: skip
+        if run.engine != LOCAL:
+            st.progress(0.0, markdown_of(run.phase or f"Waiting for a supervisor to hand it to {run.engine}."))
+        else:
+            st.progress(0.0, f"Waiting for {before[0]}" + (f" and {plural(len(before) - 1, 'other')}." if before[1:] else ".")
+                        if before else "Waiting for a supervisor to start it.")  # fmt: skip
     elif run.status == "paused":
         st.info(f"Paused at step {run.step} of {run.total_steps or '?'}; what it holds of the machine is free.")
     elif run.message:
@@ -205,6 +230,9 @@ def watch(run_id: str) -> None:
             run_curves.draw_all(run_curves.thinned(steps), {"reward", "loss", *run_curves.SMALL})
         with st.expander("Command and options"):
             st.code(shlex.join(training.command_of(workbench, run)), language="bash", wrap_lines=True)
+            asks = run.resources | ({"engine": run.engine, "job": run.job_id} if run.engine != LOCAL else {})
+            if asks:
+                st.json(asks)
             st.json(run.config)
 
 

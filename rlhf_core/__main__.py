@@ -22,6 +22,7 @@ from rlhf_core.ground.configs import (
     PRESETS,
     GenerateConfig,
     PPOConfig,
+    Preset,
     RewardConfig,
     RunConfig,
     SFTConfig,
@@ -43,6 +44,7 @@ from rlhf_core.services.workbench import Workbench
 if TYPE_CHECKING:
     from rlhf_core.ground.settings import Workspace
     from rlhf_core.runs.recording import Recorder
+    from rlhf_core.services.training import Where
     from rlhf_core.store.base import RunRecord
 
 
@@ -236,6 +238,29 @@ def _parser() -> argparse.ArgumentParser:
     one = command("attack", _attack, "ask checkpoints the prompts of the attack suite; prints what they withstood")
     one.add_argument("checkpoint", nargs="+", metavar="ID", help="policies and reward models")
     one.add_argument("--json", action="store_true", help="print a JSON object for each case")
+    one = command(
+        "sweep", _sweep, "queue runs that differ in some options: all combinations, or some drawn at random",
+        epilog='example: sweep reward --snapshot 4f2c --vary "learning_rate = 1e-5, 3e-5" --vary "epochs = 2, 4"\n'
+        '         sweep ppo --config base.json --vary "kl_coefficient = 0.01 .. 0.5 log" --random 8',
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    one.add_argument("kind", choices=[kind for kind, _, _ in _RUNS if kind != "generate"])
+    one.add_argument("--snapshot", metavar="ID", help="id or its beginning (default: the newest)")
+    one.add_argument(
+        "--vary", action="append", required=True, metavar="LINE", help="option = value, value or option = low .. high"
+    )
+    one.add_argument("--random", type=int, metavar="N", help="draw so many instead of taking all combinations")
+    one.add_argument("--draw-seed", type=int, default=0, metavar="N", help="of the drawing (default: 0)")
+    one.add_argument("--config", type=Path, metavar="FILE", help="options that all have, from a JSON file")
+    one.add_argument("--preset", choices=get_args(Preset), help="options to begin with")
+    one.add_argument("--set", action="append", default=[], metavar="OPTION=VALUE", help="an option that all have")
+    one.add_argument("--try", dest="try_only", action="store_true", help="only say what would be queued")
+    _add_place(one)
+    one = command("sweeps", _sweeps, "list sweeps; with a name, what its runs came to, the best on validation data first")
+    one.add_argument("name", nargs="?")
+    one.add_argument("--by", metavar="MEASURE", help="what decides (default: what the runs choose their weights by)")
+    one.add_argument("--cancel", action="store_true", help="cancel those of its runs that are not over")
+    command("engines", _engines, "where runs may be carried out, and what is free there")
     train = commands.add_parser("train", help="train a model").add_subparsers(metavar="MODEL", required=True)
     for kind, about, snapshot in _RUNS:
         one = (commands if kind == "generate" else train).add_parser(kind, parents=[shared], help=about, description=about)
@@ -246,19 +271,7 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--run-id", metavar="ID", help="carry out this queued run")
         one.add_argument("--check", action="store_true", help="only say what the run will need, and what is odd about its data")
         one.add_argument("--attempt", type=int, help=argparse.SUPPRESS)  # an engine carries the queued run out
-        where = one.add_argument_group("where it is carried out")
-        where.add_argument(
-            "--engine",
-            metavar="NAME",
-            default=LOCAL,
-            help="a Ray cluster or Slurm by its name in the settings: queue the run there and follow it (default: this machine)",
-        )
-        for name, field in Resources.model_fields.items():
-            choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
-            where.add_argument(
-                f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, choices=choices or None, help=field.description,
-                metavar=None if choices else "N",
-            )  # fmt: skip
+        _add_place(one)
         for name, field in CONFIGS[kind].options().items():
             choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
             default = "required" if field.is_required() else f"default: {'none' if field.default is None else field.default}"
@@ -269,6 +282,28 @@ def _parser() -> argparse.ArgumentParser:
                 metavar=None if choices else name.rsplit("_", 1)[-1].upper(), help=f"{field.description} ({default})", **switch,
             )  # fmt: skip
     return parser
+
+
+def _add_place(one: argparse.ArgumentParser) -> None:
+    """Flags that say where a run is carried out, and with what."""
+    where = one.add_argument_group("where it is carried out")
+    where.add_argument(
+        "--engine", metavar="NAME", default=LOCAL,
+        help="a Ray cluster or Slurm by its name in the settings: queue the run there and follow it (default: this machine)",
+    )  # fmt: skip
+    for name, field in Resources.model_fields.items():
+        choices = [choice for choice in get_args(field.annotation) if isinstance(choice, str)]
+        where.add_argument(
+            f"--{name.replace('_', '-')}", default=argparse.SUPPRESS, choices=choices or None, help=field.description,
+            metavar=None if choices else "N",
+        )  # fmt: skip
+
+
+def _place_of(arguments: argparse.Namespace) -> Where:
+    from rlhf_core.services.training import Where
+
+    asked = {name: value for name, value in vars(arguments).items() if name in Resources.model_fields}
+    return Where(arguments.engine, Resources.parse(asked))
 
 
 _RUNS: tuple[tuple[RunKind, str, str], ...] = (
@@ -858,7 +893,6 @@ def _train(arguments: argparse.Namespace) -> int:
     values |= {name: None if value == "none" else value for name, value in given.items()}
 
     from rlhf_core.services import training
-    from rlhf_core.services.training import Where
 
     workbench = _open(arguments)
     if [*values] == ["resume_from"] and arguments.snapshot is None and values["resume_from"]:  # all the rest as it was
@@ -875,10 +909,9 @@ def _train(arguments: argparse.Namespace) -> int:
         run = workbench.ledger.get(arguments.run_id)
         return _carry_out(workbench.workspace, workbench.ledger, run, own_log=False, workbench=workbench)
     snapshot_id = arguments.snapshot if arguments.snapshot is not None else training.newest_snapshot(workbench)
-    needs = Resources.parse({name: value for name, value in vars(arguments).items() if name in Resources.model_fields})
-    if arguments.engine != LOCAL or (needs.processes > 1 and "RANK" not in os.environ):
-        run = training.add_run(workbench, kind, snapshot_id, config, where=Where(arguments.engine, needs))
-        return _follow(workbench, run)
+    where = _place_of(arguments)
+    if arguments.engine != LOCAL or (where.resources.processes > 1 and "RANK" not in os.environ):
+        return _follow(workbench, training.add_run(workbench, kind, snapshot_id, config, where=where))
     run = training.add_run(workbench, kind, snapshot_id, config, here=True)
     return _carry_out(workbench.workspace, workbench.ledger, run, own_log=True, workbench=workbench)
 
@@ -942,6 +975,78 @@ def _train_elsewhere(arguments: argparse.Namespace) -> int:
         record.finish(run_id, "failed", words, None)
         raise InvalidInput(words)
     return _carry_out(workspace, record, run, own_log=True)
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from rlhf_core.services import sweeping, training
+
+    kind: RunKind = arguments.kind
+    base: dict[str, Any] = dict(PRESETS[kind][arguments.preset]) if arguments.preset else {}
+    if arguments.config is not None:
+        base |= _options_of(arguments.config)
+    for pair in arguments.set:
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals:
+            raise InvalidInput(f"{pair!r}: write --set option=value.")
+        base[name.replace("-", "_")] = None if value == "none" else value
+    space = sweeping.parse_space(kind, "\n".join(arguments.vary))
+    how: sweeping.How = "grid" if arguments.random is None else "random"
+    varied = sweeping.points(space, how, arguments.random, arguments.draw_seed)
+    if arguments.try_only:
+        for one in varied:
+            CONFIGS[kind].parse({**base, **one})
+            print(sweeping.in_words(one))
+        print(f"{len(varied)} runs; nothing was queued.")
+        return 0
+    workbench = _open(arguments)
+    snapshot_id = arguments.snapshot or training.newest_snapshot(workbench)
+    name, runs = sweeping.begin(workbench, kind, snapshot_id, base, varied, where=_place_of(arguments))
+    for run, one in zip(runs, varied, strict=True):
+        print(f"{run.id}  {sweeping.in_words(one)}")
+    print(f"{name}: {len(runs)} runs are queued; the app or `python -m rlhf_core supervise` starts them.")
+    return 0
+
+
+def _sweeps(arguments: argparse.Namespace) -> int:
+    from rlhf_core.services import sweeping
+
+    workbench = _open(arguments)
+    if arguments.name is None:
+        for one in sweeping.sweeps(workbench):
+            left = f", {one.unfinished} not over" if one.unfinished else ""
+            print(f"{one.name}  {one.created_at[:19]}  {one.runs} runs of {one.kind}{left}")
+        return 0
+    if arguments.cancel:
+        print(f"{sweeping.cancel(workbench, arguments.name)} runs were cancelled.")
+        return 0
+    found = sweeping.results(workbench, arguments.name)
+    if arguments.by is not None and arguments.by not in found.measures:
+        raise InvalidInput(
+            f"There is no {arguments.by!r} on validation data; there is {', '.join(found.measures) or 'nothing yet'}."
+        )
+    by = arguments.by or (found.measures[0] if found.measures else "")
+    print("\t".join(["run", "status", *found.varied, *(f"{name}, validation" for name in found.measures), f"{by}, test"]))
+    for row in found.ranked(by):
+        figures = [row.validation.get(name) for name in found.measures] + [row.test.get(by)]
+        print("\t".join([row.run.id, row.run.status, *map(str, row.options.values()),
+                         *("" if value is None else f"{value:.4f}" for value in figures)]))  # fmt: skip
+    return 0
+
+
+def _engines(arguments: argparse.Namespace) -> int:
+    from rlhf_core.ground.engines import engines
+    from rlhf_core.services import training
+
+    workbench, wrong = _open(arguments), 0
+    for name in [LOCAL, *(one.name for one in engines())]:
+        try:
+            found = training.capacity(workbench, name)
+        except RlhfError as error:
+            print(f"{name}: {error}")
+            wrong = 1
+        else:
+            print(f"{name}: {training.capacity_in_words(found)}")
+    return wrong
 
 
 def _check(workbench: Workbench, kind: RunKind, snapshot_id: str | None, config: RunConfig) -> int:

@@ -165,6 +165,9 @@ def train_reward(
     recorder.metrics(split="test", step=learned.steps, **measured)
     before = judged_by(reward_model, validation, config.precision)[0]
     before = before.only([not one.aspect for one in before.examples])
+    if config.method == "head" and before.examples:  # the others said so after each epoch
+        of_validation = measure(before.examples, before.rewards.tolist(), guess=data.scales[0].mean)
+        recorder.metrics(split="validation", step=learned.steps, **of_validation)
     aggregates = learn_from_steps(reward_model, before, plain)
     unseen = split.test if learned.folds is None else split.validation  # after a cross-validation the readout has seen the rest
     readings = compare_step_readings(reward_model, unseen, seed=config.seed)

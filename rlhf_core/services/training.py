@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import os
+import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +19,7 @@ from rlhf_core.ground import footprint, machine, settings
 from rlhf_core.ground.cards import Kind
 from rlhf_core.ground.configs import CONFIGS, GenerateConfig, PPOConfig, RewardConfig, RunConfig, SFTConfig, parse_sources
 from rlhf_core.ground.engines import Capacity, Resources, engine_named
-from rlhf_core.ground.errors import InvalidInput, NotEnoughData, NotFound, RunRefused, disk_errors
+from rlhf_core.ground.errors import InvalidInput, NotEnoughData, NotFound, RlhfError, RunRefused, disk_errors
 from rlhf_core.ground.files import write_json
 from rlhf_core.ground.processes import ProcessIdentity, this_host
 from rlhf_core.ground.records import new_id, parse_utc
@@ -45,6 +47,15 @@ from rlhf_core.services.workbench import Workbench
 
 
 @dataclass(frozen=True, slots=True)
+class Seen:
+    """What an engine said of itself when it was asked last; ``problem``: why it did not. Neither: it is being asked."""
+
+    capacity: Capacity | None = None
+    problem: str = ""
+    at: float = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
 class Where:
     """Where a run is carried out, and with what. ``sweep``: what runs that are begun together are called."""
 
@@ -55,6 +66,7 @@ class Where:
 
 HERE = Where()
 LOG_TAIL_BYTES = 20_000
+CAPACITY_FOR_S = 10.0  # what an engine answered is good for so long
 NEW_TINY = "tiny"  # as a policy to begin with: a new one
 
 
@@ -243,6 +255,47 @@ def capacity(workbench: Workbench, engine: str) -> Capacity:
     workbench.require("train")
     launcher = LocalLauncher() if engine == LOCAL else launcher_of(engine_named(engine))
     return launcher.capacity()
+
+
+_seen: dict[str, Seen] = {}
+_asking: set[str] = set()
+_seen_lock = threading.Lock()
+
+
+def capacity_seen(workbench: Workbench, engine: str) -> Seen:
+    """The same without waiting: what was answered last, while it is asked anew in the background where that is a while ago."""
+    workbench.require("train")
+    with _seen_lock:
+        seen = _seen.get(engine, Seen())
+        if engine in _asking or time.monotonic() - seen.at < CAPACITY_FOR_S:
+            return seen
+        _asking.add(engine)
+
+    def ask() -> None:
+        try:
+            found = Seen(capacity(workbench, engine), at=time.monotonic())
+        except RlhfError as error:
+            found = Seen(problem=str(error), at=time.monotonic())
+        finally:
+            with _seen_lock:
+                _asking.discard(engine)
+        with _seen_lock:
+            _seen[engine] = found
+
+    threading.Thread(target=ask, name="capacity", daemon=True).start()
+    return seen
+
+
+def capacity_in_words(found: Capacity) -> str:
+    """In one sentence."""
+
+    def of(what: str, free: str) -> str:
+        return f"{found.total(free):g} of {found.total(what):g}"
+
+    gpus = f"{of('gpus', 'free_gpus')} GPUs, " if found.total("gpus") else "no GPU, "
+    nodes = f" on {len(found.nodes)} nodes" if len(found.nodes) > 1 else ""
+    queue = f"; {found.running} jobs run there, {found.waiting} wait" if found.running or found.waiting else ""
+    return f"{gpus}{of('cpus', 'free_cpus')} processors free{nodes}{queue}."
 
 
 def policies(workbench: Workbench) -> list[Checkpoint]:

@@ -47,6 +47,28 @@ def smoothed(frame: pd.DataFrame, name: str, part: int) -> pd.DataFrame:
     return frame.assign(smooth=frame[name].ewm(span=max(5, len(frame) // part)).mean())
 
 
+def by_option(points: Sequence[tuple[str, Any, float]], option: str, measure: str) -> alt.Chart:
+    """What runs came to by the value of one option: a point each; numbers on an axis, by powers of ten where they span some."""
+    values = [value for _, value, _ in points]
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    log = numbers and min(values) > 0 and max(values) / min(values) >= 20
+    frame = pd.DataFrame(
+        [(run, value if numbers else str(value), found) for run, value, found in points], columns=["run", "value", "found"]
+    )  # fmt: skip
+    x = alt.X("value:Q" if numbers else "value:N", title=option)
+    if numbers:
+        x = x.scale(alt.Scale(type="log" if log else "linear", zero=False, padding=12))
+    return (
+        alt.Chart(frame)
+        .mark_circle(size=90, opacity=0.75)
+        .encode(
+            x, alt.Y("found:Q", title=f"{measure}, validation", scale=alt.Scale(zero=False, padding=8)),
+            tooltip=["run:N", alt.Tooltip("value", title=option), alt.Tooltip("found:Q", title=measure, format=".4f")],
+        )
+        .properties(height=260)
+    )  # fmt: skip
+
+
 def overlaid(points: Sequence[tuple[str, str, int, float]], unit: str) -> alt.Chart:
     """One measure of several runs by step; dashed where it was measured on held-out data."""
     frame = pd.DataFrame(points, columns=["run", "measured on", "step", "value"])

@@ -53,6 +53,7 @@ PLAY_VIEW = "playground:view"
 PLAY_PROBLEM = "playground:problem"
 RUNS_VIEW = "runs:view"
 RUNS_FOCUS = "runs:focus"
+RUNS_SWEEP = "runs:sweep"
 RUNS_SHOWN = "runs:shown"  # how many, at most
 TRAIN_FORM = "train:form_open"
 TRAIN_CHECKED = "train:checked"

@@ -53,7 +53,7 @@ def draw(kind: RunKind, lines: Lines, *, unfinished: bool) -> None:
 
 def _measures(lines: Lines) -> None:
     held_out = [
-        {"measured on": "test" if line["split"] == "test" else f"validation, epoch {line['epoch']}"}
+        {"measured on": line["split"] + (f", epoch {line['epoch']}" if "epoch" in line else "")}
         | {
             name: line.get(name)
             for name in ("step_auc", "length_auc", "answer_auc", "accuracy", "rmse", "rmse_of_mean", "spearman", "examples")

@@ -10,13 +10,15 @@ import streamlit as st
 
 from rlhf_core.ground import settings
 from rlhf_core.ground.configs import CONFIGS, PRESET_TITLES, PRESETS, Preset
-from rlhf_core.ground.runs import RunKind
+from rlhf_core.ground.engines import Resources, engines
+from rlhf_core.ground.errors import InvalidInput
+from rlhf_core.ground.runs import LOCAL, RunKind
 from rlhf_core.services import modelling, training
 from rlhf_core.services.preflight import Preflight, time_in_words
 from rlhf_core.services.snapshots import Snapshot
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import forms, keys
-from rlhf_core.ui.texts import ago, markdown_of, plural
+from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
 
 TITLES: dict[RunKind, str] = {
     "reward": "New reward model",
@@ -37,6 +39,7 @@ FIRST: dict[RunKind, tuple[str, ...]] = {
     "ppo": ("optimiser", "reward_on", "ppo_steps", "batch_size", "max_response_tokens"),
 }
 ELSEWHERE = ("reward_base_model", "base_model", "reward", "judge", "resume_from", "accept_ungated_reward")
+SWEEP_HELP = "Several runs that differ in some options, compared on the page Runs by validation data."
 CHECK_HELP = "Memory, time, disk, and what is odd about the data; nothing is started."
 MARKS = {"stop": ("block", "red"), "mind": ("warning", "orange"), "fine": ("check_circle", "green")}
 NO_SNAPSHOT = "five example questions"
@@ -44,11 +47,16 @@ NO_SNAPSHOT = "five example questions"
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """What a form was sent off with: ``start`` it, or only look first."""
+    """What a form was sent off with: ``start`` it, or only look first. ``varied``: the lines of a sweep, none for a single run;
+    ``draws``: how many of it are drawn, None for all combinations."""
 
     start: bool
     snapshot_id: str | None
     values: dict[str, Any]
+    engine: str
+    needs: dict[str, Any]
+    varied: str
+    draws: int | None
 
 
 def run_form(workbench: Workbench, kind: RunKind, taken: Sequence[Snapshot]) -> Sent | None:
@@ -61,6 +69,8 @@ def run_form(workbench: Workbench, kind: RunKind, taken: Sequence[Snapshot]) -> 
             help="Options to begin with; none of them: the defaults. Each can be changed below.",
         )  # fmt: skip
         all_options = st.toggle("All options", key=f"train:all:{kind}")
+        sweeps = kind != "generate" and st.toggle("Sweep", key=f"train:sweep:{kind}", help=SWEEP_HELP)
+    engine = _engine(workbench)
     values: dict[str, Any] = dict(PRESETS[kind][preset]) if preset else {}
 
     def draw(name: str) -> None:
@@ -75,6 +85,7 @@ def run_form(workbench: Workbench, kind: RunKind, taken: Sequence[Snapshot]) -> 
             values |= _base(workbench, kind)
         if kind == "ppo":
             values |= _judges(workbench)
+        varied, draws = _varied(kind) if sweeps else ("", None)
         for column, name in zip(st.columns(len(FIRST[kind])), FIRST[kind], strict=True):
             with column:
                 draw(name)
@@ -83,15 +94,74 @@ def run_form(workbench: Workbench, kind: RunKind, taken: Sequence[Snapshot]) -> 
             for name, column in zip(rest, [column for _ in rest[::3] for column in st.columns(3)], strict=False):
                 with column:
                     draw(name)
-        elif kind == "ppo":  # a short limit without opening all options
+        needs = _needs(kind, engine, all_options=all_options)
+        if kind == "ppo" and not all_options:  # a short limit without opening all options
             for lower, upper in (("min_response_tokens", "max_response_tokens"), ("mini_batch_size", "batch_size")):
                 values[lower] = min(values.get(lower, fields[lower].default), values[upper] or 1)
         with st.container(horizontal=True):
             start = st.form_submit_button(
-                "Start writing" if kind == "generate" else "Start training", type="primary", icon=":material/play_arrow:"
-            )
+                "Start writing" if kind == "generate" else "Start all of them" if sweeps else "Start training", type="primary",
+                icon=":material/play_arrow:",
+            )  # fmt: skip
             look = st.form_submit_button("Check first", icon=":material/fact_check:", help=CHECK_HELP)
-    return Sent(start, snapshot_id, values) if start or look else None
+    return Sent(start, snapshot_id, values, engine, needs, varied, draws) if start or look else None
+
+
+def _engine(workbench: Workbench) -> str:
+    """Where the run is to go; asked only where there is more than this machine."""
+    try:
+        names = [LOCAL, *(one.name for one in engines())]
+    except InvalidInput as error:
+        show_error(error)
+        return LOCAL
+    if len(names) == 1:
+        return LOCAL
+    with st.container(horizontal=True, vertical_alignment="center"):
+        engine = st.segmented_control(
+            "Carried out by", names, format_func=lambda name: "This machine" if name == LOCAL else name, default=LOCAL,
+            required=True, key="train:engine", help="Engines of the settings: a Ray cluster, or Slurm.",
+        )  # fmt: skip
+        _free(workbench, engine)
+    return engine
+
+
+@st.fragment(run_every=3.0)
+def _free(workbench: Workbench, engine: str) -> None:
+    seen = training.capacity_seen(workbench, engine)
+    if seen.capacity is not None:
+        st.caption(training.capacity_in_words(seen.capacity))
+    elif seen.problem:
+        st.caption(f":orange[:material/warning:] {markdown_of(seen.problem)} A run would wait until it does.")
+    else:
+        st.caption("Asking what is free there …")
+
+
+def _needs(kind: RunKind, engine: str, *, all_options: bool) -> dict[str, Any]:
+    """What the run asks for: processes, and of another engine what it reserves."""
+    names = (["processes", "sharding"] if kind in ("reward", "ppo") and all_options else []) + (
+        ["gpus", "cpus", "memory_mb", "minutes"] if engine != LOCAL else []
+    )
+    values: dict[str, Any] = {}
+    for name, column in zip(names, st.columns(len(names)) if names else [], strict=True):
+        with column:
+            values[name] = forms.option(f"{kind}:needs", name, Resources.model_fields[name])
+    return values
+
+
+def _varied(kind: RunKind) -> tuple[str, int | None]:
+    lines, how = st.columns([3, 1])
+    example = {"reward": "learning_rate = 1e-5, 3e-5\nepochs = 2, 4", "sft": "learning_rate = 1e-5, 1e-4"}.get(
+        kind, "kl_coefficient = 0.05, 0.2\nppo_learning_rate = 1e-6, 1e-5"
+    )  # fmt: skip
+    varied = lines.text_area(
+        "What is varied", key=f"train:varied:{kind}", height=100, placeholder=example,
+        help="One line for each option: values with commas between them, or for drawing a range, as 1e-6 .. 1e-4 log. They go "
+        "over what stands in this form.",
+    )  # fmt: skip
+    draws = how.number_input(
+        "Draw at random", min_value=1, max_value=200, value=None, placeholder="all combinations", key=f"train:draws:{kind}"
+    )  # fmt: skip
+    return varied, draws
 
 
 def draw_preflight(found: Preflight) -> None:
