@@ -133,6 +133,11 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("statement", help="one SELECT, or - to read it from standard input")
     one.add_argument("--snapshot", metavar="ID", help="id or its beginning (default: the newest)")
     one.add_argument("--timeout-s", type=float, default=30.0, metavar="S")
+    one.add_argument("--there", action="store_true", help="ask the depot's, without fetching it (--timeout-s does not count)")
+    one = command("depot", _depot, "snapshots and checkpoints in the place elsewhere that keeps them: docs/engines.md")
+    one.add_argument("act", nargs="?", default="list", choices=["list", "keep", "fetch", "verify", "drop"])
+    one.add_argument("id", nargs="*", metavar="ID", help="of snapshots and checkpoints, or their beginning")
+    one.add_argument("--all", action="store_true", help="keep: all that is not there yet; fetch: all that is not here")
     one = command(
         "audit", _audit, "a report on the quality of a snapshot's feedback, as Markdown; exits with 2 where one has to act"
     )
@@ -449,6 +454,13 @@ def _sql(arguments: argparse.Namespace) -> None:
 
     workbench = _open(arguments)
     statement = sys.stdin.read() if arguments.statement == "-" else arguments.statement
+    if arguments.there:
+        from rlhf_core.services import keeping
+
+        answer, by = keeping.ask_there(workbench, arguments.snapshot or "", statement)
+        print(answer.to_csv(index=False), end="")
+        print(f"Read there by {by}.", file=sys.stderr)
+        return
     snapshot_id = arguments.snapshot or _newest(workbench)
     result = querying.run(workbench, snapshot_id, statement, timeout_s=arguments.timeout_s).result()
     try:
@@ -1030,6 +1042,36 @@ def _sweeps(arguments: argparse.Namespace) -> int:
         figures = [row.validation.get(name) for name in found.measures] + [row.test.get(by)]
         print("\t".join([row.run.id, row.run.status, *map(str, row.options.values()),
                          *("" if value is None else f"{value:.4f}" for value in figures)]))  # fmt: skip
+    return 0
+
+
+def _depot(arguments: argparse.Namespace) -> int:
+    from rlhf_core.services import keeping
+
+    workbench = _open(arguments)
+    here = {one for ids in keeping.here(workbench).values() for one in ids}
+    there = {one.id: one for one in keeping.listing(workbench)} if arguments.act == "list" or arguments.all else {}
+    if arguments.act == "list":
+        for one in there.values():
+            where = "here too" if one.id in here else "only there"
+            print(f"{one.id}  {one.created_at[:19]}  {one.size_bytes / 2**20:10.1f} MiB  {where}")
+        for artifact_id in sorted(here - there.keys()):
+            print(f"{artifact_id}  only here")
+        return 0
+    ids = list(arguments.id)
+    if arguments.all and arguments.act in ("keep", "fetch"):
+        ids += sorted(here - there.keys() if arguments.act == "keep" else there.keys() - here)
+    if not ids:
+        print("Nothing to do." if arguments.all else f"Name what to {arguments.act}: an id, or its beginning.")
+        return 0 if arguments.all else 2
+    for artifact_id in ids:
+        if arguments.act == "verify":
+            print(f"{keeping.verify(workbench, artifact_id).id}: every file there is what its manifest says")
+        elif arguments.act == "drop":
+            print(f"{keeping.drop(workbench, artifact_id)}: gone from the depot")
+        else:
+            name, moved = {"keep": keeping.keep, "fetch": keeping.fetch}[arguments.act](workbench, artifact_id, print)
+            print(f"{name}: {moved.sent_bytes / 2**20:.1f} MiB went over, {moved.there_bytes / 2**20:.1f} were there already")
     return 0
 
 

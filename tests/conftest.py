@@ -24,6 +24,8 @@ from rlhf_core.services.workbench import Workbench
 pytest_plugins = ["tests.supabase.fixtures"]
 pytest.register_assert_rewrite(*(f"tests.contract.{part}_contract" for part in ("store", "labelling", "judgement", "rollout")))
 os.environ["RLHF_STORE"] = "sqlite"  # whatever this machine's settings say; tests of a team's store say otherwise
+for variable in ("RLHF_DEPOT", "RLHF_RAY_ADDRESS", "RLHF_RAY_TOKEN"):
+    os.environ.pop(variable, None)
 os.environ["HF_HUB_OFFLINE"] = "1"  # no test may depend on a model hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # toy models are quickest on one thread
 

@@ -16,6 +16,7 @@ from rlhf_core.checkpoints.registry import list_checkpoints
 from rlhf_core.ground.errors import disk_errors
 from rlhf_core.ground.records import Consent, Session, new_id, utc_now
 from rlhf_core.services import erasing_runs, snapshots
+from rlhf_core.services.depots import with_depots_snapshots
 from rlhf_core.services.workbench import Workbench
 
 ERASED_FILE = "erased.jsonl"  # pseudonyms of people who were erased, in the workspace
@@ -89,8 +90,10 @@ def delete_chats(workbench: Workbench, chats: Sequence[tuple[str, str]], why: st
     be done again where it is interrupted."""
     ids = [one for one, _ in chats]
     erasing_runs.forget(workbench, {query for _, query in chats})
-    with changing(workbench.workspace.snapshots):
-        _move_runs(workbench, take_out_chats(workbench.workspace.snapshots, ids, why))
+    with changing(workbench.workspace.snapshots), with_depots_snapshots(workbench) as replace_there:
+        rewritten = take_out_chats(workbench.workspace.snapshots, ids, why)
+        replace_there(rewritten)
+        _move_runs(workbench, rewritten)
         workbench.collecting.delete_chats(ids)
 
 
@@ -110,10 +113,24 @@ def erase_again(workbench: Workbench, pseudonyms: Iterable[str]) -> int:
             erase_visitor(workbench, one.user_id, "the backup's restorer")
         else:
             erase(workbench, Session(one.user_id, one.display_name))
-    with changing(workbench.workspace.snapshots):
+    with changing(workbench.workspace.snapshots), with_depots_snapshots(workbench) as replace_there:
         for pseudonym in known:  # those of whom only snapshots know
-            take_out(workbench.workspace.snapshots, pseudonym, chats=())
+            replace_there(take_out(workbench.workspace.snapshots, pseudonym, chats=()))
     return len(people)
+
+
+def from_what_came_back(workbench: Workbench) -> list[tuple[str, str]]:
+    """Take everybody who was erased before out of snapshots that were fetched since. (old id, new id) of what was rewritten."""
+    try:
+        lines = (workbench.workspace.root / ERASED_FILE).read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        return []
+    became: dict[str, str] = {}
+    with changing(workbench.workspace.snapshots):
+        for pseudonym in dict.fromkeys(json.loads(line)["pseudonym"] for line in lines if line.strip()):
+            for old, new in take_out(workbench.workspace.snapshots, pseudonym, chats=()):
+                became = {first: new if last == old else last for first, last in became.items()} | {old: new}
+    return [*became.items()]
 
 
 def _remember(workbench: Workbench, pseudonym: str) -> None:
@@ -131,7 +148,9 @@ def traces(workbench: Workbench, user_id: str) -> dict[str, Any]:
     pseudonym = _pseudonym(workbench, user_id)
     erasing_runs.settle(workbench)
     found: dict[str, Any] = dict(workbench.collecting.places_of(user_id))
-    if snapshots_with := [one.id for one in holding(workbench.workspace.snapshots, pseudonym)]:
+    with changing(workbench.workspace.snapshots), with_depots_snapshots(workbench):
+        snapshots_with = [one.id for one in holding(workbench.workspace.snapshots, pseudonym)]
+    if snapshots_with:
         found["snapshots"] = snapshots_with
     erasures = workbench.collecting.erasures(pseudonym)
     if runs := erasing_runs.still_in(workbench, (one for what in erasures for one in what.get("questions", ()))):
@@ -151,8 +170,9 @@ def _pseudonym(workbench: Workbench, user_id: str) -> str:
 def _from_snapshots(workbench: Workbench, user_id: str, judgements: int, *, chats: Sequence[str] | None = None) -> Erasure:
     """``chats``: those that go with them, beside the ones that snapshots know as theirs; None: chats stay."""
     pseudonym, folder = _pseudonym(workbench, user_id), workbench.workspace.snapshots
-    with changing(folder):
+    with changing(folder), with_depots_snapshots(workbench) as replace_there:
         rewritten = take_out(folder, pseudonym, chats=chats)
+        replace_there(rewritten)
         used = [snapshots.used_by(workbench, old) for old, _ in rewritten]
         _move_runs(workbench, rewritten)
     runs = list(dict.fromkeys(run for runs, _ in used for run in runs))

@@ -1,0 +1,1 @@
+"""Core room: a place elsewhere that keeps snapshots and checkpoints, by fsspec."""
