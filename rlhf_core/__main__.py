@@ -265,6 +265,32 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("name", nargs="?")
     one.add_argument("--by", metavar="MEASURE", help="what decides (default: what the runs choose their weights by)")
     one.add_argument("--cancel", action="store_true", help="cancel those of its runs that are not over")
+    one = command("hand-over", _hand_over, "write what OpenRLHF or verl needs to improve a policy that is too large for here")
+    one.add_argument("to", choices=["openrlhf", "verl"])
+    one.add_argument("out", type=Path, metavar="FOLDER", help="a new one")
+    one.add_argument("--reward", required=True, metavar="CHECKPOINT", help="the reward model, which serve-reward will serve")
+    one.add_argument(
+        "--policy", required=True, metavar="NAME", help="where it begins: a hub name, a folder there, or a checkpoint"
+    )
+    one.add_argument("--snapshot", metavar="ID", help="where prompts come from (default: the newest)")
+    one.add_argument("--config", type=Path, metavar="FILE", help="options of a ppo run, from a JSON file")
+    one.add_argument("--url", default="http://127.0.0.1:5000", help="where the served reward model is reached from there")
+    one.add_argument("--gpus", type=int, default=8, help="of each machine there")
+    one.add_argument("--accept-ungated-reward", action="store_true", help="although its report card refuses it")
+    one = command("take-back", _take_back, "take in the policy that came of what was handed over, with its lineage")
+    one.add_argument("handed", type=Path, metavar="FOLDER", help="what hand-over wrote")
+    one.add_argument("model", type=Path, metavar="MODEL", help="the policy, a folder as transformers saves one")
+    one = command("serve-reward", _serve_reward, "a reward model over HTTP, for trainers of other makers")
+    one.add_argument("checkpoint", metavar="ID")
+    one.add_argument("--host", default="127.0.0.1", help="0.0.0.0 lets other machines in; then set --token")
+    one.add_argument("--port", type=int, default=5000)
+    one.add_argument(
+        "--token", default=os.environ.get("RLHF_REWARD_TOKEN", ""), help="asked of everybody (default: $RLHF_REWARD_TOKEN)"
+    )
+    one.add_argument("--reward-on", choices=["answer", "steps"], default="answer")
+    one.add_argument("--step-unit", choices=["as_imported", "sentences"], default="as_imported")
+    one.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
+    one.add_argument("--accept-ungated-reward", action="store_true", help="although its report card refuses it")
     command("engines", _engines, "where runs may be carried out, and what is free there")
     train = commands.add_parser("train", help="train a model").add_subparsers(metavar="MODEL", required=True)
     for kind, about, snapshot in _RUNS:
@@ -1072,6 +1098,52 @@ def _depot(arguments: argparse.Namespace) -> int:
         else:
             name, moved = {"keep": keeping.keep, "fetch": keeping.fetch}[arguments.act](workbench, artifact_id, print)
             print(f"{name}: {moved.sent_bytes / 2**20:.1f} MiB went over, {moved.there_bytes / 2**20:.1f} were there already")
+    return 0
+
+
+def _hand_over(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import handing_over, training
+
+    values: dict[str, Any] = {"base_model": arguments.policy} | (_options_of(arguments.config) if arguments.config else {})
+    values |= {"reward": arguments.reward, "base_model": arguments.policy}
+    if arguments.accept_ungated_reward:
+        values["accept_ungated_reward"] = True
+    workbench = _open(arguments)
+    config = PPOConfig.parse(values)
+    snapshot_id = arguments.snapshot or training.newest_snapshot(workbench)
+    out = handing_over.hand_over(
+        workbench, arguments.to, snapshot_id, config, arguments.out, url=arguments.url, gpus=arguments.gpus
+    )  # fmt: skip
+    print(f"{out}: its README.md says how to go on.")
+
+
+def _take_back(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services import handing_over
+
+    run, checkpoint = handing_over.take_back(_open(arguments), arguments.handed, arguments.model)
+    print(f"{checkpoint.id}: a policy of run {run.id}")
+
+
+def _serve_reward(arguments: argparse.Namespace) -> int:
+    import uvicorn
+
+    from rlhf_core.api import rewards
+    from rlhf_core.services.handing_over import Reading
+    from rlhf_core.services.modelling import gate, model
+
+    workbench = _open(arguments)
+    checkpoint_id = model(workbench, arguments.checkpoint).checkpoint.id
+    if not arguments.accept_ungated_reward:
+        gate(workbench, checkpoint_id, "steps" if arguments.reward_on == "steps" else "answers", "PPO")
+    if arguments.host not in ("127.0.0.1", "localhost", "::1") and not arguments.token:
+        raise InvalidInput(f"With --host {arguments.host} everybody on the network could ask. Set --token, or RLHF_REWARD_TOKEN.")
+    app = rewards.create(
+        workbench.scoring, checkpoint_id, Reading(arguments.reward_on, arguments.step_unit), token=arguments.token,
+        device=arguments.device,
+    )  # fmt: skip
+    print(f"{checkpoint_id} at http://{arguments.host}:{arguments.port}", flush=True)
+    uvicorn.run(app, host=arguments.host, port=arguments.port, log_level="warning")
+    workbench.close()
     return 0
 
 

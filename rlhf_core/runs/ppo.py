@@ -17,6 +17,7 @@ import torch
 from transformers import set_seed
 from transformers.utils import logging as transformers_logging
 
+from rlhf_core.analytics.prompts import read_prompts
 from rlhf_core.analytics.snapshot import open_snapshot
 from rlhf_core.checkpoints.base_models import locate
 from rlhf_core.checkpoints.registry import seal
@@ -35,7 +36,7 @@ from rlhf_core.learn.ppo import Episode, Learner, Measured, answers_of
 from rlhf_core.learn.reward_model import in_bf16, library_versions, pick_device
 from rlhf_core.learn.writing import load_policy
 from rlhf_core.runs.others import optimise
-from rlhf_core.runs.ppo_data import Judges, PromptOrder, load_judges, prompt_encoder, read_prompts
+from rlhf_core.runs.ppo_data import Judges, PromptOrder, load_judges, prompt_encoder
 from rlhf_core.runs.recording import Cancelled, Recorder, log
 from rlhf_core.runs.saved_state import EVERY_S, SavedState, learning, put_back, stands_in
 
