@@ -9,7 +9,7 @@ from rlhf_core.ground.metrics import METRICS
 from rlhf_core.ground.records import parse_utc
 from rlhf_core.ground.runs import RunLine
 from rlhf_core.services import lineage, run_compare, storage, sweeping, training
-from rlhf_core.ui import charts, keys, resources, run_curves
+from rlhf_core.ui import charts, depot_parts, keys, resources, run_curves
 from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
 
 NEWEST = 50  # in the table; older ones are found by their words, or shown when asked for
@@ -195,6 +195,11 @@ def sweep_table(name: str) -> None:
 
 
 def show_storage() -> None:
+    show_disk()
+    depot_parts.copies(workbench, "checkpoints")
+
+
+def show_disk() -> None:
     stored = storage.stored(workbench)
     if not stored:
         st.info("No checkpoint and no saved state yet.")

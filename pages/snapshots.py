@@ -8,7 +8,7 @@ import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.services import exploring, snapshots
-from rlhf_core.ui import keys, resources, rows
+from rlhf_core.ui import depot_parts, keys, resources, rows
 from rlhf_core.ui.texts import ago, plural, show_error
 
 MB = 1_000_000
@@ -28,6 +28,7 @@ if st.button("Take a snapshot", type="primary", icon=":material/photo_camera:"):
 taken = snapshots.listing(workbench)
 if not taken:
     st.info("No snapshot yet. Import or load chats, rate some, then take one.")
+    depot_parts.copies(workbench, "snapshots")
     st.stop()
 
 
@@ -141,6 +142,7 @@ rows.pick(
 ids = [one.id for one in taken]
 if chosen not in ids:
     st.caption("Press a snapshot to see what is in it.")
+    depot_parts.copies(workbench, "snapshots")
     st.stop()
 snapshot = taken[ids.index(chosen)]
 with st.container(horizontal=True):

@@ -15,6 +15,7 @@ from rlhf_core.depot.depot import KINDS, Kept, Kind, Moved, Say
 from rlhf_core.ground.errors import InvalidInput, RlhfError
 from rlhf_core.ground.tables import EXPORT_COLUMNS
 from rlhf_core.services import erasing
+from rlhf_core.services.background import Background, Seen
 from rlhf_core.services.depots import open_depot, settings
 from rlhf_core.services.workbench import Workbench
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["KINDS", "Kept", "Kind", "Moved", "settings"]
 LARGEST_ANSWER = 1_000_000  # rows
+LISTING_FOR_S = 30.0
 
 
 def kind_of(workbench: Workbench, artifact_id: str) -> Kind:
@@ -44,6 +46,15 @@ def listing(workbench: Workbench) -> list[Kept]:
     workbench.require("train")
     there = open_depot()
     return [one for kind in KINDS for one in there.listing(kind)]
+
+
+_listings: Background[list[Kept]] = Background(LISTING_FOR_S)
+
+
+def listing_seen(workbench: Workbench) -> Seen[list[Kept]]:
+    """The same for pages, which do not wait for the depot."""
+    workbench.require("train")
+    return _listings.look(str(workbench.workspace.root), lambda: listing(workbench))
 
 
 def keep(workbench: Workbench, artifact_id: str, say: Say = lambda _: None) -> tuple[str, Moved]:
@@ -181,6 +192,7 @@ def send_for(workbench: Workbench, what: str, artifact_id: str) -> None:
     def go() -> None:
         try:
             acts[what](workbench, artifact_id, lambda words: change(said=words))
+            _listings.forget(str(workbench.workspace.root))
             change(over=True)
         except RlhfError as error:
             change(over=True, problem=str(error))

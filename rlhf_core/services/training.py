@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +17,7 @@ from rlhf_core.ground import footprint, machine, settings
 from rlhf_core.ground.cards import Kind
 from rlhf_core.ground.configs import CONFIGS, GenerateConfig, PPOConfig, RewardConfig, RunConfig, SFTConfig, parse_sources
 from rlhf_core.ground.engines import Capacity, Resources, engine_named
-from rlhf_core.ground.errors import InvalidInput, NotEnoughData, NotFound, RlhfError, RunRefused, disk_errors
+from rlhf_core.ground.errors import InvalidInput, NotEnoughData, NotFound, RunRefused, disk_errors
 from rlhf_core.ground.files import write_json
 from rlhf_core.ground.processes import ProcessIdentity, this_host
 from rlhf_core.ground.records import new_id, parse_utc
@@ -40,19 +38,11 @@ from rlhf_core.ground.runs import (
 )
 from rlhf_core.launchers.local import LocalLauncher
 from rlhf_core.launchers.open import launcher_of
+from rlhf_core.services.background import Background, Seen
 from rlhf_core.services.modelling import gate
 from rlhf_core.services.preflight import memory_of
 from rlhf_core.services.tailing import json_lines
 from rlhf_core.services.workbench import Workbench
-
-
-@dataclass(frozen=True, slots=True)
-class Seen:
-    """What an engine said of itself when it was asked last; ``problem``: why it did not. Neither: it is being asked."""
-
-    capacity: Capacity | None = None
-    problem: str = ""
-    at: float = float("-inf")
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,33 +247,13 @@ def capacity(workbench: Workbench, engine: str) -> Capacity:
     return launcher.capacity()
 
 
-_seen: dict[str, Seen] = {}
-_asking: set[str] = set()
-_seen_lock = threading.Lock()
+_capacities: Background[Capacity] = Background(CAPACITY_FOR_S)
 
 
-def capacity_seen(workbench: Workbench, engine: str) -> Seen:
-    """The same without waiting: what was answered last, while it is asked anew in the background where that is a while ago."""
+def capacity_seen(workbench: Workbench, engine: str) -> Seen[Capacity]:
+    """The same for pages, which do not wait for an engine."""
     workbench.require("train")
-    with _seen_lock:
-        seen = _seen.get(engine, Seen())
-        if engine in _asking or time.monotonic() - seen.at < CAPACITY_FOR_S:
-            return seen
-        _asking.add(engine)
-
-    def ask() -> None:
-        try:
-            found = Seen(capacity(workbench, engine), at=time.monotonic())
-        except RlhfError as error:
-            found = Seen(problem=str(error), at=time.monotonic())
-        finally:
-            with _seen_lock:
-                _asking.discard(engine)
-        with _seen_lock:
-            _seen[engine] = found
-
-    threading.Thread(target=ask, name="capacity", daemon=True).start()
-    return seen
+    return _capacities.look(engine, lambda: capacity(workbench, engine))
 
 
 def capacity_in_words(found: Capacity) -> str:

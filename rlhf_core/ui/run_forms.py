@@ -8,9 +8,9 @@ from typing import Any
 
 import streamlit as st
 
-from rlhf_core.ground import settings
+from rlhf_core.ground import engines, settings
 from rlhf_core.ground.configs import CONFIGS, PRESET_TITLES, PRESETS, Preset
-from rlhf_core.ground.engines import Resources, engines
+from rlhf_core.ground.engines import Resources
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.runs import LOCAL, RunKind
 from rlhf_core.services import modelling, training
@@ -110,7 +110,7 @@ def run_form(workbench: Workbench, kind: RunKind, taken: Sequence[Snapshot]) -> 
 def _engine(workbench: Workbench) -> str:
     """Where the run is to go; asked only where there is more than this machine."""
     try:
-        names = [LOCAL, *(one.name for one in engines())]
+        names = [LOCAL, *(one.name for one in engines.engines())]
     except InvalidInput as error:
         show_error(error)
         return LOCAL
@@ -128,8 +128,8 @@ def _engine(workbench: Workbench) -> str:
 @st.fragment(run_every=3.0)
 def _free(workbench: Workbench, engine: str) -> None:
     seen = training.capacity_seen(workbench, engine)
-    if seen.capacity is not None:
-        st.caption(training.capacity_in_words(seen.capacity))
+    if seen.value is not None:
+        st.caption(training.capacity_in_words(seen.value))
     elif seen.problem:
         st.caption(f":orange[:material/warning:] {markdown_of(seen.problem)} A run would wait until it does.")
     else:
