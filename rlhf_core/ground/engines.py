@@ -117,7 +117,8 @@ class EngineSettings:
     """An engine by name.
 
     ``workspace`` and ``project``: where its nodes find this workspace and the code, where that is not where they are here;
-    ``python``: the interpreter there. ``grace_s``: how long a run may take to save when it is ended, seconds. ``autoscales``: it
+    ``python``: the interpreter there. ``grace_s``: how long a run that is cancelled may take to save, seconds; then it
+    is told by signal, and ``terminate_s`` later ended by force. ``autoscales``: it
     makes nodes when they are asked for, so nothing is impossible. ``minutes``: how long a run may take, of Slurm; ``setup``:
     shell lines before it; ``slurm``: partition, account, qos, and whatever else submitit's Slurm executor takes.
     """
@@ -130,6 +131,8 @@ class EngineSettings:
     project: str | None = None
     python: str | None = None
     grace_s: float = 60.0
+    terminate_s: float = 15.0
+
     autoscales: bool = False
     executor: Literal["slurm", "local"] = "slurm"
     minutes: int = 24 * 60
@@ -139,7 +142,8 @@ class EngineSettings:
 
 _FIELDS: dict[str, tuple[type, ...]] = {
     "kind": (str,), "address": (str,), "token": (str,), "workspace": (str,), "project": (str,), "python": (str,),
-    "grace_s": (int, float), "autoscales": (bool,), "executor": (str,), "minutes": (int,), "setup": (list,), "slurm": (dict,),
+    "grace_s": (int, float), "terminate_s": (int, float), "autoscales": (bool,), "executor": (str,), "minutes": (int,),
+    "setup": (list,), "slurm": (dict,),
 }  # fmt: skip
 
 
@@ -193,7 +197,7 @@ def _engine(name: str, given: Any, where: str) -> EngineSettings:
     for path in ("workspace", "project"):
         if path in values and not PurePosixPath(values[path]).is_absolute():
             raise InvalidInput(f"{path} under {where} is {values[path]!r}; expected an absolute path on its nodes.")
-    if values.get("grace_s", 1) <= 0 or values.get("minutes", 1) < 1:
-        raise InvalidInput(f"grace_s and minutes under {where} have to be above 0.")
+    if any(values.get(name, 1) <= 0 for name in ("grace_s", "terminate_s", "minutes")):
+        raise InvalidInput(f"grace_s, terminate_s and minutes under {where} have to be above 0.")
     values["setup"] = tuple(map(str, values.get("setup", ())))
     return EngineSettings(name=name, **values)

@@ -50,9 +50,10 @@ class RayLauncher:
                 "nodes when they are asked for."
             )
         lines = [*self._engine.setup, f"cd {shlex.quote(work.cwd)}", f"exec {shlex.join(work.argv)}"]
+        wait_s = max(1, round(self._engine.terminate_s))
         wanted: dict[str, Any] = {
             "entrypoint": " && ".join(lines), "submission_id": work.name, "metadata": {"run": work.name},
-            "runtime_env": {"env_vars": work.environment | {"RAY_JOB_STOP_WAIT_TIME_S": str(round(self._engine.grace_s))}},
+            "runtime_env": {"env_vars": work.environment | {"RAY_JOB_STOP_WAIT_TIME_S": str(wait_s)}},
             "entrypoint_num_cpus": needs.cpus or 1, "entrypoint_num_gpus": needs.gpus or 0,
         }  # fmt: skip
         if needs.memory_mb:
@@ -73,7 +74,7 @@ class RayLauncher:
         words = str(found.get("message") or "").partition(", last available logs")[0].strip() if state == "ended" else ""
         return Job(state, found.get("driver_exit_code"), words)
 
-    def stop(self, job_id: str, *, force: bool = False) -> None:  # noqa: ARG002  # Ray ends it by force itself, grace_s later
+    def stop(self, job_id: str, *, force: bool = False) -> None:  # noqa: ARG002  # Ray ends it by force itself, terminate_s later
         self._ask("POST", f"/api/jobs/{job_id}/stop", missing=None)
 
     def log_tail(self, job_id: str) -> str:

@@ -70,7 +70,7 @@ class SlurmLauncher:
         asked: dict[str, Any] = {"timeout_min": needs.minutes or self._engine.minutes, "gpus_per_node": needs.gpus or 0}
         if not self._local:
             asked |= {"name": work.name, "cpus_per_task": needs.cpus or 1, "nodes": 1, "tasks_per_node": 1,
-                      "slurm_signal_delay_s": round(self._engine.grace_s)}  # fmt: skip
+                      "slurm_signal_delay_s": round(self._engine.grace_s + self._engine.terminate_s)}  # fmt: skip
             asked |= {"mem_gb": needs.memory_mb / 1024} if needs.memory_mb else {}
             asked |= {f"slurm_{name}": value for name, value in self._engine.slurm.items()}
         try:

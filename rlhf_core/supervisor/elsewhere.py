@@ -118,7 +118,7 @@ class Elsewhere:
             self._cancel_seen[run.id] = now
             self._order(run)
         waited, times = now - self._cancel_seen[run.id], self._stopped.get(run.id, 0)
-        if run.job_id is not None and waited > engine.grace_s * (times + 1):
+        if run.job_id is not None and waited > engine.grace_s + engine.terminate_s * times:
             self._stopped[run.id] = times + 1
             self._with(engine, lambda launcher: launcher.stop(run.job_id or "", force=times > 0))
 

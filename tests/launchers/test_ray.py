@@ -41,7 +41,7 @@ def head() -> Iterator[RayHead]:
 
 @pytest.fixture
 def engine(head: RayHead, monkeypatch: pytest.MonkeyPatch) -> EngineSettings:
-    found = EngineSettings("cluster", "ray", head.address, TOKEN, grace_s=2.0)
+    found = EngineSettings("cluster", "ray", head.address, TOKEN, grace_s=2.0, terminate_s=1.0)
     use(monkeypatch, found)
     monkeypatch.setattr(elsewhere, "ASK_EVERY_S", 0.2)
     monkeypatch.setattr(elsewhere, "AGAIN_AFTER_S", 0.5)

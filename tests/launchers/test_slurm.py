@@ -26,7 +26,7 @@ from rlhf_core.supervisor.elsewhere import Elsewhere
 from tests.conftest import learnable_chats
 from tests.supervisor.test_supervise import until
 
-HERE = EngineSettings("cluster", "slurm", executor="local", grace_s=1.0)
+HERE = EngineSettings("cluster", "slurm", executor="local", grace_s=1.0, terminate_s=0.5)
 STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True); time.sleep(600)"
 
 
