@@ -175,13 +175,14 @@ def sweep_table(name: str) -> None:
     ranked = found.ranked(by)
     table: dict[str, list[object]] = {"run": [row.run.id for row in ranked], "status": [row.run.status for row in ranked]}
     table |= {option: [str(row.options[option]) for row in ranked] for option in found.varied}
-    table |= {f"{titles[one]}, validation": [row.validation.get(one) for row in ranked] for one in found.measures}
-    if by:
-        table[f"{titles[by]}, test"] = [row.test.get(by) for row in ranked]
+    for one in sorted(found.measures, key=lambda measure: measure != by):
+        table[f"{titles[one]}, validation"] = [row.validation.get(one) for row in ranked]
+        if one == by:
+            table[f"{titles[one]}, test"] = [row.test.get(one) for row in ranked]
     numbers = {title: st.column_config.NumberColumn(format="%.4f") for title in table if title.endswith(("validation", "test"))}
     st.dataframe(pd.DataFrame(table), hide_index=True, column_config=numbers)
-    best = ranked[0]
-    if by and best.run.status == "succeeded" and by in best.validation:
+    best = next((row for row in ranked if row.run.status == "succeeded" and by in row.validation), None)
+    if best is not None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"The best so far: `{best.run.id}` with {markdown_of(sweeping.in_words(best.options))}.", width="content")
             st.page_link("train.py", label="Open it", icon=":material/monitoring:", query_params={keys.URL_RUN: best.run.id})

@@ -793,7 +793,8 @@ def _retrain(arguments: argparse.Namespace) -> int:
     workbench = _open(arguments)
     config = RewardConfig.parse(_options_of(arguments.config)) if arguments.config else None
     done = retraining.retrain(
-        workbench, lambda run: _carry_out(workbench.workspace, workbench.ledger, run, own_log=True), config=config,
+        workbench, lambda run: _carry_out(workbench.workspace, workbench.ledger, run, own_log=True, workbench=workbench),
+        config=config,
         min_new=arguments.min_new,
         on_drift=arguments.on_drift, alpha=arguments.alpha, despite_audit=arguments.despite_audit, again=arguments.again,
     )  # fmt: skip
@@ -940,7 +941,8 @@ def _train(arguments: argparse.Namespace) -> int:
     if arguments.snapshot is None and kind == "reward":
         raise InvalidInput("Say which snapshot to learn from with --snapshot; only --resume-from alone takes that of its run.")
     if int(os.environ.get("RANK", "0")):
-        return _train_along(workbench.workspace, arguments.run_id or "", arguments.snapshot, config)
+        snapshot_id = arguments.snapshot if arguments.snapshot is not None else training.newest_snapshot(workbench)
+        return _train_along(workbench.workspace, arguments.run_id or "", snapshot_id, config)
     if arguments.check:
         return _check(workbench, kind, arguments.snapshot, config)
     if arguments.run_id is not None:
@@ -1179,7 +1181,7 @@ def _carry_out(
     """Do a run's work in this process, by the options in its row alone. ``workbench``: where it may write to the store."""
     from rlhf_core.ground.processes import ProcessIdentity
 
-    if own_log and run.status == "running":  # it was added for this very process
+    if own_log and run.status == "running" and workbench is not None:  # it was added for this very process
         me = ProcessIdentity.of_this_run()
         record.set_process(run.id, run.host or "", me.pid, me.create_time)
     config = CONFIGS[run.kind].parse(run.config)
@@ -1245,7 +1247,7 @@ def _stored(workbench: Workbench | None, run: Run, done: tuple[str, str]) -> tup
 
 def _train_along(workspace: Workspace, run_id: str, snapshot_id: str | None, config: RunConfig) -> int:
     """The work of one of several processes that is not the first: it learns its share, and records nothing."""
-    from rlhf_core.runs.recording import Cancelled, Silent, end_with_the_others
+    from rlhf_core.runs.recording import Cancelled, Silent, end_with_the_others, say_along
 
     end_with_the_others()
     try:
@@ -1261,6 +1263,9 @@ def _train_along(workspace: Workspace, run_id: str, snapshot_id: str | None, con
             raise InvalidInput("Several processes train reward models and policies by rewards; start other runs in one process.")
     except Cancelled:
         pass  # with the first one, which says so: an error here would end it while it saves
+    except BaseException as error:
+        say_along(workspace.run_folder(run_id) if run_id else workspace.root, int(os.environ["RANK"]), error)
+        raise
     return 0
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Request
@@ -18,6 +19,8 @@ from rlhf_core.inference.client import ModelRef, ScoringClient
 from rlhf_core.services.handing_over import Reading, as_read
 
 MOST = 10_000  # answers of one request
+SPECIAL = r"<\|[^|<>]{1,40}\|>|</s>|<eos>|<pad>|<end_of_turn>|\[EOS\]"  # tokens that some trainers decode along
+END = re.compile(rf"(?:\s*(?:{SPECIAL}))+\s*$")
 Text = Annotated[str, Field(max_length=1_000_000)]
 
 
@@ -81,7 +84,9 @@ def create(scoring: ScoringClient, checkpoint_id: str, reading: Reading, *, toke
             raise InvalidInput("query, prompts and labels have to be of one length.")
         pairs = []
         for whole, prompt, label in zip(asked.query, asked.prompts, labels, strict=True):
-            pairs.append((label if label else prompt, whole.removeprefix(prompt)))
+            if not whole.startswith(prompt):
+                raise InvalidInput("A query does not begin with its prompt, so it is unknown what the answer is.")
+            pairs.append((label if label else prompt, END.sub("", whole.removeprefix(prompt))))
         rewards, _ = rewards_of(pairs)
         return {"rewards": rewards, "scores": [(one - 1) / 4 for one in rewards], "extra_logs": {"stars": rewards}}
 

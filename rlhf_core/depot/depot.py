@@ -62,8 +62,14 @@ class Depot:
     # What is there.
     def listing(self, kind: Kind) -> list[Kept]:
         """Whole artifacts, newest first."""
-        folders = self._ask(f"listing {kind}", self._folders, kind)
-        found = [one for one in (self._kept(kind, name) for name in folders) if one is not None]
+        found = []
+        for name in self._ask(f"listing {kind}", self._folders, kind):
+            try:
+                kept = self._kept(kind, name)
+            except CorruptArtifact as error:
+                log.warning("%s", error)  # named when it is asked for; no other is kept from view
+                continue
+            found += [kept] if kept is not None else []
         return sorted(found, key=lambda one: one.created_at, reverse=True)
 
     def find(self, kind: Kind, artifact_id: str) -> Kept:
@@ -153,6 +159,17 @@ class Depot:
             if self._ask(f"reading {name}", self._hash, at) != entry["sha256"]:
                 raise CorruptArtifact(f"{kept.id} in {self.settings.url}: {name} is missing or not what was sent. Send it again.")
         return kept
+
+    def unfinished(self, kind: Kind) -> list[str]:
+        """Folders without a manifest, or with a broken one: of copies that were broken off."""
+        found = []
+        for name in self._ask(f"listing {kind}", self._folders, kind):
+            try:
+                if self._kept(kind, name) is None:
+                    found.append(name)
+            except CorruptArtifact:
+                found.append(name)
+        return found
 
     def remove(self, kind: Kind, artifact_id: str) -> None:
         """Its manifest first, so that no half one is taken for whole. One that is not there: nothing."""

@@ -23,6 +23,7 @@ ANSWERS_FILE = "answers.jsonl"  # what a run that writes has written, an answer 
 STATE_FILE = "state.pt"  # where a run that learns stands, to go on from
 ORDER_FILE = "order.json"  # of a run that an engine carries out: its row as it was handed over, and what is asked of it now
 TOLD_FILE = "told.json"  # and what it says of itself
+ALONG_FILE = "along.txt"  # what a process that trained along ended by
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class Run:
     nothing was learned from one. ``pausing``: the stop that was asked for is a pause. ``memory_mb``: what it was thought to need,
     MiB; ``device``: what a supervisor gave it; ``remedy``: options with which another try may succeed. ``engine``: where it is
     carried out, ``local`` or a name of the settings; ``resources``: what it asks for there; ``job_id``: how the engine knows it;
-    ``attempt``: how often it was handed over. ``sweep``: what runs that were begun together are called."""
+    ``attempt``: how often it was handed over; ``holds``: the engine may still carry it out, whatever the status. ``sweep``: what
+    runs that were begun together are called."""
 
     id: str
     kind: RunKind
@@ -61,6 +63,7 @@ class Run:
     resources: dict[str, Any] = field(default_factory=dict)
     job_id: str | None = None
     attempt: int = 0
+    holds: bool = False
     sweep: str | None = None
 
     @property

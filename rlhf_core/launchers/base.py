@@ -51,6 +51,9 @@ class Launcher(Protocol):
             EngineRefused: no node of it could ever carry this out.
         """
 
+    def find(self, work_name: str, folder: Path) -> str | None:
+        """How it knows work of this name that it has; None where it has none. ``folder``: of the run."""
+
     def look(self, job_id: str) -> Job: ...
 
     def stop(self, job_id: str, *, force: bool = False) -> None:

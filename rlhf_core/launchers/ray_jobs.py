@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -66,11 +67,14 @@ class RayLauncher:
                     raise
         return work.name
 
+    def find(self, work_name: str, folder: Path) -> str | None:  # noqa: ARG002  # the cluster knows
+        return None if self.look(work_name).state == "unknown" else work_name
+
     def look(self, job_id: str) -> Job:
         found = self._ask("GET", f"/api/jobs/{job_id}", missing=None)
         if found is None:
             return Job("unknown")
-        state = _STATES.get(found["status"], "unknown")
+        state = _STATES.get(str(found.get("status")), "unknown")
         words = str(found.get("message") or "").partition(", last available logs")[0].strip() if state == "ended" else ""
         return Job(state, found.get("driver_exit_code"), words)
 

@@ -26,6 +26,7 @@ from rlhf_core.launchers.local import end_all
 
 ASK_S = 20.0
 TAIL_BYTES = 20_000
+UNSURE = ("timed out", "unable to contact", "connection refused", "communication", "try again", "temporarily")
 FOLDER = "slurm"  # of a run's folder
 _STATES: dict[str, JobState] = {
     "PENDING": "waiting", "CONFIGURING": "waiting", "REQUEUED": "waiting", "RESV_DEL_HOLD": "waiting", "SUSPENDED": "running",
@@ -57,7 +58,10 @@ class SlurmLauncher:
         return Capacity(_nodes(nodes), states.count("PENDING"), states.count("RUNNING"))
 
     def submit(self, work: Work) -> str:
+        import cloudpickle
         import submitit
+
+        from rlhf_core.launchers import slurm_child
 
         if (lacking := self.capacity().lacks(work.needs)) is not None:
             raise EngineRefused(f"{self._engine.name} could never carry this out: {lacking}. Ask for less.")
@@ -79,9 +83,13 @@ class SlurmLauncher:
                 **({f"{self._engine.executor}_python": shlex.quote(self._engine.python)} if self._engine.python else {}),
             )  # fmt: skip
             executor.update_parameters(**asked)
-            job = executor.submit(subprocess.check_call, ["/bin/sh", "-c", " && ".join(lines)])
+            cloudpickle.register_pickle_by_value(slurm_child)  # nodes need not find this module to read the job
+            job = executor.submit(slurm_child.carry_out, ["/bin/sh", "-c", " && ".join(lines)])
         except (RuntimeError, ValueError, TypeError, OSError, subprocess.SubprocessError) as error:
-            raise EngineRefused(f"{self._engine.name} did not take the job: {_words(error)}") from error
+            words = _words(error)
+            if any(one in words.lower() for one in UNSURE):  # it may have taken it
+                raise EngineUnavailable(f"{self._engine.name}: sbatch says: {words}") from error
+            raise EngineRefused(f"{self._engine.name} did not take the job: {words}") from error
         job_id = str(job.job_id)
         if self._local:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -90,13 +98,16 @@ class SlurmLauncher:
         self._folders[job_id] = folder
         return job_id
 
+    def find(self, work_name: str, folder: Path) -> str | None:
+        return self._handed_over(folder / FOLDER / work_name)
+
     def look(self, job_id: str) -> Job:
         if self._local:
             return Job("running" if ProcessIdentity.parse(job_id).is_alive() else "ended")
-        said = self._ask("squeue", "-h", "-t", "all", "-j", job_id, "-o", "%T", wrong="Invalid job id").split()
+        said = self._ask("squeue", "-h", "-t", "all", "-j", self._number(job_id), "-o", "%T", wrong="Invalid job id").split()
         if not said:  # squeue forgets what ended some minutes ago; where there is accounting that knows
             with contextlib.suppress(EngineUnavailable, EngineRefused):
-                said = self._ask("sacct", "-n", "-X", "-j", job_id, "-o", "State%32,ExitCode%16").split()
+                said = self._ask("sacct", "-n", "-X", "-j", self._number(job_id), "-o", "State%32,ExitCode%16").split()
         if not said:
             return Job("unknown")
         state = _STATES.get(said[0].rstrip("+"), "ended")
@@ -108,7 +119,7 @@ class SlurmLauncher:
             number = signal.SIGKILL if force else signal.SIGTERM
             end_all(ProcessIdentity.parse(job_id), number, every_one=True)  # as scancel does
             return
-        self._ask("scancel", *(["--signal=KILL", "--full"] if force else []), job_id, wrong="Invalid job id")
+        self._ask("scancel", *(["--signal=KILL", "--full"] if force else []), self._number(job_id), wrong="Invalid job id")
 
     def log_tail(self, job_id: str) -> str:
         folder = self._folders.get(job_id)
@@ -131,6 +142,12 @@ class SlurmLauncher:
             found = self._ask("squeue", "-h", "-t", "all", "--name", folder.name, "-o", "%i").split()
             return found[0] if found else None
         return None
+
+    @staticmethod
+    def _number(job_id: str) -> str:
+        if not job_id.isdigit():
+            raise EngineRefused(f"{job_id!r} is no number of a Slurm job.")
+        return job_id
 
     def _ask(self, *argv: str, wrong: str | None = None) -> str:
         """What a command of Slurm prints; nothing where it says ``wrong``."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
@@ -33,7 +34,8 @@ class Crew:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             from accelerate import PartialState
 
-            self._state = PartialState(cpu=device_type == "cpu")
+            # the others wait while the first one measures, tests or saves; NCCL's own patience is ten minutes
+            self._state = PartialState(cpu=device_type == "cpu", timeout=timedelta(hours=12))
             self.rank, self.size = self._state.process_index, self._state.num_processes
         self.sharded = self.size > 1 and os.environ.get("ACCELERATE_USE_FSDP", "").lower() == "true"
         self._reshards = os.environ.get("FSDP_RESHARD_AFTER_FORWARD", "true").lower() == "true"
@@ -58,6 +60,11 @@ class Crew:
         mine = [(part, True) for part in self.share(parts)]
         most = -(-len(parts) // self.size) if self.sharded else len(mine)
         return mine + [(parts[0], False)] * (most - len(mine))
+
+    def at_once(self, tokens: int, total: int) -> int:
+        """How many tokens a part may have where one process would take so many: fewer, so that everybody gets a part of
+        ``total`` tokens."""
+        return tokens if self._state is None else max(1, min(tokens, -(-total // self.size)))
 
     def gather(self, mine: Sequence[T]) -> list[T]:
         """Everybody's, in the order in which :meth:`share` dealt the parts out."""

@@ -387,7 +387,12 @@ class Learner:
         """Do the work in parts that fit; where memory runs out, all of it again in parts of half the size: not where others
         learn along (``all_learn``), who would wait for ever."""
         while True:
-            parts = micro_batches([(len(one.prompt), len(one.ids)) for one in episodes], order, self.micro_tokens)
+            lengths = [(len(one.prompt), len(one.ids)) for one in episodes]
+            at_once = self.micro_tokens
+            if all_learn:
+                widest = max(lengths[k][0] for k in order) + max(lengths[k][1] for k in order)
+                at_once = self.crew.at_once(at_once, widest * len(order))
+            parts = micro_batches(lengths, order, at_once)
             try:
                 return work(parts)
             except torch.OutOfMemoryError as error:

@@ -166,10 +166,10 @@ def train_ppo(
         episodes = learner.sample(queries, at_most)
         # 2. Score: of the whole answer, or of each step.
         learner.judge(episodes)
-        _check_rewards(place, episodes)
         # 3. KL: what the reference would have said.
         learner.compare(episodes)
         episodes = learner.together(episodes)
+        _check_rewards(place, episodes)
         # 4. Advantage: what each token was worth.
         measured = learner.assign(episodes)
         # 5. Update: in mini-batches, some times over.

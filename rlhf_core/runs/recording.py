@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -20,8 +21,9 @@ import psutil
 
 from rlhf_core.ground import machine
 from rlhf_core.ground.errors import OutOfMemory, RlhfError, RunRefused, disk_errors
+from rlhf_core.ground.files import write_text
 from rlhf_core.ground.processes import ProcessIdentity, this_host
-from rlhf_core.ground.runs import LOG_FILE, MACHINE_FILE, METRICS_FILE, Run, RunStatus
+from rlhf_core.ground.runs import ALONG_FILE, LOG_FILE, MACHINE_FILE, METRICS_FILE, Run, RunStatus
 from rlhf_core.store.base import RunRecord
 
 HEARTBEAT_S = 2.0
@@ -222,37 +224,57 @@ def record_run(
         RunRefused: the row is not queued, or another process has it.
     """
     _take(ledger, run_id)
+    (folder / ALONG_FILE).unlink(missing_ok=True)  # of an earlier try
     with _logging(folder / LOG_FILE if own_log else None):
         recorder = Recorder(ledger, run_id, folder)
+        status: RunStatus = "failed"
+        checkpoint_id, less = None, None
         with _signals(recorder):
             try:
                 with disk_errors("the run's writing", folder):
                     message, checkpoint_id = body(recorder)
+                status = "succeeded"
             except Cancelled as cancelled:
-                log.info("cancelled: %s", cancelled)
-                _finish(ledger, run_id, "cancelled", str(cancelled), cancelled.checkpoint_id)
-                return 130
+                status, message, checkpoint_id = "cancelled", str(cancelled), cancelled.checkpoint_id
             except KeyboardInterrupt:
-                log.info("stopped at once")
-                _finish(ledger, run_id, "cancelled", "Stopped at once, before it could save.", None)
-                return 130
+                status, message = "cancelled", "Stopped at once, before it could save."
             except RlhfError as error:
-                log.error("failed: %s", error)
-                _finish(ledger, run_id, "failed", str(error), None, remedy if isinstance(error, OutOfMemory) else None)
-                return 1
+                message, less = str(error), remedy if isinstance(error, OutOfMemory) else None
             except Exception as error:
                 log.error("failed:\n%s", traceback.format_exc())
-                if _is_out_of_memory(error):
-                    words = f"Memory ran out ({(str(error) or type(error).__name__).splitlines()[0]}). {_with(remedy)}"
-                    _finish(ledger, run_id, "failed", words, None, remedy)
+                if (other := said_along(folder)) is not None:
+                    message, less = other, remedy if "emory ran out" in other else None
+                elif _is_out_of_memory(error):
+                    less = remedy
+                    message = f"Memory ran out ({(str(error) or type(error).__name__).splitlines()[0]}). {_with(remedy)}"
                 else:
-                    _finish(ledger, run_id, "failed", f"{type(error).__name__}: {error}. The log has the details.", None)
-                return 1
+                    message = f"{type(error).__name__}: {error}. The log has the details."
             finally:
-                recorder.close()
-        log.info("succeeded: %s", message)
-        _finish(ledger, run_id, "succeeded", message, checkpoint_id)
-        return 0
+                recorder.close()  # no heartbeat comes after the end
+            (log.info if status in ("succeeded", "cancelled") else log.error)("%s: %s", status, message)
+            _finish(ledger, run_id, status, message, checkpoint_id, less)
+        return {"succeeded": 0, "cancelled": 130}.get(status, 1)
+
+
+def say_along(folder: Path, rank: int, error: BaseException) -> None:
+    """Why a process that trains along ended: the first one only sees that it is gone."""
+    ours = isinstance(error, RlhfError)
+    words = str(error) if ours else f"{type(error).__name__}: {error}. The log has the details."
+    if not ours and _is_out_of_memory(error):
+        words = f"Memory ran out ({(str(error) or type(error).__name__).splitlines()[0]})."
+    with contextlib.suppress(OSError):
+        write_text(folder / ALONG_FILE, f"{words} (In process {rank + 1}.)")
+
+
+def said_along(folder: Path) -> str | None:
+    """What another process ended by, where one did; waits a moment for its words."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return None
+    for _ in range(10):
+        with contextlib.suppress(OSError):
+            return (folder / ALONG_FILE).read_text(encoding="utf-8")
+        time.sleep(0.2)
+    return None
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

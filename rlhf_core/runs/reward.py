@@ -271,7 +271,8 @@ def _train(
         weight = weight_in(rows_of(lessons, batch)[1], targets)
         loss = 0.0
         sizes = {k: lessons.tokens(k) for k in batch}
-        for part, counts in crew.even_share(list(by_tokens(sorted(batch, key=sizes.__getitem__), sizes, micro))):
+        at_once = crew.at_once(micro, len(batch) * max(sizes.values()))
+        for part, counts in crew.even_share(list(by_tokens(sorted(batch, key=sizes.__getitem__), sizes, at_once))):
             texts, rows = rows_of(lessons, part)
             with autocast(device, config.precision), frozen.recalling(texts, device):
                 outputs = reward_model.forward([lessons.encoded[k] for k in texts])

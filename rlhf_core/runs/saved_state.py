@@ -52,8 +52,8 @@ class SavedState:
         state = {
             "place": place, "optimiser": _whole(self._optimiser.state_dict()), "schedule": self._schedule.state_dict(),
             "weights": [learning(module) for module in self._modules], "rng": torch.get_rng_state(),
-            "rng_gpu": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
-            "rng_of_each": crew.gather([torch.get_rng_state()]),
+"rng_gpu": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
+            "rng_of_each": crew.gather([torch.get_rng_state()]), "rng_gpu_of_each": _each_gpu(crew),
         }  # fmt: skip
         self._written = time.monotonic()
         if not crew.first:
@@ -92,8 +92,10 @@ class SavedState:
             self._schedule.load_state_dict(state["schedule"])
             each = state.get("rng_of_each", [])
             torch.set_rng_state(each[self._crew.rank] if len(each) == self._crew.size else state["rng"])
-            if state["rng_gpu"] and torch.cuda.is_available():
-                torch.cuda.set_rng_state_all(state["rng_gpu"])
+            each = state.get("rng_gpu_of_each", [])
+            mine = [each[self._crew.rank]] if len(each) == self._crew.size else state["rng_gpu"][:1]
+            if mine and torch.cuda.is_available():
+                torch.cuda.set_rng_state(mine[0])
         except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, OSError) as error:
             raise CorruptArtifact(f"The saved state of run {folder.name} cannot be read: {error}. Start a new run.") from error
         return dict(state["place"])
@@ -131,6 +133,11 @@ def put_back(module: nn.Module, weights: dict[str, torch.Tensor]) -> None:
     with torch.no_grad():
         for name, one in weights.items():
             mine[name].copy_(shared_like(one, mine[name]))
+
+
+def _each_gpu(crew: Crew) -> list[torch.Tensor]:
+    """The random state of every process's own GPU."""
+    return crew.gather([torch.cuda.get_rng_state()]) if torch.cuda.is_available() else []
 
 
 def _whole(state: Any) -> Any:

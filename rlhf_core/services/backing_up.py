@@ -14,6 +14,7 @@ from rlhf_core import __version__
 from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, NotFound, disk_errors
 from rlhf_core.ground.files import building, publish, read_json, sha256_of, write_json
 from rlhf_core.ground.records import utc_now
+from rlhf_core.ground.runs import LOCAL
 from rlhf_core.ground.settings import Workspace
 from rlhf_core.services import erasing
 from rlhf_core.services.workbench import Workbench
@@ -120,6 +121,12 @@ def restore(backup: Path, root: Path, *, erased: Path | None = None) -> tuple[Wo
         else:
             publish(scratch, root)
     workbench = Workbench(Workspace.resolve(root))
+    for run in workbench.ledger.not_over():
+        if run.engine != LOCAL:  # its engine's job is the original's, if anybody's
+            workbench.ledger.set_holds(run, False)
+            workbench.ledger.set_job(run, None)
+            if run.status == "running":
+                workbench.ledger.finish(run.id, "lost", "It was at work when the backup was made that this came back from.", None)
     return workbench, erasing.erase_again(workbench, names)
 
 

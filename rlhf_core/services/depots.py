@@ -6,10 +6,14 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rlhf_core.depot.depot import Depot
+from rlhf_core.depot.depot import PULLING, Depot
 from rlhf_core.ground.depots import DepotSettings, depot_settings
-from rlhf_core.ground.errors import NotFound
+from rlhf_core.ground.errors import InvalidInput, NotFound
+from rlhf_core.ground.files import read_json, write_json
 from rlhf_core.services.workbench import Workbench
+
+USED_FILE = "depot.json"  # of the workspace: which depot has copies of it
+INCOMING = ".incoming"  # of snapshots and checkpoints that are being fetched
 
 
 def settings() -> DepotSettings | None:
@@ -40,12 +44,24 @@ def with_depots_snapshots(workbench: Workbench) -> Iterator[Callable[[Sequence[t
 
     Raises:
         StorageUnavailable: the depot does not answer.
+        InvalidInput: the workspace has copies in a depot that is not set here.
     """
+    home = workbench.workspace.snapshots
+    for broken_off in [*home.glob(f"{PULLING}*"), *(home / INCOMING).glob("*")]:  # fetches that nobody looks through
+        shutil.rmtree(broken_off, ignore_errors=True)
     if settings() is None:
+        if (note := workbench.workspace.root / USED_FILE).is_file():
+            url = read_json(note, "The note of the depot").get("url")
+            raise InvalidInput(
+                f"This workspace has copies in {url}, and no depot is set here, so nobody could be erased there. Set it as "
+                f"where the app runs, or, where it is gone, delete {note}."
+            )
         yield lambda _: None
         return
-    there, home = open_depot(), workbench.workspace.snapshots
-    ids = [one.id for one in there.listing("snapshots")]
+    there = open_depot()
+    for broken_off_there in there.unfinished("snapshots"):
+        there.remove("snapshots", broken_off_there)
+    ids = {one.id for one in there.listing("snapshots")}
     brought = [one for one in ids if not (home / one).is_dir()]
     try:
         for one in brought:
@@ -56,9 +72,16 @@ def with_depots_snapshots(workbench: Workbench) -> Iterator[Callable[[Sequence[t
                 if old in ids:
                     if (home / new).is_dir():
                         there.push("snapshots", home / new)
+                        ids.add(new)
                     there.remove("snapshots", old)
+                    ids.discard(old)
 
         yield replace
     finally:
         for one in brought:
             shutil.rmtree(home / one, ignore_errors=True)
+
+
+def note_used(workbench: Workbench) -> None:
+    """Erasing then does not forget it, wherever it is done."""
+    write_json(workbench.workspace.root / USED_FILE, {"url": open_depot().settings.url})

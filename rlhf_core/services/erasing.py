@@ -7,11 +7,12 @@ import json
 import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rlhf_core.analytics.erasing import holding, take_out, take_out_chats
 from rlhf_core.analytics.pseudonyms import Pseudonyms, pseudonym_key
-from rlhf_core.analytics.snapshot import changing
+from rlhf_core.analytics.snapshot import Snapshot, changing
 from rlhf_core.checkpoints.registry import list_checkpoints
 from rlhf_core.ground.errors import disk_errors
 from rlhf_core.ground.records import Consent, Session, new_id, utc_now
@@ -49,7 +50,7 @@ class Erasure:
 def erase(workbench: Workbench, session: Session) -> Erasure:
     """Delete all that is kept of this person's labelling, here and in this workspace's snapshots. May be done again."""
     pseudonym = _pseudonym(workbench, session.user_id)
-    _remember(workbench, pseudonym)
+    _remember(workbench, pseudonym, chats=False)
     judgements = workbench.store.for_user(session).erase()
     if workbench.team is None:
         workbench.embedded.forget_deleted()
@@ -71,7 +72,7 @@ def erase_visitor(workbench: Workbench, user_id: str, by: str | None = "themselv
     pseudonym, erasure_id = _pseudonym(workbench, user_id), new_id()
     if not workbench.collecting.knows(user_id, pseudonym):
         return Erasure(0, [], [], [])
-    _remember(workbench, pseudonym)
+    _remember(workbench, pseudonym, chats=True)
     questions = erasing_runs.forget(workbench, {query for _, query in workbench.collecting.to_erase(user_id)})  # while known
     gone = workbench.collecting.erase(user_id, pseudonym, erasure_id, questions)
     rows = gone["rows"]
@@ -92,8 +93,8 @@ def delete_chats(workbench: Workbench, chats: Sequence[tuple[str, str]], why: st
     erasing_runs.forget(workbench, {query for _, query in chats})
     with changing(workbench.workspace.snapshots), with_depots_snapshots(workbench) as replace_there:
         rewritten = take_out_chats(workbench.workspace.snapshots, ids, why)
-        replace_there(rewritten)
         _move_runs(workbench, rewritten)
+        replace_there(rewritten)
         workbench.collecting.delete_chats(ids)
 
 
@@ -119,25 +120,26 @@ def erase_again(workbench: Workbench, pseudonyms: Iterable[str]) -> int:
     return len(people)
 
 
-def from_what_came_back(workbench: Workbench) -> list[tuple[str, str]]:
-    """Take everybody who was erased before out of snapshots that were fetched since. (old id, new id) of what was rewritten."""
+def take_out_since(workbench: Workbench, folder: Path, snapshot: Snapshot) -> str:
+    """Take everybody out of a snapshot who was erased here since it was taken; who came back after an erasure before it stays.
+    ``folder`` holds it alone. Returns its id, or what it became."""
     try:
-        lines = (workbench.workspace.root / ERASED_FILE).read_text(encoding="utf-8").splitlines()
+        lines = (workbench.workspace.root / ERASED_FILE).read_text(encoding="utf-8").split("\n")
     except FileNotFoundError:
-        return []
-    became: dict[str, str] = {}
-    with changing(workbench.workspace.snapshots):
-        for pseudonym in dict.fromkeys(json.loads(line)["pseudonym"] for line in lines if line.strip()):
-            for old, new in take_out(workbench.workspace.snapshots, pseudonym, chats=()):
-                became = {first: new if last == old else last for first, last in became.items()} | {old: new}
-    return [*became.items()]
+        return snapshot.id
+    found = snapshot.id
+    for entry in (json.loads(line) for line in lines if line.strip()):
+        if entry["at"] > snapshot.created_at:
+            chats = () if entry.get("chats", True) else None
+            found = dict(take_out(folder, entry["pseudonym"], chats=chats)).get(found, found)
+    return found
 
 
-def _remember(workbench: Workbench, pseudonym: str) -> None:
+def _remember(workbench: Workbench, pseudonym: str, *, chats: bool) -> None:
     """For whoever brings back an older backup: see :mod:`rlhf_core.services.backing_up`."""
     path = workbench.workspace.root / ERASED_FILE
     with disk_errors("noting that somebody is erased", path), path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps({"pseudonym": pseudonym, "at": utc_now()}) + "\n")
+        file.write(json.dumps({"pseudonym": pseudonym, "at": utc_now(), "chats": chats}) + "\n")
         file.flush()
         os.fsync(file.fileno())
 
@@ -172,9 +174,9 @@ def _from_snapshots(workbench: Workbench, user_id: str, judgements: int, *, chat
     pseudonym, folder = _pseudonym(workbench, user_id), workbench.workspace.snapshots
     with changing(folder), with_depots_snapshots(workbench) as replace_there:
         rewritten = take_out(folder, pseudonym, chats=chats)
-        replace_there(rewritten)
         used = [snapshots.used_by(workbench, old) for old, _ in rewritten]
         _move_runs(workbench, rewritten)
+        replace_there(rewritten)
     runs = list(dict.fromkeys(run for runs, _ in used for run in runs))
     checkpoints = list(dict.fromkeys(one for _, some in used for one in some))
     return Erasure(judgements, rewritten, runs, checkpoints, len(chats or ()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from rlhf_core.ground.errors import InvalidInput, RlhfError
 from rlhf_core.ground.tables import EXPORT_COLUMNS
 from rlhf_core.services import erasing
 from rlhf_core.services.background import Background, Seen
-from rlhf_core.services.depots import open_depot, settings
+from rlhf_core.services.depots import INCOMING, note_used, open_depot, settings
 from rlhf_core.services.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def keep(workbench: Workbench, artifact_id: str, say: Say = lambda _: None) -> t
     else:
         checkpoint = open_checkpoint(workbench.workspace.checkpoints, artifact_id)
         moved, found = there.push(kind, checkpoint.folder, say), checkpoint.id
+    note_used(workbench)
     workbench.note("keep", found, depot=there.settings.url)
     return found, moved
 
@@ -88,21 +90,30 @@ def fetch(workbench: Workbench, artifact_id: str, say: Say = lambda _: None) -> 
     workbench.require("train")
     kind, there = kind_of(workbench, artifact_id), open_depot()
     home = _home(workbench, kind)
+    incoming = home / INCOMING
     kept = there.find(kind, artifact_id)
-    if kind == "snapshots":
+    if (home / kept.id).is_dir():
+        return kept.id, Moved(0, kept.size_bytes)
+    if kind == "checkpoints":
+        came, moved = there.pull(kind, kept.id, incoming, say)
+        open_checkpoint(incoming, kept.id, verify=True)  # before anybody sees it
+        came.rename(home / kept.id)
+        found = kept.id
+    else:
         if (home / GONE / f"{kept.id}.json").is_file():
             open_snapshot(home, kept.id)  # says when it went, and why: it does not come back by this way
         with changing(home):
-            _, moved = there.pull(kind, kept.id, home, say)
-            open_snapshot(home, kept.id, verify=True)
-        became = dict(erasing.from_what_came_back(workbench))
-        if became.get(kept.id):
-            return became[kept.id], moved
-    else:
-        _, moved = there.pull(kind, kept.id, home, say)
-        open_checkpoint(home, kept.id, verify=True)
-    workbench.note("fetch", kept.id, depot=there.settings.url)
-    return kept.id, moved
+            came, moved = there.pull(kind, kept.id, incoming, say)
+            snapshot = open_snapshot(incoming, kept.id, verify=True)
+            found = erasing.take_out_since(workbench, incoming, snapshot)
+            if not (home / found).is_dir():
+                (incoming / found).rename(home / found)
+            shutil.rmtree(incoming, ignore_errors=True)
+            if found != kept.id:  # somebody was erased here since: they go from there too
+                there.push(kind, home / found)
+                there.remove(kind, kept.id)
+    workbench.note("fetch", found, depot=there.settings.url)
+    return found, moved
 
 
 def verify(workbench: Workbench, artifact_id: str) -> Kept:
@@ -117,10 +128,10 @@ def drop(workbench: Workbench, artifact_id: str) -> str:
         NotFound: it is not there.
     """
     kind, there = kind_of(workbench, artifact_id), open_depot()
-    kept = there.find(kind, artifact_id)
-    there.remove(kind, kept.id)
-    workbench.note("drop", kept.id, depot=there.settings.url)
-    return kept.id
+    found = artifact_id if artifact_id in there.unfinished(kind) else there.find(kind, artifact_id).id
+    there.remove(kind, found)
+    workbench.note("drop", found, depot=there.settings.url)
+    return found
 
 
 def _home(workbench: Workbench, kind: Kind) -> Path:
@@ -141,8 +152,11 @@ def ask_there(workbench: Workbench, snapshot_id: str, statement: str) -> tuple[p
     paths = {name: there.path("snapshots", kept.id, name) for table in EXPORT_COLUMNS for name in files_of(kept.manifest, table)}
     with asking_there(kept.manifest, paths, there.filesystem, there.settings) as (connection, by):
         try:
-            if len(duckdb.extract_statements(statement)) != 1:
+            statements = duckdb.extract_statements(statement)
+            if len(statements) != 1:
                 raise InvalidInput("Ask one statement.")
+            if statements[0].type != duckdb.StatementType.SELECT:
+                raise InvalidInput("The statement does not work: only questions (SELECT) are asked there.")
             found = connection.sql(statement)
             answer = None if found is None else found.limit(LARGEST_ANSWER + 1).df()
         except duckdb.Error as error:

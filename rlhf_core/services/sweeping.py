@@ -3,6 +3,7 @@ they came to on validation data, which none of them learned from. The final test
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import random
@@ -13,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal, get_args
 
 from rlhf_core.ground.configs import CONFIGS, RunConfig
-from rlhf_core.ground.errors import InvalidInput, NotFound
+from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError, RunRefused
 from rlhf_core.ground.records import new_id
 from rlhf_core.ground.runs import Run, RunKind, Sweep
 from rlhf_core.services import training
@@ -154,9 +155,20 @@ def begin(
             configs.append(CONFIGS[kind].parse({**base, **one}))
         except InvalidInput as error:
             raise InvalidInput(f"With {in_words(one)}: {error} No run was queued.") from error
+    for config in configs:
+        training.check_place(kind, config, where)
     name = f"sweep-{datetime.now(UTC):%Y%m%d-%H%M%S}-{new_id()[:4]}"
     place = replace(where, sweep=name)
-    return name, [training.add_run(workbench, kind, snapshot_id, one, requested_by=requested_by, where=place) for one in configs]
+    runs: list[Run] = []
+    for config in configs:
+        try:
+            runs.append(training.add_run(workbench, kind, snapshot_id, config, requested_by=requested_by, where=place))
+        except RlhfError:
+            for run in runs:  # all of them or none
+                with contextlib.suppress(RunRefused):
+                    training.cancel(workbench, run.id)
+            raise
+    return name, runs
 
 
 def in_words(options: Mapping[str, Any]) -> str:
@@ -242,7 +254,12 @@ def _kept(run: Run, lines: Sequence[dict[str, float]]) -> dict[str, float]:
 
 def cancel(workbench: Workbench, name: str) -> int:
     """Cancel every run of a sweep that is not over. Returns how many those are."""
-    unfinished = [row.run for row in results(workbench, name).rows if row.run.unfinished or row.run.status == "paused"]
-    for run in unfinished:
-        training.cancel(workbench, run.id)
-    return len(unfinished)
+    lines = workbench.ledger.find(statuses=("queued", "running", "paused"), sweep=name)
+    if not lines and not workbench.ledger.find(sweep=name, limit=1):
+        raise NotFound(f"There is no sweep {name!r} in this workspace. `python -m rlhf_core sweeps` lists them.")
+    cancelled = 0
+    for line in lines:
+        with contextlib.suppress(RunRefused):  # it has ended meanwhile
+            training.cancel(workbench, line.id)
+            cancelled += 1
+    return cancelled

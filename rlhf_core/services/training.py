@@ -192,7 +192,7 @@ def _add(
     workbench: Workbench, kind: RunKind, snapshot_id: str, config: RunConfig, requested_by: str | None, here: bool,
     where: Where,
 ) -> Run:  # fmt: skip
-    _check_place(kind, config, where)
+    check_place(kind, config, where)
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{new_id()[:6]}"
     folder = workbench.workspace.run_folder(run_id)
     with disk_errors("preparing the run", folder):
@@ -210,7 +210,7 @@ def _add(
     return run
 
 
-def _check_place(kind: RunKind, config: RunConfig, where: Where) -> None:
+def check_place(kind: RunKind, config: RunConfig, where: Where) -> None:
     """
     Raises:
         NotFound: there is no such engine.
@@ -219,6 +219,8 @@ def _check_place(kind: RunKind, config: RunConfig, where: Where) -> None:
     if where.engine != LOCAL:
         engine_named(where.engine)
     needs = where.resources
+    if needs.gpus and needs.gpus < needs.processes:
+        raise InvalidInput(f"{needs.processes} processes take a GPU each, or none; it asks for {needs.gpus}.")
     if needs.processes == 1 and needs.sharding == "none":
         return
     alone = {
@@ -426,8 +428,8 @@ def again(workbench: Workbench, run_id: str, *, requested_by: str | None = None,
 
 
 def place_of(run: Run) -> Where:
-    """Where it was carried out, for another one like it."""
-    return Where(run.engine, Resources.parse(run.resources))
+    """Where it was carried out, and in which sweep, for another one like it."""
+    return Where(run.engine, Resources.parse(run.resources), run.sweep)
 
 
 def move_first(workbench: Workbench, run_id: str) -> Run:

@@ -387,7 +387,7 @@ class RunLedger(RunRecord, Protocol):
         """
 
     def restore(self, run: Run) -> bool:
-        """Add the row of a run that ended elsewhere. False if one of its id is here already."""
+        """Add the row of a run that ended elsewhere; no engine has it. False if one of its id is here already."""
 
     def recent(self, limit: int = 200) -> list[Run]:
         """Newest first."""
@@ -411,11 +411,14 @@ class RunLedger(RunRecord, Protocol):
             RunRefused: it is not queued.
         """
 
-    def set_job(self, run_id: str, job_id: str | None) -> None:
-        """How the engine knows it; None: not any more."""
+    def set_holds(self, run: Run, holds: bool) -> None:
+        """Whether this try may be carried out by its engine: from before it is handed over until it is known to be over there."""
+
+    def set_job(self, run: Run, job_id: str | None) -> None:
+        """How the engine knows this try; None: not any more."""
 
     def given_up(self) -> list[Run]:
-        """Those that were taken back while an engine had them and had not begun; it still has to hear of it."""
+        """Those that are over here while an engine may still carry them out: it has to hear of it."""
 
     def say_phase(self, run_id: str, phase: str) -> None:
         """What one that is not over waits for, in words."""
@@ -445,7 +448,7 @@ class RunLedger(RunRecord, Protocol):
 
         Raises:
             NotFound: no such run.
-            RunRefused: it is not paused.
+            RunRefused: it is not paused, or its engine has not heard of the pause yet.
         """
 
     def move(self, old_snapshot_id: str, new_snapshot_id: str) -> int:

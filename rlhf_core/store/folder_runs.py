@@ -6,9 +6,12 @@ Two files, each written whole by one side alone: :data:`ORDER_FILE` by the super
 
 from __future__ import annotations
 
+import functools
+import threading
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -16,6 +19,8 @@ from rlhf_core.ground.errors import CorruptArtifact, NotFound, RunRefused, disk_
 from rlhf_core.ground.files import read_json, write_json
 from rlhf_core.ground.records import utc_now
 from rlhf_core.ground.runs import ORDER_FILE, TOLD_FILE, Run, RunStatus
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,11 +88,21 @@ def _read(folder: Path, name: str, kind: type[Any]) -> Any:
         raise CorruptArtifact(f"{folder / name} is not as it was written: {str(error).splitlines()[0]}.") from error
 
 
+def _one_at_a_time(method: Callable[..., T]) -> Callable[..., T]:
+    @functools.wraps(method)
+    def locked(self: FolderRecord, *arguments: Any, **named: Any) -> T:
+        with self._lock:
+            return method(self, *arguments, **named)
+
+    return locked
+
+
 class FolderRecord:
     """:class:`~rlhf_core.store.base.RunRecord` of one try of one run, by the files of its folder."""
 
     def __init__(self, folder: Path, attempt: int) -> None:
         self._folder, self._attempt = folder, attempt
+        self._lock = threading.RLock()  # a heartbeat and the run's own words do not write over each other
 
     def _now(self) -> tuple[Order, Told | None]:
         return read_order(self._folder), read_told(self._folder, self._attempt)
@@ -109,6 +124,7 @@ class FolderRecord:
             return replace(order.run, status=status, host=None, pid=None, pid_create_time=None)
         return replace(order.run, status=status, host=told.host, pid=told.pid, pid_create_time=told.pid_create_time)
 
+    @_one_at_a_time
     def claim(self, run_id: str, host: str, device: str | None = None) -> Run:  # noqa: ARG002  # the engine gives it one
         run = self.get(run_id)
         if run.status != "queued":
@@ -116,10 +132,12 @@ class FolderRecord:
         self._tell(Told(self._attempt, host))
         return self.get(run_id)
 
+    @_one_at_a_time
     def set_process(self, run_id: str, host: str, pid: int, pid_create_time: float) -> None:  # noqa: ARG002  # its own
         told = self._now()[1] or Told(self._attempt, host)
         self._tell(replace(told, host=host, pid=pid, pid_create_time=pid_create_time))
 
+    @_one_at_a_time
     def beat(self, run_id: str, phase: str, step: int, total_steps: int | None) -> Run | None:
         told = self._now()[1]
         run = self.get(run_id)
@@ -128,6 +146,7 @@ class FolderRecord:
         self._tell(replace(told, phase=phase, step=step, total_steps=total_steps))
         return replace(run, phase=phase, step=step, total_steps=total_steps, heartbeat_at=utc_now())
 
+    @_one_at_a_time
     def finish(
         self, run_id: str, status: RunStatus, message: str | None, checkpoint_id: str | None,
         remedy: dict[str, Any] | None = None,
@@ -139,6 +158,7 @@ class FolderRecord:
         self._tell(replace(told, end=end))
         return True
 
+    @_one_at_a_time
     def request_pause(self, run_id: str) -> Run:
         run, told = self.get(run_id), self._now()[1]
         if run.status != "running" or told is None:

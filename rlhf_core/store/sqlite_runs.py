@@ -29,7 +29,7 @@ class SqliteRunLedger:
     def _run(row: tuple[Any, ...]) -> Run:
         values: dict[str, Any] = dict(zip((field.name for field in fields(Run)), row, strict=True))
         read = {name: json.loads(values[name] or "null") for name in ("config", "remedy", "resources")}
-        return Run(**values | read | {"pausing": bool(values["pausing"])})
+        return Run(**values | read | {"pausing": bool(values["pausing"]), "holds": bool(values["holds"])})
 
     def _write(self, name: str, **values: Any) -> Run | None:
         with self._database.transaction() as connection:
@@ -98,8 +98,11 @@ class SqliteRunLedger:
             raise RunRefused(f"Run {run_id} is {self.get(run_id).status}, not queued, so it cannot be handed over.")
         return run
 
-    def set_job(self, run_id: str, job_id: str | None) -> None:
-        self._write("set_job", id=run_id, job_id=job_id)
+    def set_holds(self, run: Run, holds: bool) -> None:
+        self._write("holds", id=run.id, attempt=run.attempt, holds=int(holds))
+
+    def set_job(self, run: Run, job_id: str | None) -> None:
+        self._write("set_job", id=run.id, attempt=run.attempt, job_id=job_id)
 
     def given_up(self) -> list[Run]:
         return self._read("given_up")
@@ -138,6 +141,8 @@ class SqliteRunLedger:
 
     def go_on(self, run_id: str) -> Run:
         run = self._write("go_on", id=run_id)
+        if run is None and self.get(run_id).holds:
+            raise RunRefused(f"Run {run_id}: its engine has not heard of the pause yet. Try again in a moment.")
         if run is None:
             raise RunRefused(f"Run {run_id} is {self.get(run_id).status}, not paused.")
         return run

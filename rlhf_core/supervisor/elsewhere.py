@@ -7,7 +7,6 @@ comes to life all the same finds that its folder asks for another one, and ends.
 
 from __future__ import annotations
 
-import functools
 import logging
 import os
 import sys
@@ -20,14 +19,13 @@ from rlhf_core import __version__
 from rlhf_core.ground.configs import less_memory
 from rlhf_core.ground.engines import EngineSettings, Resources, engine_named
 from rlhf_core.ground.errors import EngineRefused, EngineUnavailable, InvalidInput, NotFound, RlhfError, RunRefused
-from rlhf_core.ground.files import sync_file
 from rlhf_core.ground.records import parse_utc, utc_now
-from rlhf_core.ground.runs import LOCAL, LOG_FILE, Run, RunStatus, train_command
+from rlhf_core.ground.runs import ALONG_FILE, LOCAL, LOG_FILE, Run, RunStatus, train_command
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE, Workspace
 from rlhf_core.launchers.base import Job, Launcher, Work
 from rlhf_core.launchers.open import launcher_of
 from rlhf_core.store.base import RunLedger
-from rlhf_core.store.folder_runs import Order, Told, read_told, write_order
+from rlhf_core.store.folder_runs import Order, Told, read_order, read_told, write_order
 
 ASK_EVERY_S = 2.0  # an engine how one job stands; what runs tell is read each round
 AGAIN_AFTER_S = 10.0  # an engine that did not answer is let alone for a while
@@ -59,7 +57,15 @@ class Elsewhere:
                 self._tend(run)
             except RlhfError as error:
                 log.warning("run %s on %s: %s", run.id, run.engine, error)
-        self._end_what_was_given_up()
+            except Exception:
+                log.exception("run %s on %s: a bug; the others are looked after", run.id, run.engine)
+        for run in self._ledger.given_up():
+            try:
+                self._end_given_up(run)
+            except RlhfError as error:
+                log.warning("run %s, which was given up, on %s: %s", run.id, run.engine, error)
+            except Exception:
+                log.exception("run %s, which was given up: a bug; the others are looked after", run.id)
         for known in (self._asked, self._beats, self._cancel_seen, self._stopped):
             for run_id in known.keys() - {run.id for run in runs}:
                 del known[run_id]
@@ -68,15 +74,14 @@ class Elsewhere:
         try:
             engine = engine_named(run.engine)
         except (NotFound, InvalidInput) as error:
-            if run.status == "queued" and run.job_id is None:
-                self._ledger.fail_queued(run.id, str(error))
-            else:
-                self._ledger.say_phase(run.id, f"{error} Until then nobody can say how it stands.")
+            self._ledger.say_phase(run.id, f"waiting: {error} Until then nobody can say how it stands.")
             return
         if run.status == "queued" and run.job_id is None:
             self._hand_over(run, engine)
             return
         told = read_told(self._workspace.run_folder(run.id), run.attempt)
+        if told is None and run.status == "queued":
+            self._order_what_its_snapshot_became(run)
         if told is not None and run.status == "queued":
             try:
                 run = self._ledger.claim(run.id, told.host, run.engine)
@@ -103,6 +108,7 @@ class Elsewhere:
         if told.end is not None:
             end: dict[str, Any] = told.end
             self._ledger.finish(run.id, end["status"], end["message"], end["checkpoint_id"], end["remedy"])
+            self._ledger.set_holds(run, False)  # it ends by itself
         return self._ledger.get(run.id)
 
     # What is asked of it.
@@ -122,29 +128,37 @@ class Elsewhere:
             self._stopped[run.id] = times + 1
             self._with(engine, lambda launcher: launcher.stop(run.job_id or "", force=times > 0))
 
+    def _order_what_its_snapshot_became(self, run: Run) -> None:
+        """Somebody may have been erased from it while the run waits."""
+        if read_order(self._workspace.run_folder(run.id)).run.snapshot_id != run.snapshot_id:
+            self._order(run)
+
     # What its engine says.
     def _hand_over(self, run: Run, engine: EngineSettings) -> None:
         if (why := self._let_alone(engine)) is not None:
             self._ledger.say_phase(run.id, f"waiting: {why}")
             return
         try:
-            launcher = self._launcher(engine)
             needs = Resources.parse(run.resources)
+            launcher = self._launcher(engine)
             gpus = int(launcher.capacity().total("gpus")) if needs.gpus is None else 0
             needs = needs.settled(gpus, str(run.config.get("device", "auto")))
             if run.attempt == 0:
                 run = self._ledger.next_attempt(run.id)
             self._order(run)  # of a try whose handing over was broken off, it goes on with that one
+            self._ledger.set_holds(run, True)
             job_id = launcher.submit(self._work(run, engine, needs))
-        except EngineUnavailable as error:
-            self._leave(engine, error)
-            self._ledger.say_phase(run.id, f"waiting: {error}")
         except RunRefused:
             return  # taken back meanwhile
-        except RlhfError as error:
+        except (EngineRefused, InvalidInput) as error:
             self._ledger.fail_queued(run.id, str(error))
+            self._ledger.set_holds(run, False)
+        except RlhfError as error:  # it does not answer, or the disk here is full: both may pass
+            if isinstance(error, EngineUnavailable):
+                self._leave(engine, error)
+            self._ledger.say_phase(run.id, f"waiting: {error}")
         else:
-            self._ledger.set_job(run.id, job_id)
+            self._ledger.set_job(run, job_id)
 
     def _work(self, run: Run, engine: EngineSettings, needs: Resources) -> Work:
         root = Path(engine.workspace or self._workspace.root)
@@ -152,7 +166,7 @@ class Elsewhere:
         threads = max(1, (needs.cpus or 1) // needs.processes)
         environment = {"PYTHONUNBUFFERED": "1", WORKSPACE_VARIABLE: str(root), "OMP_NUM_THREADS": str(threads)}
         return Work(
-            f"{run.id}-{run.attempt}", [*argv, "--attempt", str(run.attempt)], engine.project or str(PROJECT_ROOT), environment,
+            _name(run), [*argv, "--attempt", str(run.attempt)], engine.project or str(PROJECT_ROOT), environment,
             self._workspace.run_folder(run.id), needs,
         )  # fmt: skip
 
@@ -166,7 +180,8 @@ class Elsewhere:
         job: Job | None = self._with(engine, lambda launcher: launcher.look(run.job_id or ""))
         if job is None:
             if run.status == "running" and silent > self._stale_heartbeat_s:
-                self._bury(run, engine, f"It gave no sign of life for {silent:.0f} s, and {engine.name} does not answer.")
+                what = f"It gave no sign of life for {silent:.0f} s, and {engine.name} does not answer."
+                self._bury(run, engine, what, still_there=True)
         elif job.state == "waiting":
             self._ledger.say_phase(run.id, f"waiting for {engine.name} to begin it")
         elif job.state == "ended":
@@ -177,11 +192,12 @@ class Elsewhere:
         elif job.state == "unknown" and silent > min(SILENT_S, self._stale_heartbeat_s):
             self._bury(run, engine, f"{engine.name} does not know it any more: it was begun anew, or its records were cleared.")
         elif job.state == "running" and run.status == "running" and silent > self._stale_heartbeat_s:
-            self._with(engine, lambda launcher: launcher.stop(run.job_id or "", force=True))
-            self._bury(run, engine, f"It gave no sign of life for {silent:.0f} s and was ended.")
+            self._bury(run, engine, f"It gave no sign of life for {silent:.0f} s and was ended.", still_there=True)
 
-    def _bury(self, run: Run, engine: EngineSettings, what: str, job: Job | None = None) -> None:
-        """Record that a run is over which did not say so itself."""
+    def _bury(
+        self, run: Run, engine: EngineSettings, what: str, job: Job | None = None, *, still_there: bool = False
+    ) -> None:  # fmt: skip
+        """Record that a run is over which did not say so itself. ``still_there``: its engine may have it, and has to end it."""
         folder = self._workspace.run_folder(run.id)
         told = read_told(folder, run.attempt)  # its last word may have come meanwhile
         if told is not None and told.end is not None:
@@ -190,9 +206,11 @@ class Elsewhere:
             self._carry_over(run, told)
             return
         tail = self._with(engine, lambda launcher: launcher.log_tail(run.job_id or "")) if job is not None else None
+        if not still_there:
+            self._ledger.set_holds(run, False)
         if tail:
             _append(folder / LOG_FILE, f"--- what {engine.name} kept of its output\n{tail}\n")
-        last = last_line(folder)
+        last = said_along(folder) or last_line(folder)
         message = f"{what} Last line of its log: {last}" if last else what
         self._order(run, over=True)
         if run.status == "queued":
@@ -203,16 +221,19 @@ class Elsewhere:
         remedy = less_memory(run.kind, run.config) if killed and status == "lost" else None
         self._ledger.finish(run.id, status, message, None, remedy)
 
-    def _end_what_was_given_up(self) -> None:
-        """Jobs of runs that were cancelled while they waited, at their engines."""
-        for run in self._ledger.given_up():
-            try:
-                engine = engine_named(run.engine)
-            except (NotFound, InvalidInput):
-                continue
-            self._order(run, over=True)
-            if self._with(engine, functools.partial(_stop, run.job_id or "")):
-                self._ledger.set_job(run.id, None)
+    def _end_given_up(self, run: Run) -> None:
+        """One that is over here, at its engine: by its folder, and by force."""
+        engine = engine_named(run.engine)
+        self._order(run, over=True)
+
+        def end(launcher: Launcher) -> bool:
+            job_id = run.job_id or launcher.find(_name(run), self._workspace.run_folder(run.id))
+            if job_id is not None and launcher.look(job_id).state in ("waiting", "running"):
+                launcher.stop(job_id, force=run.status == "lost")
+            return True
+
+        if self._with(engine, end):
+            self._ledger.set_holds(run, False)
 
     # Engines.
     def _launcher(self, engine: EngineSettings) -> Launcher:
@@ -242,9 +263,9 @@ class Elsewhere:
         return why if time.monotonic() < until else None
 
 
-def _stop(job_id: str, launcher: Launcher) -> bool:
-    launcher.stop(job_id)
-    return True
+def _name(run: Run) -> str:
+    """Of one try of it, at its engine."""
+    return f"{run.id}-{run.attempt}"
 
 
 def _how_it_ended(job: Job, status: RunStatus) -> str:
@@ -254,9 +275,20 @@ def _how_it_ended(job: Job, status: RunStatus) -> str:
 
 
 def _append(path: Path, text: str) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(text)
-    sync_file(path)
+    """As far as it can: the log may be another user's."""
+    try:
+        with path.open("a", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        log.warning("%s was not written to: %s", path, error)
+
+
+def said_along(folder: Path) -> str:
+    """What one of several processes said that it ended by, where one did."""
+    try:
+        return (folder / ALONG_FILE).read_text(encoding="utf-8")
+    except OSError:
+        return ""
 
 
 def seconds_since(moment: str) -> float:

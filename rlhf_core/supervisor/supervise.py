@@ -27,7 +27,7 @@ from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE, Workspac
 from rlhf_core.launchers.base import Work
 from rlhf_core.launchers.local import LocalLauncher
 from rlhf_core.store.base import RunLedger
-from rlhf_core.supervisor.elsewhere import Elsewhere, last_line, seconds_since
+from rlhf_core.supervisor.elsewhere import Elsewhere, last_line, said_along, seconds_since
 
 POLL_S = 0.5
 CANCEL_GRACE_S = 60.0
@@ -91,7 +91,7 @@ class Supervisor:
                     _again_and_again(self.look_around, stop)
                 finally:
                     over.set()
-                    beside.join(timeout=POLL_S * 4)
+                    beside.join()  # while it hands a run over, nobody else may begin to
 
     def look_around(self) -> None:
         """One round: bury the dead, push on with cancels, start what waits."""
@@ -186,7 +186,8 @@ class Supervisor:
             what = f"Its process was killed ({name})." + (" The machine may have run out of memory." if exit_code == -9 else "")
         elif exit_code is not None:
             what = f"{what} Exit code {exit_code}."
-        last = last_line(self._workspace.run_folder(run.id))
+        folder = self._workspace.run_folder(run.id)
+        last = said_along(folder) or last_line(folder)
         message = f"{what} Last line of its log: {last}" if last else what
         status: RunStatus = "cancelled" if run.cancel_requested else "lost"
         remedy = less_memory(run.kind, run.config) if exit_code == -signal.SIGKILL and status == "lost" else None

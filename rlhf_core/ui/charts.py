@@ -51,12 +51,15 @@ def by_option(points: Sequence[tuple[str, Any, float]], option: str, measure: st
     """What runs came to by the value of one option: a point each; numbers on an axis, by powers of ten where they span some."""
     values = [value for _, value, _ in points]
     numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    few = numbers and len(set(values)) <= 8  # one mark of the axis for each
     log = numbers and min(values) > 0 and max(values) / min(values) >= 20
     frame = pd.DataFrame(
         [(run, value if numbers else str(value), found) for run, value, found in points], columns=["run", "value", "found"]
     )  # fmt: skip
-    x = alt.X("value:Q" if numbers else "value:N", title=option)
-    if numbers:
+    x = alt.X("value:O" if few else "value:Q" if numbers else "value:N", title=option)
+    if few:
+        x = x.axis(labelAngle=0)
+    elif numbers:
         x = x.scale(alt.Scale(type="log" if log else "linear", zero=False, padding=12))
     return (
         alt.Chart(frame)

@@ -42,3 +42,9 @@ def only_in_the_first_process(prompts: list[str], completions: list[str]) -> lis
     if os.environ.get("RANK") == "1":
         raise RuntimeError("it works only in the first process")
     return count_e(prompts, completions)  # type: ignore[return-value]
+
+
+def alike_in_the_second_process(prompts: list[str], completions: list[str]) -> list[float]:
+    if os.environ.get("RANK") == "1":
+        return [1.0 for _ in completions]
+    return count_e(prompts, completions)  # type: ignore[return-value]

@@ -211,12 +211,17 @@ def test_ended_by_force_all_of_them_are_gone(workbench: Workbench, snapshot_id: 
     until(lambda: gone(processes), supervisor.look_around)
 
 
-def test_one_that_fails_ends_the_other(workbench: Workbench, root: Path, tiny_causal: Path) -> None:
+def test_one_that_fails_ends_the_other_and_its_words_are_the_runs(workbench: Workbench, root: Path, tiny_causal: Path) -> None:
     config = ppo_options(tiny_causal, reward="tests.runs.rewards:only_in_the_first_process")
     command("train", "ppo", *config.arguments(), "--processes", 2, root=root, check=False)
     run = training.runs(workbench)[0]
-    assert run.status in ("failed", "lost")
-    assert re.search("only in the first process", training.log_tail(workbench, run.id))
+    assert run.status in ("failed", "lost")  # which of the two sees it first
+    assert re.search(r"it works only in the first process.*\(In process 2.\)", run.message or "")
+
+
+def test_a_share_that_is_judged_alike_is_not_all_of_it(workbench: Workbench, root: Path, tiny_causal: Path) -> None:
+    config = ppo_options(tiny_causal, reward="tests.runs.rewards:alike_in_the_second_process", batch_size=8, mini_batch_size=8)
+    carried_out(root, workbench, "ppo", "", config, "--processes", 2)
 
 
 @pytest.mark.parametrize(
@@ -226,6 +231,7 @@ def test_one_that_fails_ends_the_other(workbench: Workbench, root: Path, tiny_ca
         ("ppo", {"optimiser": "rloo"}, {"processes": 2}, "takes one process"),
         ("ppo", {"batch_size": 2, "mini_batch_size": 1}, {"processes": 3}, "gives 3 processes no prompt each"),
         ("ppo", {}, {"sharding": "fsdp"}, "Sharding is between processes"),
+        ("ppo", {}, {"processes": 2, "gpus": 1}, "2 processes take a GPU each"),
     ],
 )
 def test_what_takes_one_process_is_said(

@@ -112,7 +112,9 @@ def test_both_trainers_get_the_rewards_that_our_own_would(
 
     module = loaded(one / "reward.py", served, monkeypatch)
     prompt = "<|user|>how do I ...<|assistant|>"
-    given = module.reward_func([prompt + answer for answer in answers], [prompt] * 4, [query] * 4, metas=None)
+    ends = ["<|im_end|>", "</s>\n", "", "<|im_end|>\n<|endoftext|>"]  # as they are decoded along
+    texts = [prompt + answer + end for answer, end in zip(answers, ends, strict=True)]
+    given = module.reward_func(texts, [prompt] * 4, [query] * 4, metas=None)
     assert given["rewards"].tolist() == pytest.approx(expected, abs=1e-4)
     assert given["extra_logs"]["stars"].shape == given["scores"].shape == (4,)
 
@@ -125,7 +127,11 @@ def test_both_trainers_get_the_rewards_that_our_own_would(
     wrong = loaded(other / "reward.py", served, monkeypatch, "wrong")
     with pytest.raises(RuntimeError, match="token is missing or wrong"):
         wrong.compute_score("x", "y", "")
-    for body, said in (({"query": ["a"], "prompts": [], "labels": None}, "of one length"), ({"items": 1}, "valid list")):
+    for body, said in (
+        ({"query": ["a"], "prompts": [], "labels": None}, "of one length"),
+        ({"query": ["a b"], "prompts": ["b"], "labels": None}, "does not begin with its prompt"),
+        ({"items": 1}, "valid list"),
+    ):
         answer = httpx.post(f"{served}/{'get_reward' if 'query' in body else 'score'}", json=body,
                             headers={"Authorization": f"Bearer {TOKEN}"})  # fmt: skip
         assert answer.status_code in (400, 422)

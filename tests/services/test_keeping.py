@@ -1,5 +1,6 @@
 """Snapshots and checkpoints in the depot, and people who are erased from it."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from rlhf_core.depot.depot import Depot
 from rlhf_core.ground import depots, settings
 from rlhf_core.ground.depots import DepotSettings, depot_settings
 from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, NotFound, StorageUnavailable
-from rlhf_core.ground.files import building
+from rlhf_core.ground.files import building, sha256_of
 from rlhf_core.services import erasing, keeping, querying, snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.conftest import command
@@ -183,14 +184,69 @@ def test_what_is_fetched_comes_without_those_who_were_erased(
     keeping.keep(judged, taken.id)
     person = next(one for one in judged.embedded.profiles() if kept_with(judged, one.user_id))
     (judged.workspace.snapshots / taken.id).rename(judged.workspace.root / "gone")
+    (judged.workspace.root / "depot.json").unlink()
     with monkeypatch.context() as unset:  # as on a machine that knew no depot then
         unset.delenv(depots.DEPOT_VARIABLE)
         erasing.erase(judged, judged.session(person))
     assert kept_with(judged, person.user_id) == [taken.id]
     came, _ = keeping.fetch(judged, taken.id)
     assert came != taken.id
+    assert [one.id for one in keeping.listing(judged)] == [came]  # nor do they stay there
     pseudonym = erasing._pseudonym(judged, person.user_id)
     assert pseudonym not in set(open_snapshot(judged.workspace.snapshots, came).table("chat_feedback")["rater"].to_pylist())
+
+
+def test_a_copy_that_was_broken_off_keeps_nobody(judged: Workbench, nas: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken = snapshots.take(judged)[0]
+    with monkeypatch.context() as cut:
+        cut.setattr(Depot, "_write", lambda *_: (_ for _ in ()).throw(StorageUnavailable("cut")))  # all but the manifest
+        with pytest.raises(StorageUnavailable):
+            keeping.keep(judged, taken.id)
+    assert list((nas / "snapshots").rglob("*.parquet"))
+    assert keeping.listing(judged) == []
+    (judged.workspace.snapshots / ".pulling-0123").mkdir()
+    erasing.erase(judged, judged.session(judged.embedded.profiles()[0]))
+    assert not list((nas / "snapshots").rglob("*.parquet"))
+    assert not (judged.workspace.snapshots / ".pulling-0123").exists()
+
+
+def test_without_its_settings_nobody_is_erased_by_half(judged: Workbench, nas: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeping.keep(judged, snapshots.take(judged)[0].id)
+    monkeypatch.delenv(depots.DEPOT_VARIABLE)
+    with pytest.raises(InvalidInput, match="has copies in file://.*no depot is set here"):
+        erasing.erase(judged, judged.session(judged.embedded.profiles()[0]))
+
+
+def test_two_are_erased_again_after_a_backup(judged: Workbench, nas: Path) -> None:
+    keeping.keep(judged, snapshots.take(judged)[0].id)
+    people = [one for one in judged.embedded.profiles() if kept_with(judged, one.user_id)][:2]
+    erasing.erase_again(judged, [erasing._pseudonym(judged, one.user_id) for one in people])
+    assert [kept_with(judged, one.user_id) for one in people] == [[], []]
+
+
+def test_who_came_back_after_an_erasure_stays(judged: Workbench, nas: Path) -> None:
+    taken = snapshots.take(judged)[0]
+    keeping.keep(judged, taken.id)
+    person = next(one for one in judged.embedded.profiles() if kept_with(judged, one.user_id))
+    line = {"pseudonym": erasing._pseudonym(judged, person.user_id), "at": "2020-01-01T00:00:00.000000Z", "chats": False}
+    (judged.workspace.root / erasing.ERASED_FILE).write_text(json.dumps(line) + "\n")  # long before what they said now
+    (judged.workspace.snapshots / taken.id).rename(judged.workspace.root / "gone")
+    assert keeping.fetch(judged, taken.id)[0] == taken.id
+
+
+def test_a_checkpoint_with_code_in_it_is_never_seen(judged: Workbench, nas: Path) -> None:
+    made = checkpoint(judged)
+    keeping.keep(judged, made.id)
+    (judged.workspace.checkpoints / made.id).rename(judged.workspace.root / "gone")
+    there = nas / "checkpoints" / made.id
+    manifest = json.loads((there / "manifest.json").read_text())
+    (there / "model.py").write_text("print()")
+    manifest["files"]["model.py"] = {"size_bytes": 7, "sha256": sha256_of(there / "model.py")}
+    (there / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(CorruptArtifact, match=r"model\.py|manifest of checkpoint"):
+        keeping.fetch(judged, made.id)
+    assert not (judged.workspace.checkpoints / made.id).exists()
+    assert keeping.drop(judged, made.id) == made.id
 
 
 def test_by_the_command(judged: Workbench, root: Path, nas: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rlhf_core.ground.engines import Resources
 from rlhf_core.ground.errors import InvalidInput, NotFound
 from rlhf_core.ground.runs import METRICS_FILE, RunKind
 from rlhf_core.services import snapshots, sweeping, training
@@ -125,3 +126,42 @@ def test_a_sweep_is_cancelled_whole(workbench: Workbench, base: dict[str, Any]) 
     assert {row.run.status for row in sweeping.results(workbench, name).rows} == {"cancelled"}
     with pytest.raises(NotFound, match="no sweep 'nothing'"):
         sweeping.results(workbench, "nothing")
+
+
+def test_of_a_sweep_all_are_begun_or_none(workbench: Workbench, base: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidInput, match="takes one process"):
+        sweeping.begin(
+            workbench, "reward", training.newest_snapshot(workbench), base, [{"method": "finetune"}, {"method": "head"}],
+            where=training.Where(resources=Resources.parse({"processes": 2})),
+        )  # fmt: skip
+    assert training.runs(workbench) == []
+    true, calls = training.add_run, []
+
+    def third_time(*arguments: Any, **named: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise NotFound("gone")
+        return true(*arguments, **named)
+
+    monkeypatch.setattr(training, "add_run", third_time)
+    with pytest.raises(NotFound):
+        begun(workbench, base, "epochs = 1, 2, 3")
+    assert [run.status for run in training.runs(workbench)] == ["cancelled"] * 2
+
+
+def test_a_sweep_is_cancelled_whatever_ends_meanwhile(
+    workbench: Workbench, base: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = begun(workbench, base, "epochs = 1, 2, 3")
+    true = training.cancel
+
+    def ends_first(workbench: Workbench, run_id: str) -> Any:
+        if run_id == training.runs(workbench)[-1].id:
+            workbench.ledger.fail_queued(run_id, "ended")
+        return true(workbench, run_id)
+
+    monkeypatch.setattr(training, "cancel", ends_first)
+    assert sweeping.cancel(workbench, name) == 2
+    assert sorted(row.run.status for row in sweeping.results(workbench, name).rows) == ["cancelled", "cancelled", "failed"]
+    again = training.again(workbench, training.runs(workbench)[0].id)
+    assert again.sweep == name

@@ -12,11 +12,11 @@ ON CONFLICT (id) DO NOTHING;
 -- One that ended elsewhere, as it was.
 INSERT INTO runs (id, kind, status, config, snapshot_id, requested_by, created_at, started_at, finished_at,
         heartbeat_at, host, pid, pid_create_time, phase, step, total_steps, cancel_requested, message, checkpoint_id,
-        priority, pausing, memory_mb, device, remedy, engine, resources, job_id, attempt, sweep)
+        priority, pausing, memory_mb, device, remedy, engine, resources, sweep)
 VALUES ($id, $kind, $status, $config, $snapshot_id, $requested_by, $created_at, $started_at, $finished_at,
         $heartbeat_at, $host, $pid, $pid_create_time, $phase, $step, $total_steps, $cancel_requested, $message,
         $checkpoint_id, $priority, $pausing, $memory_mb, $device, $remedy,
-        $engine, $resources, $job_id, $attempt, $sweep)
+        $engine, $resources, $sweep)
 ON CONFLICT (id) DO NOTHING
 RETURNING *;
 
@@ -60,18 +60,23 @@ RETURNING *;
 
 -- name: next_attempt
 -- A number of its own, so that an older try is told from it.
-UPDATE runs SET attempt = attempt + 1, job_id = NULL, phase = NULL
+UPDATE runs SET attempt = attempt + 1, job_id = NULL, phase = NULL, holds = 0
 WHERE id = $id AND status = 'queued'
 RETURNING *;
 
+-- name: holds
+-- From before it is handed over until it is known to be over there.
+UPDATE runs SET holds = $holds WHERE id = $id AND attempt = $attempt
+RETURNING *;
+
 -- name: set_job
-UPDATE runs SET job_id = $job_id, phase = iif(status = 'queued', NULL, phase) WHERE id = $id
+UPDATE runs SET job_id = $job_id, phase = iif(status = 'queued', NULL, phase) WHERE id = $id AND attempt = $attempt
 RETURNING *;
 
 -- name: given_up
--- Taken back while an engine had them and had not begun.
+-- Over here, while an engine may still carry them out.
 SELECT * FROM runs
-WHERE engine <> 'local' AND job_id IS NOT NULL AND pid IS NULL AND status IN ('cancelled', 'paused')
+WHERE engine <> 'local' AND holds = 1 AND status NOT IN ('queued', 'running')
 ORDER BY created_at, id;
 
 -- name: say_phase
@@ -126,7 +131,7 @@ RETURNING *;
 -- name: go_on
 UPDATE runs SET status = 'queued', cancel_requested = NULL, pausing = 0, finished_at = NULL, message = NULL, host = NULL,
                 pid = NULL, pid_create_time = NULL, device = NULL, phase = NULL, job_id = NULL, attempt = attempt + 1
-WHERE id = $id AND status = 'paused'
+WHERE id = $id AND status = 'paused' AND holds = 0 -- an engine has to hear of the pause first
 RETURNING *;
 
 -- name: set_priority
