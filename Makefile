@@ -65,6 +65,7 @@ bench: dev browser team-server
 	$(PY) benchmarks/reward.py
 	$(PY) benchmarks/ppo.py
 	$(PY) benchmarks/runs.py
+	$(PY) benchmarks/engines.py
 
 clean:
 	rm -rf $(VENV) $(NODE)/node_modules $(NODE)/.installed .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

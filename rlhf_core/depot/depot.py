@@ -17,7 +17,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar, get_args
 
 from rlhf_core.ground.depots import DepotSettings
-from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, NotFound, StorageUnavailable, disk_errors
+from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, NotFound, RlhfError, StorageUnavailable, disk_errors
 from rlhf_core.ground.files import publish, read_json, sha256_of
 
 Kind = Literal["snapshots", "checkpoints"]
@@ -318,7 +318,7 @@ class Depot:
         while True:
             try:
                 return work(*arguments)
-            except (InvalidInput, CorruptArtifact, NotFound):
+            except RlhfError:
                 raise
             except PermissionError as error:
                 raise StorageUnavailable(

@@ -26,8 +26,15 @@ def namespaces() -> list[str] | None:
     alone = ["unshare", "--net", "--pid", "--fork", "--kill-child", "--mount-proc"]
     for more in ([], ["--map-root-user", "--user"]):
         with contextlib.suppress(OSError, subprocess.SubprocessError):
-            tried = [*alone[:1], *more, *alone[1:], "ip", "link", "set", "lo", "up"]
-            if subprocess.run(tried, capture_output=True, timeout=20).returncode == 0:
+            tried = [
+                *alone[:1],
+                *more,
+                *alone[1:],
+                sys.executable,
+                "-c",
+                "from tests.launchers.ray_inside import network; network()",
+            ]
+            if subprocess.run(tried, capture_output=True, timeout=20, cwd=Path(__file__).parents[2]).returncode == 0:
                 return [*alone[:1], *more, *alone[1:]]
     return None
 
