@@ -36,7 +36,7 @@ class RayLauncher:
             usage = status["data"]["clusterStatus"]["loadMetricsReport"]["usageByNode"]
             nodes = [_node(name, has) for name, has in usage.items()]
             jobs = [one["status"] for one in self._ask("GET", "/api/jobs/") if one.get("type") == "SUBMISSION"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise EngineUnavailable(
                 f"{self._engine.name} ({self._engine.address}) answers otherwise than a Ray dashboard does ({error!r}). Is "
                 "this its dashboard's address?"
