@@ -235,10 +235,11 @@ def _places(run: Run) -> list[str]:
 
 
 def _again_and_again(work: Callable[[], None], stop: threading.Event) -> None:
-    while not stop.wait(POLL_S):
+    while not stop.is_set():
         try:
             work()
         except RlhfError as error:
             log.warning("supervisor: %s", error)
         except Exception:
             log.exception("supervisor: a bug; it goes on with the next round")
+        stop.wait(POLL_S)
