@@ -17,6 +17,7 @@ from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, NotFound, Sto
 from rlhf_core.ground.files import sha256_of
 from tests.depot.s3 import BUCKET, S3
 
+pytestmark = pytest.mark.slow  # a real server, and lines that are cut
 MIB = 2**20
 
 

@@ -81,6 +81,7 @@ def test_settings(secrets: Path, monkeypatch: pytest.MonkeyPatch) -> None:
             depot_settings()
 
 
+@pytest.mark.slow
 def test_a_snapshot_and_a_checkpoint_go_there_and_come_back(judged: Workbench, cloud: DepotSettings) -> None:
     taken, made = snapshots.take(judged)[0], checkpoint(judged)
     for one in (taken.id[:8], made.id):
@@ -100,6 +101,7 @@ def test_a_snapshot_and_a_checkpoint_go_there_and_come_back(judged: Workbench, c
     assert {one.id for one in keeping.listing(judged)} == {taken.id}
 
 
+@pytest.mark.slow
 def test_a_snapshot_is_asked_where_it_is(judged: Workbench, cloud: DepotSettings, s3: S3) -> None:
     taken = snapshots.take(judged)[0]
     keeping.keep(judged, taken.id)
@@ -249,6 +251,7 @@ def test_a_checkpoint_with_code_in_it_is_never_seen(judged: Workbench, nas: Path
     assert keeping.drop(judged, made.id) == made.id
 
 
+@pytest.mark.slow
 def test_by_the_command(judged: Workbench, root: Path, nas: Path) -> None:
     taken, made = snapshots.take(judged)[0], checkpoint(judged)
     assert "only here" in command("depot", root=root).stdout
