@@ -1,5 +1,7 @@
 """Every run of the workspace: found, compared side by side, traced back to ratings, and cleaned up after."""
 
+from collections.abc import Iterable
+
 import pandas as pd
 import pyarrow as pa
 import streamlit as st
@@ -28,6 +30,10 @@ def table_of(lines: list[RunLine]) -> pa.Table:
         "from": pa.array(column("base"), pa.string()), "checkpoint": pa.array(column("checkpoint_id"), pa.string()),
         "snapshot": pa.array(column("snapshot_id"), pa.string()), "outcome": column("outcome"),
     })  # fmt: skip
+
+
+def titles_of(measures: Iterable[str]) -> dict[str, str]:
+    return {name: METRICS[name].title if name in METRICS else name for name in measures}
 
 
 def show_more(shown: int) -> None:
@@ -76,7 +82,7 @@ def show_runs() -> None:
 def compare(run_ids: list[str]) -> None:
     both = run_compare.compare_runs(workbench, run_ids)
     if both.curves:
-        titles = {name: METRICS[name].title if name in METRICS else name for name in both.curves}
+        titles = titles_of(both.curves)
         name = st.selectbox("Measure", [*titles], format_func=titles.__getitem__, key="runs:measure")
         if name in METRICS:
             st.caption(run_curves.help_of(METRICS[name]))
@@ -162,7 +168,7 @@ def show_sweeps() -> None:
 
 def sweep_table(name: str) -> None:
     found = sweeping.results(resources.workbench(), name)
-    titles = {measure: METRICS[measure].title if measure in METRICS else measure for measure in found.measures}
+    titles = titles_of(found.measures)
     by = ""
     if found.measures:
         better = {one: "lower" if one in sweeping.LOWER_IS_BETTER else "higher" for one in found.measures}

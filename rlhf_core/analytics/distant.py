@@ -11,7 +11,8 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from rlhf_core.analytics.snapshot import schema_of
+from rlhf_core.analytics.explorer import literal
+from rlhf_core.analytics.snapshot import names_of, schema_of
 from rlhf_core.ground.depots import DepotSettings
 from rlhf_core.ground.tables import EXPORT_COLUMNS, TableName
 
@@ -19,11 +20,6 @@ if TYPE_CHECKING:
     import duckdb
 
 THREADS, MEMORY = 4, "4GB"
-
-
-def files_of(manifest: dict[str, Any], table: TableName) -> list[str]:
-    """Names of a table's files, in the order of their rows."""
-    return [name for name in manifest["files"] if name.partition("/")[0].partition(".")[0] == table]
 
 
 @contextmanager
@@ -44,15 +40,15 @@ def asking_there(
     try:
         by = "httpfs" if settings.protocol == "s3" and _speaks_s3(connection, settings) else "pyarrow"
         for table in EXPORT_COLUMNS:
-            mine = [paths[name] for name in files_of(manifest, table)]
+            mine = [paths[name] for name in names_of(manifest, table)]
             if by == "httpfs" and mine:
-                listed = ", ".join(_text(f"s3://{path}") for path in mine)
+                listed = ", ".join(literal(f"s3://{path}") for path in mine)
                 connection.execute(f'CREATE VIEW "{table}" AS FROM read_parquet([{listed}], union_by_name = true)')
             else:
                 connection.register(table, _dataset(table, mine, filesystem))
         connection.execute("SET TimeZone = 'UTC'")
         if by == "httpfs":
-            connection.execute(f"SET allowed_directories = [{_text(settings.url + '/')}]")
+            connection.execute(f"SET allowed_directories = [{literal(settings.url + '/')}]")
         connection.execute("SET enable_external_access = false")
         connection.execute("SET lock_configuration = true")
         yield connection, by
@@ -81,7 +77,7 @@ def _speaks_s3(connection: duckdb.DuckDBPyConnection, settings: DepotSettings) -
     endpoint = urlsplit(str(options.get("endpoint_url") or options.get("client_kwargs", {}).get("endpoint_url") or ""))
     said = {"KEY_ID": options.get("key"), "SECRET": options.get("secret"), "SESSION_TOKEN": options.get("token"),
             "ENDPOINT": endpoint.netloc or None}  # fmt: skip
-    parts = ["TYPE s3", *(f"{name} {_text(str(value))}" for name, value in said.items() if value)]
+    parts = ["TYPE s3", *(f"{name} {literal(str(value))}" for name, value in said.items() if value)]
     if endpoint.netloc:
         parts += ["URL_STYLE 'path'", f"USE_SSL {str(endpoint.scheme == 'https').lower()}"]
     elif not options.get("key"):
@@ -91,7 +87,3 @@ def _speaks_s3(connection: duckdb.DuckDBPyConnection, settings: DepotSettings) -
     except duckdb.Error:
         return False
     return True
-
-
-def _text(value: str) -> str:
-    return "'" + value.replace("'", "''") + "'"

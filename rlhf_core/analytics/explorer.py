@@ -57,13 +57,13 @@ class Filter:
         if self.models:
             rules.append(f"coalesce(model::VARCHAR, '') IN ({_list(self.models)})")
         if self.words:
-            rules.append(f"contains(lower(query), lower({_text(self.words)}))")
+            rules.append(f"contains(lower(query), lower({literal(self.words)}))")
         return rules
 
     def of_ratings(self, tables: str) -> list[str]:
         rules = [rule for rule in self.of_chats() if "query" not in rule]
         if self.words:
-            asked = f"contains(lower(query), lower({_text(self.words)}))"
+            asked = f"contains(lower(query), lower({literal(self.words)}))"
             rules.append(f"chat_no IN (SELECT chat_no FROM {tables}.chats WHERE {asked})")
         if self.raters:
             rules.append(f"rater IN ({_list(self.raters)})")
@@ -72,9 +72,9 @@ class Filter:
         if self.steps:
             rules.append(f"coalesce(step_order, 0) IN ({', '.join(str(int(step)) for step in self.steps)})")
         if self.since:
-            rules.append(f"day >= DATE {_text(self.since)}")
+            rules.append(f"day >= DATE {literal(self.since)}")
         if self.until:
-            rules.append(f"day <= DATE {_text(self.until)}")
+            rules.append(f"day <= DATE {literal(self.until)}")
         if not self.demo:
             rules.append("NOT is_demo")
         return rules
@@ -87,17 +87,17 @@ class Filter:
             yield f"CREATE TEMP VIEW ratings AS FROM {tables}.ratings WHERE {' AND '.join(rules)}"
             judged = [rule for rule in rules if rule.startswith(("source", "coalesce(model", "chat_no", "rater"))]
             if self.since:
-                judged.append(f"began_at >= TIMESTAMP {_text(self.since)}")
+                judged.append(f"began_at >= TIMESTAMP {literal(self.since)}")
             if self.until:
-                judged.append(f"began_at < TIMESTAMP {_text(self.until)} + INTERVAL 1 DAY")
+                judged.append(f"began_at < TIMESTAMP {literal(self.until)} + INTERVAL 1 DAY")
             if judged:
                 yield f"CREATE TEMP VIEW judged_chats AS FROM {tables}.judged_chats WHERE {' AND '.join(judged)}"
             chats = "SELECT id FROM chats" if self.of_chats() else None
             for table, at in (("preferences", "created_at"), ("aspect_ratings", "created_at"), ("label_events", "at")):
                 own = [f"rater IN ({_list(self.raters)})"] if self.raters else []
                 own += [f"chat_id IN ({chats})"] if chats else []
-                own += [f"{at} >= TIMESTAMP {_text(self.since)}"] if self.since else []
-                own += [f"{at} < TIMESTAMP {_text(self.until)} + INTERVAL 1 DAY"] if self.until else []
+                own += [f"{at} >= TIMESTAMP {literal(self.since)}"] if self.since else []
+                own += [f"{at} < TIMESTAMP {literal(self.until)} + INTERVAL 1 DAY"] if self.until else []
                 some = f"FROM {tables}.{table} WHERE {' AND '.join(own)}"
                 if own and table == "aspect_ratings":  # its totals are of what is left
                     totals = "sum(score) OVER one AS chat_total, count(*) OVER one AS chat_ratings"
@@ -136,11 +136,11 @@ def _build(snapshot: Snapshot, path: Path, on_progress: Callable[[str], None] | 
     with duckdb.connect(str(path)) as connection:
         connection.execute(f"SET threads = {THREADS}")
         connection.execute(f"SET memory_limit = '{MEMORY}'")
-        connection.execute(f"SET temp_directory = {_text(str(path.parent / 'spill'))}")
+        connection.execute(f"SET temp_directory = {literal(str(path.parent / 'spill'))}")
         connection.execute("SET TimeZone = 'UTC'")
         for table in EXPORT_COLUMNS:
             if files := snapshot.files(table):
-                names = ", ".join(_text(str(file)) for file in files)
+                names = ", ".join(literal(str(file)) for file in files)
                 connection.execute(f"CREATE TEMP VIEW snapshot_{table} AS FROM read_parquet([{names}])")
             else:
                 connection.register(f"snapshot_{table}", snapshot.table(table))
@@ -218,9 +218,10 @@ def forget(path_prefix: str) -> None:
             _open.pop(path).close()
 
 
-def _text(value: str) -> str:
+def literal(value: str) -> str:
+    """A text as DuckDB writes it in a statement: for settings and names, which take no parameters."""
     return "'" + value.replace("'", "''") + "'"
 
 
 def _list(values: Sequence[str]) -> str:
-    return ", ".join(_text(value) for value in values)
+    return ", ".join(literal(value) for value in values)

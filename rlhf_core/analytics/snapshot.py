@@ -68,7 +68,7 @@ class Snapshot:
 
     def files(self, table: TableName) -> list[Path]:
         """The table's files, in the order of their rows."""
-        return [self.folder / name for name in self.manifest["files"] if name.partition("/")[0].partition(".")[0] == table]
+        return [self.folder / name for name in names_of(self.manifest, table)]
 
     def table(self, table: TableName) -> pa.Table:
         """A whole table in memory; one that the snapshot does not hold is empty.
@@ -103,6 +103,11 @@ class Snapshot:
                 raise CorruptArtifact(f"Snapshot {self.id} lacks {name}. Delete {self.folder} and take it again.")
             if path.stat().st_size != entry["size_bytes"] or sha256_of(path) != entry["sha256"]:
                 raise CorruptArtifact(f"Snapshot {self.id}: {name} was changed. Delete {self.folder} and take it again.")
+
+
+def names_of(manifest: dict[str, Any], table: TableName) -> list[str]:
+    """Of a table's files, in the order of their rows."""
+    return [name for name in manifest["files"] if name.partition("/")[0].partition(".")[0] == table]
 
 
 def snapshot_id(contents: dict[str, str]) -> str:

@@ -17,7 +17,7 @@ MANIFEST = "manifest.json"
 SEEN_FILE = "seen.json"  # of a reward model: keys of the queries that it learned from
 REMOVED = ".removed"  # manifests of checkpoints that were removed
 _OBJECTS = ("files", "scoring", "metrics", "config")
-_UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
+UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Checkpoint:
             CorruptArtifact: the manifest or a file is changed or missing, or a file is of a kind that could run code.
         """
         for path in self.folder.rglob("*"):
-            if path.suffix in _UNSAFE_SUFFIXES:
+            if path.suffix in UNSAFE_SUFFIXES:
                 raise CorruptArtifact(f"Checkpoint {self.id} holds {path.name}; only safetensors are opened. Remove the file.")
         if _id_of(self.manifest) != self.id:
             raise CorruptArtifact(

@@ -98,6 +98,14 @@ class Sweep(NamedTuple):
     kind: RunKind
 
 
+def said_along(folder: Path) -> str:
+    """What one of several processes said that it ended by, where one did."""
+    try:
+        return (folder / ALONG_FILE).read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
 def train_command(run: Run, workspace_root: Path, python: str = sys.executable) -> list[str]:
     """The command line that carries out a queued run: what the supervisor starts and what the page shows. Several processes are
     started by ``accelerate launch``."""

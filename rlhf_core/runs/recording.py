@@ -23,7 +23,7 @@ from rlhf_core.ground import machine
 from rlhf_core.ground.errors import OutOfMemory, RlhfError, RunRefused, disk_errors
 from rlhf_core.ground.files import write_text
 from rlhf_core.ground.processes import ProcessIdentity, this_host
-from rlhf_core.ground.runs import ALONG_FILE, LOG_FILE, MACHINE_FILE, METRICS_FILE, Run, RunStatus
+from rlhf_core.ground.runs import ALONG_FILE, LOG_FILE, MACHINE_FILE, METRICS_FILE, Run, RunStatus, said_along
 from rlhf_core.store.base import RunRecord
 
 HEARTBEAT_S = 2.0
@@ -242,11 +242,11 @@ def record_run(
                 message, less = str(error), remedy if isinstance(error, OutOfMemory) else None
             except Exception as error:
                 log.error("failed:\n%s", traceback.format_exc())
-                if (other := said_along(folder)) is not None:
+                if other := _heard_along(folder):
                     message, less = other, remedy if "emory ran out" in other else None
                 elif _is_out_of_memory(error):
                     less = remedy
-                    message = f"Memory ran out ({(str(error) or type(error).__name__).splitlines()[0]}). {_with(remedy)}"
+                    message = f"{_memory_words(error)} {_with(remedy)}"
                 else:
                     message = f"{type(error).__name__}: {error}. The log has the details."
             finally:
@@ -261,20 +261,24 @@ def say_along(folder: Path, rank: int, error: BaseException) -> None:
     ours = isinstance(error, RlhfError)
     words = str(error) if ours else f"{type(error).__name__}: {error}. The log has the details."
     if not ours and _is_out_of_memory(error):
-        words = f"Memory ran out ({(str(error) or type(error).__name__).splitlines()[0]})."
+        words = _memory_words(error)
     with contextlib.suppress(OSError):
         write_text(folder / ALONG_FILE, f"{words} (In process {rank + 1}.)")
 
 
-def said_along(folder: Path) -> str | None:
+def _heard_along(folder: Path) -> str:
     """What another process ended by, where one did; waits a moment for its words."""
     if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        return None
+        return ""
     for _ in range(10):
-        with contextlib.suppress(OSError):
-            return (folder / ALONG_FILE).read_text(encoding="utf-8")
+        if words := said_along(folder):
+            return words
         time.sleep(0.2)
-    return None
+    return ""
+
+
+def _memory_words(error: BaseException) -> str:
+    return f"Memory ran out ({(str(error) or type(error).__name__).splitlines()[0]})."
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

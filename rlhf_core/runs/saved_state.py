@@ -51,8 +51,7 @@ class SavedState:
             return
         state = {
             "place": place, "optimiser": _whole(self._optimiser.state_dict()), "schedule": self._schedule.state_dict(),
-            "weights": [learning(module) for module in self._modules], "rng": torch.get_rng_state(),
-"rng_gpu": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else [],
+            "weights": [learning(module) for module in self._modules],
             "rng_of_each": crew.gather([torch.get_rng_state()]), "rng_gpu_of_each": _each_gpu(crew),
         }  # fmt: skip
         self._written = time.monotonic()
@@ -90,15 +89,16 @@ class SavedState:
                     name: shared_like(one, parameter) for name, one in kept.items() if isinstance(one, torch.Tensor)
                 })  # fmt: skip
             self._schedule.load_state_dict(state["schedule"])
-            each = state.get("rng_of_each", [])
-            torch.set_rng_state(each[self._crew.rank] if len(each) == self._crew.size else state["rng"])
-            each = state.get("rng_gpu_of_each", [])
-            mine = [each[self._crew.rank]] if len(each) == self._crew.size else state["rng_gpu"][:1]
-            if mine and torch.cuda.is_available():
-                torch.cuda.set_rng_state(mine[0])
+            torch.set_rng_state(self._mine(state.get("rng_of_each") or [state["rng"]]))
+            if (gpus := state.get("rng_gpu_of_each", state.get("rng_gpu"))) and torch.cuda.is_available():
+                torch.cuda.set_rng_state(self._mine(gpus))
         except (RuntimeError, ValueError, KeyError, EOFError, pickle.UnpicklingError, OSError) as error:
             raise CorruptArtifact(f"The saved state of run {folder.name} cannot be read: {error}. Start a new run.") from error
         return dict(state["place"])
+
+    def _mine(self, of_each: list[torch.Tensor]) -> torch.Tensor:
+        """This process's; the first one's where they were not as many then."""
+        return of_each[self._crew.rank if len(of_each) == self._crew.size else 0]
 
     def drop(self) -> None:
         """Nothing is left to go on from."""

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from rlhf_core import __version__
 from rlhf_core.analytics.prompts import read_prompts
 from rlhf_core.analytics.snapshot import open_snapshot
-from rlhf_core.checkpoints.registry import Checkpoint, open_checkpoint, seal
+from rlhf_core.checkpoints.registry import UNSAFE_SUFFIXES, Checkpoint, open_checkpoint, seal
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.cards import Kind
 from rlhf_core.ground.configs import PPOConfig
@@ -40,7 +40,6 @@ FORMAT = 1
 HANDED = "handed-over.json"
 URL = "http://127.0.0.1:5000"
 TAKEN_SUFFIXES = (".safetensors", ".json", ".txt", ".model", ".jinja", ".md")
-UNSAFE = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +139,7 @@ def take_back(workbench: Workbench, handed: Path, model: Path) -> tuple[Run, Che
         raise NotFound(
             f"{model} holds no model: there is no config.json in it. Name the folder that the trainer saved for transformers."
         )
-    unsafe = [path for path in model.rglob("*") if path.suffix in UNSAFE or path.is_symlink()]
+    unsafe = [path for path in model.rglob("*") if path.suffix in UNSAFE_SUFFIXES or path.is_symlink()]
     if unsafe:
         raise CorruptArtifact(
             f"{model} holds {unsafe[0].name}; only safetensors are taken in. Save it as safetensors, without code."

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rlhf_core.analytics.distant import asking_there, files_of
-from rlhf_core.analytics.snapshot import GONE, changing, list_snapshots, open_snapshot
+from rlhf_core.analytics.distant import asking_there
+from rlhf_core.analytics.snapshot import GONE, changing, list_snapshots, names_of, open_snapshot
 from rlhf_core.checkpoints.registry import list_checkpoints, open_checkpoint
 from rlhf_core.depot.depot import KINDS, Kept, Kind, Moved, Say
 from rlhf_core.ground.errors import InvalidInput, RlhfError
@@ -149,7 +149,7 @@ def ask_there(workbench: Workbench, snapshot_id: str, statement: str) -> tuple[p
     workbench.require("explore")
     there = open_depot()
     kept = there.find("snapshots", snapshot_id)
-    paths = {name: there.path("snapshots", kept.id, name) for table in EXPORT_COLUMNS for name in files_of(kept.manifest, table)}
+    paths = {name: there.path("snapshots", kept.id, name) for table in EXPORT_COLUMNS for name in names_of(kept.manifest, table)}
     with asking_there(kept.manifest, paths, there.filesystem, there.settings) as (connection, by):
         try:
             statements = duckdb.extract_statements(statement)

@@ -20,7 +20,7 @@ from rlhf_core.ground.configs import less_memory
 from rlhf_core.ground.engines import EngineSettings, Resources, engine_named
 from rlhf_core.ground.errors import EngineRefused, EngineUnavailable, InvalidInput, NotFound, RlhfError, RunRefused
 from rlhf_core.ground.records import parse_utc, utc_now
-from rlhf_core.ground.runs import ALONG_FILE, LOCAL, LOG_FILE, Run, RunStatus, train_command
+from rlhf_core.ground.runs import LOCAL, LOG_FILE, Run, RunStatus, said_along, train_command
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE, Workspace
 from rlhf_core.launchers.base import Job, Launcher, Work
 from rlhf_core.launchers.open import launcher_of
@@ -53,22 +53,22 @@ class Elsewhere:
         """One round."""
         runs = [run for run in self._ledger.unfinished() if run.engine != LOCAL]
         for run in runs:
-            try:
-                self._tend(run)
-            except RlhfError as error:
-                log.warning("run %s on %s: %s", run.id, run.engine, error)
-            except Exception:
-                log.exception("run %s on %s: a bug; the others are looked after", run.id, run.engine)
+            self._one(run, self._tend)
         for run in self._ledger.given_up():
-            try:
-                self._end_given_up(run)
-            except RlhfError as error:
-                log.warning("run %s, which was given up, on %s: %s", run.id, run.engine, error)
-            except Exception:
-                log.exception("run %s, which was given up: a bug; the others are looked after", run.id)
+            self._one(run, self._end_given_up)
         for known in (self._asked, self._beats, self._cancel_seen, self._stopped):
             for run_id in known.keys() - {run.id for run in runs}:
                 del known[run_id]
+
+    @staticmethod
+    def _one(run: Run, work: Callable[[Run], None]) -> None:
+        """Whatever goes wrong with one run, the others are looked after."""
+        try:
+            work(run)
+        except RlhfError as error:
+            log.warning("run %s on %s: %s", run.id, run.engine, error)
+        except Exception:
+            log.exception("run %s on %s: a bug; the others are looked after", run.id, run.engine)
 
     def _tend(self, run: Run) -> None:
         try:
@@ -281,14 +281,6 @@ def _append(path: Path, text: str) -> None:
             file.write(text)
     except OSError as error:
         log.warning("%s was not written to: %s", path, error)
-
-
-def said_along(folder: Path) -> str:
-    """What one of several processes said that it ended by, where one did."""
-    try:
-        return (folder / ALONG_FILE).read_text(encoding="utf-8")
-    except OSError:
-        return ""
 
 
 def seconds_since(moment: str) -> float:

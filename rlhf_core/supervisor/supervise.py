@@ -22,12 +22,12 @@ from rlhf_core.ground.engines import Resources
 from rlhf_core.ground.errors import EngineRefused, RlhfError, RunRefused
 from rlhf_core.ground.machine import Device
 from rlhf_core.ground.processes import ProcessIdentity, this_host
-from rlhf_core.ground.runs import LOCAL, Run, RunStatus, train_command
+from rlhf_core.ground.runs import LOCAL, Run, RunStatus, said_along, train_command
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE, Workspace
 from rlhf_core.launchers.base import Work
 from rlhf_core.launchers.local import LocalLauncher
 from rlhf_core.store.base import RunLedger
-from rlhf_core.supervisor.elsewhere import Elsewhere, last_line, said_along, seconds_since
+from rlhf_core.supervisor.elsewhere import Elsewhere, last_line, seconds_since
 
 POLL_S = 0.5
 CANCEL_GRACE_S = 60.0

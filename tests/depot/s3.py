@@ -7,37 +7,32 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
 from typing import Any
+
+from tests.line import Line
 
 BUCKET = "bucket"
 
 
-class S3:
+class S3(Line):
     """
     Args:
         refuses: It accepts nobody after its bucket was made: keys are looked at, and none is right.
     """
 
     def __init__(self, *, refuses: bool = False) -> None:
+        super().__init__()
         self._refuses = refuses
         self._process: subprocess.Popen[bytes] | None = None
-        self._listener = socket.create_server(("127.0.0.1", 0))
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._inner = free.getsockname()[1]
-        self.cut = threading.Event()  # no new line while it is set
-        self.sent = 0  # bytes that went to the server
-        self.got = 0  # bytes that came from it
-        self.cut_after: int | None = None  # the lines are cut after so many more bytes to the server
-        self.cut_after_got: int | None = None
-        self._lines: list[socket.socket] = []
-        threading.Thread(target=self._hand_out, daemon=True).start()
         self.start()
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+    def connect(self) -> socket.socket:
+        there = socket.create_connection(("127.0.0.1", self._inner), timeout=5)
+        there.settimeout(None)
+        return there
 
     @property
     def options(self) -> dict[str, Any]:
@@ -69,49 +64,8 @@ class S3:
             self._process.kill()
             self._process.wait()
         self._process = None
-        self.drop_lines()
+        self.drop()
 
     def close(self) -> None:
         self.kill()
-        self._listener.close()
-
-    def drop_lines(self) -> None:
-        for line in self._lines:
-            with contextlib.suppress(OSError):
-                line.shutdown(socket.SHUT_RDWR)
-        self._lines.clear()
-
-    def _hand_out(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            try:
-                if self.cut.is_set():
-                    raise OSError("cut")
-                there = socket.create_connection(("127.0.0.1", self._inner), timeout=5)
-                there.settimeout(None)
-            except OSError:
-                client.close()
-                continue
-            self._lines += [client, there]
-            threading.Thread(target=self._pump, args=(client, there, True), daemon=True).start()
-            threading.Thread(target=self._pump, args=(there, client, False), daemon=True).start()
-
-    def _pump(self, one: socket.socket, other: socket.socket, to_server: bool) -> None:
-        with contextlib.suppress(OSError):
-            while data := one.recv(16384):
-                if to_server:
-                    self.sent += len(data)
-                else:
-                    self.got += len(data)
-                limit = self.cut_after if to_server else self.cut_after_got
-                if limit is not None and (self.sent if to_server else self.got) > limit:
-                    self.cut.set()
-                    break
-                other.sendall(data)
-        for end in (one, other):
-            with contextlib.suppress(OSError):
-                end.shutdown(socket.SHUT_RDWR)
-            end.close()
+        super().close()

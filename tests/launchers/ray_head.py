@@ -11,7 +11,6 @@ import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 
@@ -19,6 +18,7 @@ import httpx
 import psutil
 
 from tests.launchers import ray_inside
+from tests.line import Line
 
 
 def namespaces() -> list[str] | None:
@@ -39,7 +39,7 @@ def namespaces() -> list[str] | None:
     return None
 
 
-class RayHead:
+class RayHead(Line):
     """
     Args:
         cpus, gpus: What it says that it has; GPUs need not exist.
@@ -47,16 +47,19 @@ class RayHead:
     """
 
     def __init__(self, *, cpus: int = 4, gpus: int = 1, token: str = "") -> None:
+        super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))  # paths of sockets have to be short
         self._size, self._token = (str(cpus), str(gpus)), token
         self._outer: subprocess.Popen[bytes] | None = None
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.cut = threading.Event()  # nobody gets through while it is set
-        threading.Thread(target=self._hand_out, daemon=True).start()
 
-    @property
-    def address(self) -> str:
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+    def connect(self) -> socket.socket:
+        there = socket.socket(socket.AF_UNIX)
+        try:
+            there.connect(str(self.folder / "dashboard.sock"))
+        except OSError:
+            there.close()
+            raise
+        return there
 
     def start(self) -> None:
         alone = namespaces()
@@ -101,33 +104,5 @@ class RayHead:
 
     def close(self) -> None:
         self.kill()
-        self._listener.close()
+        super().close()
         shutil.rmtree(self.folder, ignore_errors=True)
-
-    def _hand_out(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            there = socket.socket(socket.AF_UNIX)
-            try:
-                if self.cut.is_set():
-                    raise OSError("cut")
-                there.connect(str(self.folder / "dashboard.sock"))
-            except OSError:
-                client.close()
-                there.close()
-                continue
-            for one, other in ((client, there), (there, client)):
-                threading.Thread(target=_pump, args=(one, other), daemon=True).start()
-
-
-def _pump(one: socket.socket, other: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := one.recv(65536):
-            other.sendall(data)
-    for end in (one, other):
-        with contextlib.suppress(OSError):
-            end.shutdown(socket.SHUT_RDWR)
-        end.close()

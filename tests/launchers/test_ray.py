@@ -2,7 +2,6 @@
 
 import re
 import signal
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -22,12 +21,12 @@ from rlhf_core.services.workbench import Workbench
 from rlhf_core.supervisor import elsewhere
 from rlhf_core.supervisor.elsewhere import Elsewhere
 from tests.conftest import learnable_chats, need
+from tests.launchers.conftest import STUBBORN
 from tests.launchers.ray_head import RayHead, namespaces
 from tests.supervisor.test_supervise import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("ray"), pytest.mark.usefixtures("chats")]
 TOKEN = "0123456789abcdef0123456789abcdef"
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True); time.sleep(600)"
 
 
 @pytest.fixture(scope="module")
@@ -60,14 +59,6 @@ def chats(add_chats: Any) -> None:
 @pytest.fixture
 def looks(workbench: Workbench, engine: EngineSettings) -> Elsewhere:
     return Elsewhere(workbench.workspace, workbench.ledger, stale_heartbeat_s=5.0)
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    def use_script(script: str) -> None:
-        monkeypatch.setattr(elsewhere, "train_command", lambda run, root, python: [sys.executable, "-c", script])
-
-    return use_script
 
 
 def queued(workbench: Workbench, **needs: Any) -> Run:

@@ -1,7 +1,6 @@
 """Slurm through submitit: its local executor with real processes, and stand-ins for Slurm's own commands."""
 
 import re
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,10 +23,10 @@ from rlhf_core.services.workbench import Workbench
 from rlhf_core.supervisor import elsewhere
 from rlhf_core.supervisor.elsewhere import Elsewhere
 from tests.conftest import learnable_chats
+from tests.launchers.conftest import STUBBORN
 from tests.supervisor.test_supervise import until
 
 HERE = EngineSettings("cluster", "slurm", executor="local", grace_s=1.0, terminate_s=0.5)
-STUBBORN = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('here', flush=True); time.sleep(600)"
 
 
 @pytest.fixture
@@ -36,14 +35,6 @@ def looks(workbench: Workbench, monkeypatch: pytest.MonkeyPatch) -> Elsewhere:
     monkeypatch.setattr(elsewhere, "ASK_EVERY_S", 0.1)
     monkeypatch.setattr(elsewhere, "AGAIN_AFTER_S", 0.2)
     return Elsewhere(workbench.workspace, workbench.ledger, stale_heartbeat_s=5.0)
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    def use_script(script: str) -> None:
-        monkeypatch.setattr(elsewhere, "train_command", lambda run, root, python: [sys.executable, "-c", script])
-
-    return use_script
 
 
 def queued(workbench: Workbench, **needs: Any) -> Run:
