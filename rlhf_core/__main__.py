@@ -157,6 +157,14 @@ def _parser() -> argparse.ArgumentParser:
         "--erased", type=Path, metavar="FILE",
         help="the newest erased.jsonl of the old workspace: who was erased since the backup is erased again",
     )  # fmt: skip
+    one = command(
+        "doctor",
+        _doctor,
+        "look whether everything in the workspace is whole; changes nothing; exits with 2 where something is wrong",
+    )
+    one.add_argument("--quick", action="store_true", help="without reading every file")
+    one.add_argument("--json", action="store_true", help="as one JSON object")
+
     one = command("applications", _applications, "list the chat applications that may send feedback; let one in, or no more")
     one.add_argument("what", nargs="?", choices=["add", "change", "revoke"])
     one.add_argument("name", nargs="?")
@@ -537,6 +545,23 @@ def _restore(arguments: argparse.Namespace) -> None:
     counts = workbench.counts()
     print(f"{root} holds {counts.chats:,} chats and {counts.ratings:,} ratings; {again} people were erased again.")
     workbench.close()
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from rlhf_core.ground.settings import Workspace, team_settings
+    from rlhf_core.services import doctor
+
+    root = Workspace.root_named(arguments.workspace)
+    if not root.is_dir():
+        raise NotFound(f"There is no workspace {root}. Name it with --workspace or {WORKSPACE_VARIABLE}.")
+    workspace = Workspace(root)  # opened by nothing: a damaged one is what this is for
+    checkup = doctor.examine(
+        workspace, quick=arguments.quick, on_progress=lambda what: print(f"looking at {what}", file=sys.stderr)
+    )
+    if team_settings() is not None:
+        checkup.findings += doctor.examine_team(_open(arguments))
+    print(json.dumps(checkup.as_json(), indent=2) if arguments.json else checkup)
+    return 0 if checkup.well else 2
 
 
 def _applications(arguments: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -96,13 +96,30 @@ def holding(folder: Path, pseudonym: str) -> list[Snapshot]:
 
 
 def _holds(snapshot: Snapshot, pseudonym: str) -> bool:
+    return next(_people_among(snapshot, {pseudonym}), None) is not None
+
+
+def people_in(snapshot: Snapshot, pseudonyms: Collection[str]) -> set[str]:
+    """Those of these people who stand in a snapshot.
+
+    Raises:
+        CorruptArtifact: a file cannot be read.
+    """
+    try:
+        return set(_people_among(snapshot, pseudonyms))
+    except (*_DAMAGED, OSError) as error:
+        raise CorruptArtifact(f"Snapshot {snapshot.id} cannot be read ({error}).") from error
+
+
+def _people_among(snapshot: Snapshot, pseudonyms: Collection[str]) -> Iterator[str]:
+    """Each as often as a batch of rows has them."""
+    sought = pa.array(list(pseudonyms), pa.string())
     for table in EXPORT_COLUMNS:
         names = [name for name in (*_ROWS_OF, *_NAMES) if name in schema_of(table).names]
         for path in snapshot.files(table) if names else ():
             for batch in pq.ParquetFile(path).iter_batches(columns=names):
-                if any(pc.any(pc.equal(batch[name], pseudonym)).as_py() for name in names):
-                    return True
-    return False
+                for name in names:
+                    yield from pc.unique(batch[name].filter(pc.is_in(batch[name], value_set=sought))).to_pylist()
 
 
 def _rewrite(snapshot: Snapshot, folder: Path, pseudonym: str, theirs: pa.Array, why: str) -> Snapshot:

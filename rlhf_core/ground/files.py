@@ -110,12 +110,17 @@ def publish(folder: Path, final: Path) -> bool:
     return True
 
 
-def sweep_leftovers(parent: Path) -> list[Path]:
-    """Delete folders that killed processes left half built. Returns what was deleted."""
-    swept = []
-    for folder in parent.glob(f"{_BUILDING}*"):
+def half_built(parent: Path) -> Iterator[Path]:
+    """Folders that killed processes left half built."""
+    for folder in sorted(parent.glob(f"{_BUILDING}*")):
         match = _BUILDER.fullmatch(folder.name)
         if match is None or not ProcessIdentity(int(match[1]), float(match[2])).is_alive():
-            shutil.rmtree(folder, ignore_errors=True)
-            swept.append(folder)
+            yield folder
+
+
+def sweep_leftovers(parent: Path) -> list[Path]:
+    """Delete them. Returns what was deleted."""
+    swept = list(half_built(parent))
+    for folder in swept:
+        shutil.rmtree(folder, ignore_errors=True)
     return swept

@@ -196,7 +196,7 @@ def test_one_that_hangs(server: Callable[[Behave], EndpointSettings], monkeypatc
 def test_one_that_breaks_off_in_mid_step(server: Callable[[Behave], EndpointSettings]) -> None:
     pieces = endpoint.stream(server(stream_of(chunk('{"type": "step_start"}\n'), chunk("Call the"))), "q", max_tokens=50)
     assert [next(pieces), next(pieces)] == ['{"type": "step_start"}\n', "Call the"]
-    with pytest.raises(EndpointFailed, match="broke off after 0 s without saying that the answer is at its end"):
+    with pytest.raises(EndpointFailed, match=r"broke off after \d+ s without saying that the answer is at its end"):
         next(pieces)
 
     def cut(request: http.server.BaseHTTPRequestHandler) -> None:
