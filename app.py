@@ -26,11 +26,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from rlhf_core.api.routes import create
 from rlhf_core.ground.errors import NotFound, RlhfError, StoreUnavailable
-from rlhf_core.ground.settings import SECRET_KEY_VARIABLE, Workspace
+from rlhf_core.ground.settings import HOSTS_VARIABLE, SECRET_KEY_VARIABLE, Workspace, team_settings
 from rlhf_core.services import collecting, rolling_out
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.supervisor.supervise import Supervisor
 from rlhf_core.ui import identity
+from rlhf_core.ui.shell import Shell
+from rlhf_core.ui.shell.hosts import Hosts
 
 COLLECT_EVERY_S = 30.0
 TEND_EVERY_S = 300.0
@@ -156,6 +158,15 @@ def workbench_of_requests() -> Workbench:
     return opened[0]
 
 
+def hosts_from_settings() -> dict[str, Any]:
+    """Names that the pages answer under. A wrong setting of the team's store is shown on every page; until then it is none."""
+    names = [*os.environ.get(HOSTS_VARIABLE, "").split(","), str(st.get_option("browser.serverAddress") or "")]
+    try:
+        return {"names": names, "any_name": team_settings() is not None}
+    except RlhfError:
+        return {"names": names}
+
+
 class Before:
     """What applications ask goes straight to the API: sessions and compression, which pages need, would take a fifth of its
     time."""
@@ -173,6 +184,6 @@ class Before:
 
 api = create(workbench_of_requests, Workspace.root_named() / "logs")
 app = st.App(
-    "pages/frame.py", lifespan=lifespan, middleware=[Middleware(Before, path="/api", api=api)],
+    "pages/frame.py", lifespan=lifespan, middleware=[Middleware(Before, path="/api", api=api), Middleware(Hosts, **hosts_from_settings()), Middleware(Shell)],
     routes=[Route(f"/{identity.COOKIE_ROUTE}", keep_cookie, methods=["POST"])],
 )  # fmt: skip

@@ -10,6 +10,7 @@ from rlhf_core.ground.errors import RlhfError, SignInRequired
 from rlhf_core.ground.records import Session
 from rlhf_core.ground.roles import Action, may, refusal
 from rlhf_core.ui import identity, keys, resources, sign_in
+from rlhf_core.ui.shell import ICON
 from rlhf_core.ui.texts import show_error
 
 PAGES: list[tuple[str, str, str, str | None, Action | None, str]] = [  # file, title, icon, address, what it takes, section
@@ -64,7 +65,7 @@ def waiting(person: Session) -> None:
     st.button("Look again", icon=":material/refresh:", on_click=identity.ask_again)
 
 
-st.set_page_config(page_title="RLHF Workbench", layout="wide")
+st.set_page_config(page_title="RLHF Workbench", page_icon=str(ICON), layout="wide")
 try:
     workbench = resources.shared()
     person = None

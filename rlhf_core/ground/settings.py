@@ -20,6 +20,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SQL_ROOT = PROJECT_ROOT / "sql"
 WORKSPACE_VARIABLE = "RLHF_WORKSPACE"
 STORE_VARIABLE = "RLHF_STORE"
+HOSTS_VARIABLE = "RLHF_HOSTS"  # names that the pages answer under beside this machine's, with commas between them
 URL_VARIABLE, KEY_VARIABLE, SECRET_KEY_VARIABLE = "SUPABASE_URL", "SUPABASE_KEY", "SUPABASE_SECRET_KEY"
 OIDC_VARIABLE = "SUPABASE_OIDC_PROVIDER"
 ENDPOINT_URL_VARIABLE, ENDPOINT_MODEL_VARIABLE = "RLHF_ENDPOINT_URL", "RLHF_ENDPOINT_MODEL"
@@ -50,8 +51,9 @@ class Workspace:
         with disk_errors("making the workspace", root):
             if root.exists() and not root.is_dir():
                 raise InvalidInput(f"The workspace {root} is a file. Name a folder with --workspace or {WORKSPACE_VARIABLE}.")
-            for folder in (root, workspace.snapshots, workspace.runs, workspace.checkpoints, workspace.keys):
-                folder.mkdir(parents=True, exist_ok=True)
+            root.mkdir(mode=0o700, parents=True, exist_ok=True)  # ratings and keys are nobody else's
+            for folder in (workspace.snapshots, workspace.runs, workspace.checkpoints, workspace.keys):
+                folder.mkdir(exist_ok=True)
         return workspace
 
     @staticmethod

@@ -225,7 +225,7 @@ class Pad {
     const query = make("div", { class: "words" });
     query.innerHTML = this.item.query;
     this.root.append(make("section", { class: "query", "aria-label": "Question", dir: "auto" }, make("h2", {}, "Question"), query));
-    this.list = make("div", { class: "cards", role: "list", "aria-label": this.pair ? "Choices" : "Steps" });
+    this.list = make("div", { class: "cards", role: "group", "aria-label": this.pair ? "Choices" : "Steps" });
     this.cards = this.places.map((place, index) => this.pair ? this.choice(place, index) : this.card(place, index));
     if (this.pair) this.showPair();
     else if (this.data.asks === "everything") this.list.append(...this.cards);
@@ -287,7 +287,7 @@ class Pad {
       tools.push(quiet("first", "First error", () => this.first()), quiet("rewrite", "Write it better", () => this.rewrite()));
       tools.at(-2).setAttribute("aria-pressed", "false");
     }
-    const card = make("article", { class: aspect ? "card aspect" : "card", role: "listitem", tabindex: "-1", "data-index": index, onmousedown: (event) => {
+    const card = make("article", { class: aspect ? "card aspect" : "card", tabindex: "-1", "data-index": index, onmousedown: (event) => {
       if (!event.composedPath().some((one) => one.tagName === "BUTTON" || one.tagName === "TEXTAREA")) this.move(index, false);
     } }, make("h3", {}, title), words, make("div", { class: "tools" }, ...tools),
     this.anchors(aspect ? aspect.anchors : this.data.rubric?.overall), make("p", { class: "said", dir: "auto" }));

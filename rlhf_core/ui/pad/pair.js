@@ -51,7 +51,7 @@ Object.assign(Pad.prototype, {
     const buttons = CHOICES.map(([n, name]) => make("button", {
       role: "radio", "aria-checked": "false", "data-choice": n, tabindex: "-1", title: `${name} (${n})`,
       onclick: () => { this.move(index, false); this.choose(index, n); } }, name));
-    return make("article", { class: "card choice", role: "listitem", tabindex: "-1", "data-index": index, onmousedown: (event) => {
+    return make("article", { class: "card choice", tabindex: "-1", "data-index": index, onmousedown: (event) => {
       if (!event.composedPath().some((one) => one.tagName === "BUTTON" || one.tagName === "TEXTAREA")) this.move(index, false);
     } }, make("h3", {}, title), words, make("div", { class: "scale", role: "radiogroup", "aria-label": title }, ...buttons),
     make("div", { class: "tools" }, make("button", { class: "quiet comment", tabindex: "-1", onclick: () => { this.move(index, false); this.comment(); } }, "Comment")),
