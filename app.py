@@ -184,6 +184,7 @@ class Before:
 
 api = create(workbench_of_requests, Workspace.root_named() / "logs")
 app = st.App(
-    "pages/frame.py", lifespan=lifespan, middleware=[Middleware(Before, path="/api", api=api), Middleware(Hosts, **hosts_from_settings()), Middleware(Shell)],
+    "pages/frame.py", lifespan=lifespan,
+    middleware=[Middleware(Before, path="/api", api=api), Middleware(Hosts, **hosts_from_settings()), Middleware(Shell)],
     routes=[Route(f"/{identity.COOKIE_ROUTE}", keep_cookie, methods=["POST"])],
 )  # fmt: skip

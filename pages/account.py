@@ -6,7 +6,7 @@ from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.roles import ROLES
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity, keys, resources
-from rlhf_core.ui.texts import show_error
+from rlhf_core.ui.texts import markdown_of, plain, show_error
 
 workbench, session = resources.workbench(), resources.session()
 
@@ -29,10 +29,10 @@ def local() -> None:
     st.text("Ratings are stored in this person's name. The browser remembers the choice.")
     people = {person.user_id: person.display_name for person in workbench.people()}
     st.session_state[keys.RATER_CHOICE] = session.user_id
-    st.radio("Working as", people, format_func=people.__getitem__, key=keys.RATER_CHOICE, on_change=choose)
+    st.radio("Working as", people, format_func=lambda one: plain(people[one]), key=keys.RATER_CHOICE, on_change=choose)
     st.text_input("Somebody new", key=keys.RATER_NEW, on_change=add, args=(workbench,), placeholder="Type a name, then Enter")
     if problem := st.session_state.get(keys.RATER_PROBLEM):
-        st.error(problem, icon=":material/error:")
+        st.error(markdown_of(problem), icon=":material/error:")
     st.caption(
         "There are no passwords on the embedded store: the server listens on this machine only, and whoever can open this page "
         "may do everything. Teams use Supabase."
@@ -44,7 +44,7 @@ def account() -> None:
 
     signed_in = identity.signed_in()
     assert signed_in is not None
-    st.title(session.display_name)
+    st.title(plain(session.display_name))
     st.text(f"{signed_in.email} · {session.role or 'no role yet'}{f': {ROLES[session.role]}' if session.role else ''}")
     st.button("Sign out", icon=":material/logout:", on_click=identity.leave)
     with st.container(width=520):

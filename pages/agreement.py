@@ -7,6 +7,7 @@ import streamlit as st
 
 from rlhf_core.services import agreement, snapshots
 from rlhf_core.ui import charts, keys, resources
+from rlhf_core.ui.tables import show_table
 from rlhf_core.ui.texts import ago, markdown_of, plural
 
 VIEWS = ["Agreement", "Raters", "Known answers", "Hints"]
@@ -38,7 +39,7 @@ def show(name: str, **formats: str) -> pd.DataFrame:
     shown = frame.assign(rater=frame["rater"].map(short)) if "rater" in frame else frame
     for column, form in formats.items():
         shown[column] = [("" if pd.isna(value) else format(value, form)) for value in shown[column]]
-    st.table(shown.rename(columns=lambda column: column.replace("_", " ")).set_index(shown.columns[0].replace("_", " ")))
+    show_table(shown.rename(columns=lambda column: column.replace("_", " ")).set_index(shown.columns[0].replace("_", " ")))
     st.caption(
         " · ".join(f"{column.replace('_', ' ')}: {unit}" for column, unit in question.columns.items() if column != "rater")
     )
@@ -86,7 +87,7 @@ def agree() -> None:
             }
             for one in pairs
         ]
-        st.table(pd.DataFrame(table).set_index("raters"))
+        show_table(pd.DataFrame(table).set_index("raters"))
 
 
 def apart() -> None:
@@ -118,7 +119,7 @@ def known() -> None:
         .sum()
     )
     each = each.assign(rater=each["rater"].map(short), right=[f"{one:.0%}" for one in each["matched"] / each["asked"]])
-    st.table(each[["rater", "items", "asked", "right"]].set_index("rater"))
+    show_table(each[["rater", "items", "asked", "right"]].set_index("rater"))
 
 
 def hints() -> None:

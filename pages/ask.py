@@ -10,6 +10,7 @@ from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.roles import may
 from rlhf_core.services import querying, snapshots
 from rlhf_core.ui import keys, resources
+from rlhf_core.ui.tables import csv_of
 from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
 
 PAGE = 200
@@ -101,12 +102,11 @@ def frame_of(result: querying.Result, start: int, count: int | None) -> pd.DataF
 
 
 def file_of(result: querying.Result, kind: str) -> bytes:
-    buffer = io.BytesIO()
     frame = frame_of(result, 0, None)
     if kind == "csv":
-        frame.to_csv(buffer, index=False)
-    else:
-        frame.to_parquet(buffer, index=False)
+        return csv_of(frame)
+    buffer = io.BytesIO()
+    frame.to_parquet(buffer, index=False)
     return buffer.getvalue()
 
 

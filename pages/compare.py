@@ -65,7 +65,7 @@ def one_answer(chosen: list[Candidate]) -> None:
         st.text("At which step do checkpoints part? A reward is a predicted mean score in stars.")
         return
     for label, message in result.errors.items():
-        st.error(f"{label}: {message}", icon=":material/error:")
+        st.error(markdown_of(f"{label}: {message}"), icon=":material/error:")
     if result.rewards:
         show(result, chosen)
 

@@ -12,6 +12,7 @@ from rlhf_core.ground.roles import may
 from rlhf_core.ground.text import shorten
 from rlhf_core.services import judging
 from rlhf_core.ui import keys, resources, rows
+from rlhf_core.ui.tables import show_table
 from rlhf_core.ui.texts import markdown_of, plural, show_error
 
 LISTED = 200
@@ -119,7 +120,7 @@ def pair_case(case: judging.Case) -> list[Decision]:
             "better": VERDICTS[verdict], "how much": {"1": "slightly", "2": "clearly", "3": "much"}.get(strength, ""),
             "comment": one.comment or "",
         })  # fmt: skip
-    st.table(pd.DataFrame(table).sort_values(["on", "rater"]).set_index("rater"))
+    show_table(pd.DataFrame(table).sort_values(["on", "rater"]).set_index("rater"))
     decided = case.decision("preference")
     chosen = st.segmented_control(
         "What counts", get_args(Verdict), format_func=VERDICTS.__getitem__, default=decided.value if decided else None,

@@ -10,6 +10,7 @@ import streamlit as st
 from rlhf_core.ground.text import shorten
 from rlhf_core.services import exploring, snapshots
 from rlhf_core.ui import explore_charts, filters, keys, resources, rows
+from rlhf_core.ui.tables import csv_of, show_table
 from rlhf_core.ui.texts import ago, markdown_of, plural
 
 SHOWN = 10
@@ -63,7 +64,7 @@ def toggle(name: str, value: str) -> None:
 
 def as_bytes(frame: pd.DataFrame, kind: str) -> bytes:
     if kind == "csv":
-        return frame.to_csv(index=False).encode()
+        return csv_of(frame)
     buffer = io.BytesIO()
     frame.to_parquet(buffer, index=False)
     return buffer.getvalue()
@@ -95,7 +96,7 @@ def table(frame: pd.DataFrame) -> None:
         shown[column] = [
             "" if pd.isna(one) else f"{one:.2f}" if isinstance(one, float) else shorten(str(one), TEXT) for one in shown[column]
         ]  # fmt: skip
-    st.table(shown.rename(columns=lambda column: column.replace("_", " ")).set_index(shown.columns[0].replace("_", " ")))
+    show_table(shown.rename(columns=lambda column: column.replace("_", " ")).set_index(shown.columns[0].replace("_", " ")))
 
 
 def panel(name: str) -> None:

@@ -11,7 +11,7 @@ from rlhf_core.ground.records import Session
 from rlhf_core.ground.roles import Action, may, refusal
 from rlhf_core.ui import identity, keys, resources, sign_in
 from rlhf_core.ui.shell import ICON
-from rlhf_core.ui.texts import show_error
+from rlhf_core.ui.texts import markdown_of, plain, show_error
 
 PAGES: list[tuple[str, str, str, str | None, Action | None, str]] = [  # file, title, icon, address, what it takes, section
     ("home.py", "Home", ":material/home:", None, None, ""),
@@ -52,15 +52,15 @@ def pages_for(person: Session | None, *, team: bool) -> tuple[st.Page, Action | 
         needs[page.url_path] = action
         pages.setdefault(section, []).append(page)
     name = person.display_name if person else "Account"
-    pages["You"] = [st.Page("account.py", title=name.replace("[", "("), icon=":material/person:", url_path="account")]
+    pages["You"] = [st.Page("account.py", title=plain(name), icon=":material/person:", url_path="account")]
     chosen = st.navigation(pages, position="sidebar" if person else "hidden", expanded=True)
     return chosen, needs.get(chosen.url_path)
 
 
 def waiting(person: Session) -> None:
-    st.title(f"Welcome, {person.display_name}")
+    st.title(f"Welcome, {plain(person.display_name)}")
     if problem := st.session_state.get(keys.LABEL_PROBLEM):
-        st.error(problem, icon=":material/error:")
+        st.error(markdown_of(problem), icon=":material/error:")
     st.info("You are signed in. An administrator of your team gives you a role next; then come back here.")
     st.button("Look again", icon=":material/refresh:", on_click=identity.ask_again)
 

@@ -16,7 +16,8 @@ from rlhf_core.ground.cards import (
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.services import modelling
 from rlhf_core.ui import charts, keys, resources, rows
-from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
+from rlhf_core.ui.tables import show_table
+from rlhf_core.ui.texts import ago, markdown_of, plain, plural, show_error
 
 LOOKS: dict[State, tuple[str, str]] = {
     "trusted": (":material/verified:", "green"), "careful": (":material/visibility:", "orange"),
@@ -40,7 +41,7 @@ def described(one: modelling.Model) -> str:
 
 
 def table(lines: list[Line]) -> None:
-    st.table(pd.DataFrame(lines, columns=["measure", "value (95% interval)", "beside it"]).set_index("measure"))
+    show_table(pd.DataFrame(lines, columns=["measure", "value (95% interval)", "beside it"]).set_index("measure"))
 
 
 def reasons(part: OfKind | OfPairs) -> None:
@@ -71,7 +72,7 @@ def show(one: modelling.Model) -> None:
     st.subheader(one.checkpoint.id)
     st.caption(described(one))
     if card is None:
-        st.info(one.problem, icon=":material/help:")
+        st.info(markdown_of(one.problem or ""), icon=":material/help:")
         return
     with st.container(border=True):
         st.markdown(f"{LOOKS[card.state][0]} :{LOOKS[card.state][1]}[**{card.state.capitalize()}.**] {markdown_of(card.verdict)}")
@@ -84,7 +85,7 @@ def show(one: modelling.Model) -> None:
     )
     for name, part in (("Steps", card.steps), ("Whole answers", card.answers)):
         if part is not None:
-            st.markdown(f"#### {name}")
+            st.markdown(f"#### {plain(name)}")
             of_kind(part, name)
     if card.pairs is not None:
         st.markdown("#### Preferred pairs")
@@ -111,7 +112,7 @@ def show(one: modelling.Model) -> None:
         table(lines_of(card.first_error))
     if card.probes:
         st.markdown("#### Probes", help="Texts that deserve no reward, put to real queries.")
-        st.table(pd.DataFrame([
+        show_table(pd.DataFrame([
             {"text": probe.name, "mean reward": f"{probe.reward:.2f}", "beats the liked answer": f"{probe.beats:.0%}",
              "": "passed" if probe.passed else "failed"}
             for probe in card.probes

@@ -11,7 +11,7 @@ from rlhf_core.ground.records import Asks, ItemOrder, Queue, Task, new_id
 from rlhf_core.ground.text import shorten
 from rlhf_core.services import comparing, judging, labeling
 from rlhf_core.ui import keys, resources, rows
-from rlhf_core.ui.texts import markdown_of, plural, show_error
+from rlhf_core.ui.texts import markdown_of, plain, plural, show_error
 
 ORDERS: dict[ItemOrder, str] = {
     "oldest": "oldest first", "random": "random", "fewest": "fewest raters first", "disagreement": "most disagreement first",
@@ -194,7 +194,7 @@ rows.pick(
 )  # fmt: skip
 if chosen in found:
     queue = found[chosen]
-    st.subheader(queue.name)
+    st.subheader(plain(queue.name))
     form(queue)
     label = "Open it again" if queue.archived else "Close it"
     if st.button(label, icon=":material/inventory_2:", help="Nothing is deleted; a closed queue hands nothing out"):

@@ -9,6 +9,7 @@ import streamlit as st
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.services import exploring, snapshots
 from rlhf_core.ui import depot_parts, keys, resources, rows
+from rlhf_core.ui.tables import show_table
 from rlhf_core.ui.texts import ago, plural, show_error
 
 MB = 1_000_000
@@ -48,7 +49,8 @@ def remove(snapshot_id: str) -> None:
 
 def what_is_in_it() -> None:
     facts, files = snapshot.facts, snapshot.manifest["files"]
-    st.table(pd.DataFrame({"table": list(snapshot.rows), "rows": [f"{n:,}" for n in snapshot.rows.values()]}).set_index("table"))
+    rows = {"table": list(snapshot.rows), "rows": [f"{n:,}" for n in snapshot.rows.values()]}
+    show_table(pd.DataFrame(rows).set_index("table"))
     consent = ", ".join(f"{n} {words}" for words, n in facts.get("consent", {}).items())
     st.caption(
         f"{plural(len(files), 'file')}, {snapshot.size_bytes / MB:.1f} MB; taken by version {snapshot.manifest['workbench']}."
@@ -87,7 +89,7 @@ def compared() -> None:
             words: [f"{getattr(one, name):,}" if name != "table" else one.table for one in changed]
             for words, name in columns.items()
         }
-        st.table(pd.DataFrame(table).set_index("table"))
+        show_table(pd.DataFrame(table).set_index("table"))
 
 
 def exported() -> None:

@@ -6,7 +6,7 @@ from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.roles import ROLES
 from rlhf_core.services import accounts
 from rlhf_core.ui import keys, resources
-from rlhf_core.ui.texts import ago, plural
+from rlhf_core.ui.texts import ago, markdown_of, plural
 
 SHOWN = 50
 NONE = "no role"
@@ -27,7 +27,7 @@ st.markdown(
     "Whoever creates an account waits here for a role.\n\n" + "\n".join(f"- **{role}** {what}" for role, what in ROLES.items())
 )
 if problem := st.session_state.get(keys.TEAM_PROBLEM):
-    st.error(problem, icon=":material/error:")
+    st.error(markdown_of(problem), icon=":material/error:")
 members = accounts.members(workbench)
 if len(members) > SHOWN:
     text = st.text_input("Find", placeholder="Name or e-mail", icon=":material/search:").casefold()

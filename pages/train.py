@@ -173,7 +173,7 @@ def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) 
         st.info(f"Paused at step {run.step} of {run.total_steps or '?'}; what it holds of the machine is free.")
     elif run.message:
         show = st.success if run.status == "succeeded" else st.warning if run.status == "cancelled" else st.error
-        show(run.message.replace("$", "\\$"))
+        show(markdown_of(run.message))
         st.caption(f"{run.step} of {run.total_steps or '?'} steps in {elapsed}")
     if run.kind == "generate" and not run.unfinished:
         answers_into_store(workbench, run)

@@ -6,7 +6,8 @@ import streamlit as st
 from rlhf_core.ground.errors import ImportRejected, RlhfError
 from rlhf_core.services import importing
 from rlhf_core.ui import keys, resources
-from rlhf_core.ui.texts import plural, show_error
+from rlhf_core.ui.tables import csv_of
+from rlhf_core.ui.texts import plain, plural, show_error
 
 ABOUT = "JSON Lines, JSON, CSV or Parquet. A file comes in whole or not at all; importing it again adds nothing."
 workbench = resources.workbench()
@@ -47,11 +48,11 @@ if isinstance(result, ImportRejected):
     )
     frame = pd.DataFrame([(problem.line, problem.reason) for problem in result.problems], columns=["line", "reason"])
     st.dataframe(frame, hide_index=True)
-    st.download_button("Download the list", frame.to_csv(index=False), "problems.csv", "text/csv", icon=":material/download:")
+    st.download_button("Download the list", csv_of(frame), "problems.csv", "text/csv", icon=":material/download:")
 elif isinstance(result, RlhfError):
     show_error(result)
 elif isinstance(result, importing.ImportReport):
-    st.success(str(result).replace("_", "\\_"), icon=":material/check_circle:")
+    st.success(plain(str(result)), icon=":material/check_circle:")
     st.page_link("label.py", label="Rate these chats", icon=":material/thumbs_up_down:")
 
 with st.popover("What a file may contain", icon=":material/help:", width="stretch"):

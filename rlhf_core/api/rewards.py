@@ -19,8 +19,17 @@ from rlhf_core.inference.client import ModelRef, ScoringClient
 from rlhf_core.services.handing_over import Reading, as_read
 
 MOST = 10_000  # answers of one request
-SPECIAL = r"<\|[^|<>]{1,40}\|>|</s>|<eos>|<pad>|<end_of_turn>|\[EOS\]"  # tokens that some trainers decode along
-END = re.compile(rf"(?:\s*(?:{SPECIAL}))+\s*$")
+SPECIAL = re.compile(r"(?:<\|[^|<>]{1,40}\|>|</s>|<eos>|<pad>|<end_of_turn>|\[EOS\])\Z")  # that some trainers decode along
+SPECIAL_MAX_CHARS = 44
+
+
+def without_special(answer: str) -> str:
+    """Without the tokens that a trainer decoded along at its end, and the blanks among them."""
+    while found := SPECIAL.search(stripped := answer.rstrip(), max(0, len(stripped) - SPECIAL_MAX_CHARS)):
+        answer = stripped[: found.start()]
+    return answer
+
+
 Text = Annotated[str, Field(max_length=1_000_000)]
 
 
@@ -86,7 +95,7 @@ def create(scoring: ScoringClient, checkpoint_id: str, reading: Reading, *, toke
         for whole, prompt, label in zip(asked.query, asked.prompts, labels, strict=True):
             if not whole.startswith(prompt):
                 raise InvalidInput("A query does not begin with its prompt, so it is unknown what the answer is.")
-            pairs.append((label if label else prompt, END.sub("", whole.removeprefix(prompt))))
+            pairs.append((label if label else prompt, without_special(whole.removeprefix(prompt))))
         rewards, _ = rewards_of(pairs)
         return {"rewards": rewards, "scores": [(one - 1) / 4 for one in rewards], "extra_logs": {"stars": rewards}}
 

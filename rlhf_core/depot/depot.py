@@ -248,6 +248,8 @@ class Depot:
                     out.write(block)
                     out.flush()
                     got += len(block)
+                    if out.tell() > entry["size_bytes"]:
+                        break  # it is not the file that was kept; nobody's disk is filled with it
 
         for last in (False, True):
             try:

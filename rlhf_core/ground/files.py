@@ -16,6 +16,7 @@ from typing import Any
 from rlhf_core.ground.errors import CorruptArtifact, NotFound
 from rlhf_core.ground.processes import ProcessIdentity
 
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _BUILDING = ".building-"
 _BUILDER = re.compile(re.escape(_BUILDING) + r"(\d+)_([\d.]+)_\w+")
 
@@ -53,6 +54,11 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, value: Any) -> None:
     """The same of JSON."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether a name that came from elsewhere may be the name of a folder here: nothing hidden, nowhere else."""
+    return _PLAIN_NAME.fullmatch(name) is not None
 
 
 def read_json(path: Path, what: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ PROJECT_ROOT = Path(__file__).resolve().parents[2]
 SQL_ROOT = PROJECT_ROOT / "sql"
 WORKSPACE_VARIABLE = "RLHF_WORKSPACE"
 STORE_VARIABLE = "RLHF_STORE"
+REWARD_FUNCTIONS_VARIABLE = "RLHF_REWARD_FUNCTIONS"  # module:function, with commas between them
 HOSTS_VARIABLE = "RLHF_HOSTS"  # names that the pages answer under beside this machine's, with commas between them
 URL_VARIABLE, KEY_VARIABLE, SECRET_KEY_VARIABLE = "SUPABASE_URL", "SUPABASE_KEY", "SUPABASE_SECRET_KEY"
 OIDC_VARIABLE = "SUPABASE_OIDC_PROVIDER"
@@ -152,6 +153,22 @@ def secret_key() -> str | None:
     if key and _kind_of_key(key) != "secret":
         raise InvalidInput(f"{SECRET_KEY_VARIABLE} holds no secret key (sb_secret_… or the legacy service_role key).")
     return key or None
+
+
+def check_reward_function(name: str) -> None:
+    """Whether a run may call this function of Python. On the embedded store, where who starts runs has the machine already, any;
+    on a team's, where an engineer has a role and no shell, those that the operator lists.
+
+    Raises:
+        InvalidInput: it is not listed.
+    """
+    listed = {one.strip() for one in os.environ.get(REWARD_FUNCTIONS_VARIABLE, "").split(",") if one.strip()}
+    if name not in listed and (listed or team_settings() is not None):
+        raise InvalidInput(
+            f"The reward function {name!r} is not one that the operator lists"
+            + (f" ({', '.join(sorted(listed))})" if listed else "")
+            + f". It would run on the server; to allow it, put it into {REWARD_FUNCTIONS_VARIABLE} there."
+        )
 
 
 @dataclass(frozen=True, slots=True)

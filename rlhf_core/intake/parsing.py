@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import array
 import hashlib
-import pickle
+import json
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -42,6 +42,11 @@ class Batch:
         self.preferences.extend(rows.preferences)
         self.aspects.extend(rows.aspects)
 
+    def line(self) -> bytes:
+        """All of it as a line of JSON."""
+        parts = (self.raters, self.chats, self.steps, self.feedback, self.preferences, self.aspects)
+        return json.dumps(parts, separators=(",", ":")).encode() + b"\n"
+
 
 @dataclass(slots=True)
 class ParsedFile:
@@ -58,7 +63,8 @@ class ParsedFile:
     def batches(self) -> Iterator[Batch]:
         self._spool.seek(0)
         for _ in range(self._batches):
-            yield pickle.load(self._spool)
+            raters, *rows = json.loads(self._spool.readline())
+            yield Batch(raters, *([tuple(row) for row in some] for some in rows))
 
 
 @contextmanager
@@ -129,11 +135,11 @@ def parse_file(
                     judged.add(row[0], line)
                 batch.add(rows)
             if len(batch.chats) >= _BATCH_CHATS:
-                pickle.dump(batch, spool, pickle.HIGHEST_PROTOCOL)
+                spool.write(batch.line())
                 batch, batches = Batch(), batches + 1
                 if on_progress is not None:
                     on_progress(records)
-        pickle.dump(batch, spool, pickle.HIGHEST_PROTOCOL)
+        spool.write(batch.line())
         problems += seen.again() + judged.again()
         if problems:
             raise ImportRejected(name, sorted(problems, key=lambda problem: problem.line))

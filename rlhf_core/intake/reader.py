@@ -18,7 +18,9 @@ from rlhf_core.intake.formats import LONG_FIELDS, SUFFIXES
 Item = tuple[int, dict[str, Any] | Problem]
 
 MAX_LINE_BYTES = 16 * 1024 * 1024
-MAX_JSON_BYTES = 512 * 1024 * 1024
+MAX_JSON_BYTES = 64 * 1024 * 1024  # in Python some twenty times as much
+MAX_CHUNK_BYTES = 256 * 1024 * 1024
+MOST_COMPRESSED = 1000  # times smaller than its texts: a column of a bomb
 _PARQUET_BATCH_ROWS = 500
 _JSON_COLUMNS = ("steps", "step_labels", "feedback", "steps_a", "steps_b", "preferences", "votes")
 _NUMBER_COLUMNS = ("score", "step_score", "strength")
@@ -184,18 +186,51 @@ def _csv_record(line: int, row: dict[str, str]) -> dict[str, Any] | Problem:
 
 
 def _read_parquet(file: BinaryIO, name: str) -> Iterator[Item]:
+    """Texts come as dictionaries, so that one that stands in every row is held once, however few bytes of the file say it; rows
+    that are large together are made one by one."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        parquet = pq.ParquetFile(file)
+        schema = pq.ParquetFile(file).schema
+        texts = [one.path for one in map(schema.column, range(len(schema))) if one.physical_type == "BYTE_ARRAY"]
+        file.seek(0)
+        parquet = pq.ParquetFile(file, read_dictionary=texts)
+        for group in range(parquet.metadata.num_row_groups):
+            for column in map(parquet.metadata.row_group(group).column, range(len(schema))):
+                small, large = column.total_compressed_size, column.total_uncompressed_size
+                if large > MAX_CHUNK_BYTES and large > MOST_COMPRESSED * small:
+                    raise InvalidInput(
+                        f"{name}: {column.path_in_schema} holds {large >> 20} MiB in {small >> 10} KiB, which no feedback does."
+                    )
         number = 0
         for batch in parquet.iter_batches(_PARQUET_BATCH_ROWS):
-            for record in batch.to_pylist():
-                number += 1
-                yield number, _parquet_record(number, record)
-    except (pa.ArrowException, OSError, ValueError) as error:
+            heavy = sum(map(_text_bytes, batch.columns)) > MAX_LINE_BYTES
+            for row in (batch.slice(k, 1) for k in range(batch.num_rows)) if heavy else [batch]:
+                if heavy and (size := sum(map(_text_bytes, row.columns))) > MAX_LINE_BYTES:
+                    number += 1
+                    yield number, Problem(number, f"longer than {MAX_LINE_BYTES >> 20} MiB ({size >> 20} MiB)")
+                    continue
+                for record in row.to_pylist():
+                    number += 1
+                    yield number, _parquet_record(number, record)
+    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
         raise InvalidInput(f"{name} cannot be read as Parquet: {shorten(str(error), 200)}") from error
+
+
+def _text_bytes(array: Any) -> int:
+    """Bytes of all texts of a column, as they would be one by one."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(array.type):
+        lengths = pc.cast(pc.binary_length(array.dictionary), pa.int64())
+        return pc.sum(lengths.take(array.indices)).as_py() or 0
+    if pa.types.is_struct(array.type):
+        return sum(map(_text_bytes, array.flatten()))
+    if pa.types.is_list(array.type) or pa.types.is_large_list(array.type):
+        return _text_bytes(array.flatten())
+    return array.nbytes
 
 
 def _parquet_record(number: int, record: dict[str, Any]) -> dict[str, Any] | Problem:

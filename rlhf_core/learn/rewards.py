@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from rlhf_core.ground.errors import InvalidInput, RlhfError
+from rlhf_core.ground.settings import check_reward_function
 from rlhf_core.intake.splitting import SplitAnswer, split_answer, split_sentences
 from rlhf_core.learn.reward_model import RewardModel
 
@@ -57,10 +58,11 @@ class FunctionRewards:
         name: ``package.module:function``, importable from the current folder.
 
     Raises:
-        InvalidInput: it cannot be imported or called.
+        InvalidInput: it cannot be imported or called, or the operator does not list it.
     """
 
     def __init__(self, name: str) -> None:
+        check_reward_function(name)  # as it is begun; a config may have come from elsewhere
         self.name = name
         module, colon, attribute = name.partition(":")
         try:

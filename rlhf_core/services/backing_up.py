@@ -52,6 +52,7 @@ def back_up(
         raise InvalidInput(f"{out} lies within the workspace. A backup belongs on another disk.")
     began = utc_now()
     with disk_errors("making the backup", out.parent), building(out.parent) as scratch:
+        scratch.chmod(0o700)  # keys make tickets and tell who is who
         say("the store")
         with (
             closing(sqlite3.connect(workbench.workspace.database)) as source,
@@ -67,7 +68,6 @@ def back_up(
             shutil.copyfile(root / erasing.ERASED_FILE, scratch / erasing.ERASED_FILE)
         for path in (scratch / "keys").glob("*"):
             path.chmod(0o600)
-        scratch.chmod(0o700)  # keys make tickets and tell who is who
         say("hashes")
         files = {str(path.relative_to(scratch)): sha256_of(path) for path in _files(scratch)}
         manifest = {"format": FORMAT, "version": __version__, "at": began, "store_only": store_only, "files": files}
@@ -103,6 +103,7 @@ def restore(backup: Path, root: Path, *, erased: Path | None = None) -> tuple[Wo
     there = root.is_dir()  # and empty: perhaps a volume, which cannot be made anew
     parent = root if there else root.parent
     with disk_errors("bringing the backup back", parent), building(parent) as scratch:
+        scratch.chmod(0o700)
         for name, sha256 in manifest["files"].items():
             source, target = backup / name, scratch / name
             if not source.resolve().is_relative_to(backup.resolve()) or not target.resolve().is_relative_to(scratch.resolve()):

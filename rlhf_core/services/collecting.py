@@ -41,6 +41,7 @@ from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sqlite_collecting import Place, Request
 
 TOKEN_PREFIX, TICKET_PREFIX = "rlhfa_", "rlhfv."
+TICKET_MAX_CHARS = 500
 MOST_AHEAD = timedelta(minutes=5)  # of our clock that a sender's may be
 TICKET_S = 3600
 
@@ -179,10 +180,12 @@ def ticket(workbench: Workbench, caller: Caller, external_id: str, seconds: int 
 def _ticket_holder(workbench: Workbench, token: str) -> Caller:
     body, _, signature = token.removeprefix(TICKET_PREFIX).partition(".")
     strange = SignInRequired("This ticket was not made here. Ask the application for another one.")
+    if len(body) > TICKET_MAX_CHARS:  # nobody's is: before anything reads it
+        raise strange
     try:
         application_id, visitor, until = json.loads(base64.urlsafe_b64decode(body))
         right = _sign(workbench, body, str(application_id))
-    except (ValueError, TypeError, binascii.Error) as error:
+    except (ValueError, TypeError, RecursionError, binascii.Error) as error:
         raise strange from error
     if not hmac.compare_digest(right.encode(), signature.encode("utf-8", "surrogatepass")):
         raise strange

@@ -9,6 +9,7 @@ and its Parquet columns (its docs/preparation).
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -195,7 +196,8 @@ def _write_prompts(folder: Path, name: str, queries: list[str], to: Trainer) -> 
 
 def _command(to: Trainer, base: str, config: PPOConfig, prompts: int, url: str, gpus: int) -> str:
     values: dict[str, Any] = {
-        "gpus": gpus, "base": base, "url": url, "samples": max(prompts, config.batch_size * config.ppo_steps),
+        "gpus": gpus, "base": shlex.quote(base), "url": shlex.quote(url),
+        "samples": max(prompts, config.batch_size * config.ppo_steps),
         "batch": config.batch_size, "mini": config.mini_batch_size, "epochs": config.ppo_epochs, "steps": config.ppo_steps,
         "rate": config.ppo_learning_rate, "critic_rate": config.value_learning_rate or 3 * config.ppo_learning_rate,
         "kl": config.kl_coefficient, "clip": config.clip, "gamma": config.gamma, "lam": config.lam, "seed": config.seed,
@@ -209,7 +211,8 @@ HEAD = """#!/usr/bin/env bash
 # Written by RLHF Workbench from a run's options. Batch sizes are those of a small run: raise them to what your GPUs hold.
 set -euo pipefail
 cd "$(dirname "$0")"
-export RLHF_REWARD_URL="${{RLHF_REWARD_URL:-{url}}}" # where `python -m rlhf_core serve-reward` is reached from here
+reward_url={url} # where `python -m rlhf_core serve-reward` is reached from here
+export RLHF_REWARD_URL="${{RLHF_REWARD_URL:-$reward_url}}"
 # export RLHF_REWARD_TOKEN=...                        # where it asks for one
 """
 OPENRLHF = (
@@ -221,7 +224,7 @@ python3 -m openrlhf.cli.train_ppo_ray \\
   --actor.num_nodes 1 --actor.num_gpus_per_node {gpus} \\
   --vllm.num_engines {gpus} --vllm.tensor_parallel_size 1 \\
   --train.colocate_actor_ref \\
-  --actor.model_name_or_path "{base}" \\
+  --actor.model_name_or_path {base} \\
   --reward.remote_url "$PWD/reward.py" \\
   --ckpt.output_dir "$PWD/policy" \\
   --data.prompt_dataset "$PWD/train.jsonl" --data.input_key input --data.label_key label --data.apply_chat_template \\
@@ -241,14 +244,14 @@ python3 -m verl.trainer.main_ppo \\
   algorithm.use_kl_in_reward=True algorithm.kl_ctrl.kl_coef={kl:g} \\
   data.train_files="$PWD/train.parquet" data.val_files="$PWD/validation.parquet" data.prompt_key=prompt \\
   data.train_batch_size={batch} data.max_prompt_length={prompt_tokens} data.max_response_length={answer_tokens} \\
-  actor_rollout_ref.model.path="{base}" \\
+  actor_rollout_ref.model.path={base} \\
   actor_rollout_ref.actor.optim.lr={rate:g} actor_rollout_ref.actor.ppo_mini_batch_size={mini} \\
   actor_rollout_ref.actor.ppo_epochs={epochs} actor_rollout_ref.actor.clip_ratio={clip:g} \\
   actor_rollout_ref.actor.ppo_micro_batch_size_per_gpu=1 \\
   actor_rollout_ref.ref.log_prob_micro_batch_size_per_gpu=1 \\
   actor_rollout_ref.rollout.name=vllm actor_rollout_ref.rollout.temperature={temperature:g} \\
   actor_rollout_ref.rollout.log_prob_micro_batch_size_per_gpu=1 \\
-  critic.model.path="{base}" critic.optim.lr={critic_rate:g} critic.ppo_micro_batch_size_per_gpu=1 \\
+  critic.model.path={base} critic.optim.lr={critic_rate:g} critic.ppo_micro_batch_size_per_gpu=1 \\
   reward.custom_reward_function.path="$PWD/reward.py" reward.custom_reward_function.name=compute_score \\
   trainer.n_gpus_per_node={gpus} trainer.nnodes=1 trainer.total_training_steps={steps} trainer.save_freq={save} \\
   trainer.default_local_dir="$PWD/policy" trainer.logger='["console"]' "$@"
@@ -264,7 +267,7 @@ def _readme(to: Trainer, reward: str, config: PPOConfig, url: str) -> str:
     return f"""# Handed over to {to}
 
 1. Serve the reward model, where this workspace is: `python -m rlhf_core serve-reward {reward} --port {port}{flags}`
-   (with `--token` where others reach it; then set RLHF_REWARD_TOKEN here too).
+   (where others reach it, set RLHF_REWARD_TOKEN to a secret before that, and here too).
 2. Try it from here: `python reward.py`. It asks for the rewards of two answers and prints them.
 3. `./train.sh`, with whatever else {to} takes behind it.
 4. Take what came of it back, with its lineage: `python -m rlhf_core take-back THIS_FOLDER FOLDER_OF_THE_POLICY`

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter, ValidationError
 from rlhf_core.analytics.snapshot import open_snapshot
 from rlhf_core.checkpoints.registry import MANIFEST, list_checkpoints, open_checkpoint
 from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, NotFound, RunRefused, disk_errors
-from rlhf_core.ground.files import building, publish, read_json, write_json
+from rlhf_core.ground.files import building, is_plain_name, publish, read_json, write_json
 from rlhf_core.ground.runs import ANSWERS_FILE, CONFIG_FILE, LOG_FILE, MACHINE_FILE, METRICS_FILE, SAMPLES_FILE, Run, RunKind
 from rlhf_core.services.workbench import Workbench
 
@@ -99,6 +99,6 @@ def _row_of(read: dict[str, Any], folder: Path) -> Run:
         run = TypeAdapter(Run).validate_python(read["run"])
     except (KeyError, TypeError, ValidationError) as error:
         raise CorruptArtifact(f"{folder} is no exported run: {str(error).splitlines()[0]}.") from error
-    if run.unfinished or run.status == "paused" or run.kind not in get_args(RunKind) or Path(run.id).name != run.id:
+    if run.unfinished or run.status == "paused" or run.kind not in get_args(RunKind) or not is_plain_name(run.id):
         raise CorruptArtifact(f"{folder} is no exported run: its row is of a {run.status} run {run.id!r} of kind {run.kind!r}.")
     return run

@@ -111,7 +111,9 @@ def add_ppo_run(
     locate(config.base_model, workbench.workspace.checkpoints)
     kind: Kind = "steps" if config.reward_on == "steps" else "answers"
     for name, _ in parse_sources(config.reward or ""):
-        if ":" not in name and not config.accept_ungated_reward:
+        if ":" in name:
+            settings.check_reward_function(name)
+        elif not config.accept_ungated_reward:
             gate(workbench, name, kind, "PPO")
     if config.judge is not None:
         open_checkpoint(workbench.workspace.checkpoints, config.judge)

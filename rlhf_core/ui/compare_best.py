@@ -46,10 +46,10 @@ def draw(workbench: Workbench, chosen: Sequence[Candidate]) -> None:
 
 def show(found: Ranked) -> None:
     for label, message in found.errors.items():
-        st.error(f"{label}: {message}", icon=":material/error:")
+        st.error(markdown_of(f"{label}: {message}"), icon=":material/error:")
     if not found.rewards:
         return
-    st.subheader(shorten(found.query, 140).replace("$", "\\$"))
+    st.subheader(markdown_of(shorten(found.query, 140)))
     first = next(iter(found.rewards))
     winners: dict[int, list[str]] = {}
     for label in found.rewards:

@@ -18,7 +18,8 @@ from rlhf_core.services.comparing import Candidate
 from rlhf_core.services.comparing_sets import By, Compared, Gathered, Kind, Slice, Things
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import charts, keys, resources
-from rlhf_core.ui.texts import markdown_of, plural, show_error
+from rlhf_core.ui.tables import csv_of
+from rlhf_core.ui.texts import markdown_of, plain, plural, show_error
 
 PARTS = {
     "apart": "Where they part",
@@ -75,7 +76,7 @@ def draw(workbench: Workbench, chosen: Sequence[Candidate]) -> None:
         return
     if isinstance(report, dict):
         for label, message in report.items():
-            st.error(f"{label}: {message}", icon=":material/error:")
+            st.error(markdown_of(f"{label}: {message}"), icon=":material/error:")
         return
     show(workbench, report)
 
@@ -119,7 +120,7 @@ def gather(workbench: Workbench, chosen: Sequence[Candidate]) -> Gathered | None
 def show(workbench: Workbench, report: Report) -> None:
     compared, things = report.compared, report.things
     for label, message in compared.errors.items():
-        st.error(f"{label}: {message}", icon=":material/error:")
+        st.error(markdown_of(f"{label}: {message}"), icon=":material/error:")
     rated = int(things.rated.sum())
     steps = int(things.of_kind("steps").sum())
     st.markdown(
@@ -171,7 +172,7 @@ def apart(workbench: Workbench, report: Report) -> None:
             chat_id = str(shown.iloc[marked[0]]["chat_id"])
             st.button("Step by step", icon=":material/timeline:", on_click=open_one, args=(chat_id,), key="compare:open")
         st.download_button(
-            "All rows as CSV", lambda: rows.to_csv(index=False).encode(), "compared.csv", "text/csv", icon=":material/download:",
+            "All rows as CSV", lambda: csv_of(rows), "compared.csv", "text/csv", icon=":material/download:",
             on_click="ignore",
         )  # fmt: skip
     if may(resources.session().role, "queues"):
@@ -202,7 +203,7 @@ def send(workbench: Workbench, report: Report, rows: pd.DataFrame) -> None:
     except RlhfError as error:
         show_error(error)
         return
-    st.success(f"The queue {queue.name} hands out {plural(chats, 'chat')}.")
+    st.success(f"The queue {plain(queue.name)} hands out {plural(chats, 'chat')}.")
     st.page_link("label.py", label="Label it", icon=":material/thumbs_up_down:", query_params={keys.URL_QUEUE: queue.id})
 
 

@@ -18,9 +18,10 @@ from markdown_it import MarkdownIt
 from markdown_it.renderer import RendererHTML
 from markdown_it.token import Token
 
+from rlhf_core.ui.formulas import pieces
+
 PLAIN_FROM_CHARS = 100_000
 SHOWN_CHARS = 400_000
-FORMULA_MAX_CHARS = 5_000
 MAX_MARKS = 3_000  # bars and brackets in one text: more are huge tables, or made to keep a reader busy
 _MATHML = {
     "math", "mrow", "mi", "mn", "mo", "ms", "mtext", "mspace", "mfrac", "msqrt", "mroot", "mstyle", "merror", "mpadded",
@@ -70,57 +71,19 @@ def _formula(tex: str, *, display: bool) -> str:
         return f"<code>{html.escape(tex)}</code>"
 
 
-_OPENERS = re.compile(r"`+|~~~|\\[(\[]|\$\$?|\\.", re.DOTALL)
-_MATHS = re.compile(r"[\\^_{}=<>+*/]")
-_CLOSERS = {"\\(": "\\)", "\\[": "\\]", "$$": "$$"}
 _HELD = re.compile("\ue000([0-9]+)\ue001")
 
 
 def _hold_formulas(text: str) -> tuple[str, list[str]]:
-    r"""Take formulas out, so that Markdown does not read them: ``\(..\)``, ``\[..\]``, ``$$..$$``, and ``$..$`` on one line.
-
-    Code stays as it is, and so do dollars that mean money: an opening one stands before no blank, a closing one after none and
-    before no digit. One pass; an opener without its closer is looked for once only.
-    """
-    text = text.replace("\ue000", "").replace("\ue001", "")
-    parts: list[str] = []
+    """Take formulas out, so that Markdown does not read them."""
     formulas: list[str] = []
-    hopeless: set[str] = set()
-    at = begin = 0
-    while found := _OPENERS.search(text, at):
-        mark, at = found.group(), found.end()
-        if mark in hopeless or (mark[0] == "\\" and mark not in _CLOSERS):
-            continue
-        if mark[0] in "`~":
-            end = text.find(mark, at)
-            if end < 0:
-                hopeless.add(mark)
-            else:
-                at = end + len(mark)
-            continue
-        if mark == "$":
-            line_end = text.find("\n", at)
-            end = text.find("$", at, line_end if line_end >= 0 else len(text))
-            blank = end < 0 or text[at : at + 1].isspace() or text[end - 1 : end].isspace()
-            if blank or end == at or text[end + 1 : end + 2].isdigit() or text[found.start() - 1 : found.start()].isalnum():
-                continue
-            if " " in text[at:end] and not _MATHS.search(text, at, end):
-                continue  # two prices
-            closer = "$"
+    parts: list[str] = []
+    for kind, part in pieces(text.replace("\ue000", "").replace("\ue001", "")):
+        if kind in ("inline", "display"):
+            parts.append(f"\ue000{len(formulas)}\ue001")
+            formulas.append(_formula(part, display=kind == "display"))
         else:
-            closer = _CLOSERS[mark]
-            end = text.find(closer, at)
-            if end < 0:
-                hopeless.add(mark)
-                continue
-        tex = text[at:end].strip()
-        if not tex or len(tex) > FORMULA_MAX_CHARS or "\n\n" in tex:
-            continue
-        parts.append(text[begin : found.start()])
-        parts.append(f"\ue000{len(formulas)}\ue001")
-        formulas.append(_formula(tex, display=mark in ("\\[", "$$")))
-        at = begin = end + len(closer)
-    parts.append(text[begin:])
+            parts.append(part)
     return "".join(parts), formulas
 
 

@@ -11,10 +11,11 @@ import streamlit as st
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.records import parse_utc
 from rlhf_core.ground.runs import RunStatus
+from rlhf_core.ui.formulas import pieces
 
-_INLINE_MATH = re.compile(r"\\\((.+?)\\\)", re.DOTALL)
-_BLOCK_MATH = re.compile(r"\\\[(.+?)\\\]", re.DOTALL)
-_MATH = re.compile(r"(\$\$.+?\$\$|\$(?![\s\d])[^$\n]*?[\\^_{}=][^$\n]*?(?<!\s)\$)", re.DOTALL)
+PLAIN_FROM_CHARS = 50_000
+_SIGNS = re.compile(r"([\\`*_{}\[\]()#+\-!|<>~$:&])")
+_NO_IMAGE = "!\u200b["  # a zero-width space: Markdown reads no image, and nobody sees it
 STATUS_COLOURS: dict[RunStatus, Literal["gray", "blue", "green", "red", "orange"]] = {
     "queued": "gray", "running": "blue", "paused": "orange", "succeeded": "green", "failed": "red",
     "cancelled": "orange", "lost": "red",
@@ -22,14 +23,23 @@ STATUS_COLOURS: dict[RunStatus, Literal["gray", "blue", "green", "red", "orange"
 
 
 def markdown_of(text: str) -> str:
-    """Text for ``st.markdown``: LaTeX is kept, dollars that mean money are escaped, colour directives and images are not read."""
-    text = _INLINE_MATH.sub(lambda match: f"${match[1].strip()}$", text)
-    text = _BLOCK_MATH.sub(lambda match: f"$${match[1]}$$", text)
-    parts = _MATH.split(text)
-    for index in range(0, len(parts), 2):
-        plain = re.sub(r"(?<!\\)\$", r"\\$", parts[index])
-        parts[index] = plain.replace("![", "!\\[").replace(":", "\\:")
-    return "".join(parts)
+    """Text for ``st.markdown``: LaTeX is kept, dollars that mean money are escaped, colour directives and images are not read.
+    Very long ones are shown as they were written."""
+    if len(text) > PLAIN_FROM_CHARS:
+        return plain(text)
+    parts = []
+    for kind, part in pieces(text):
+        if kind == "text":
+            parts.append(re.sub(r"(?<!\\)\$", r"\\$", part).replace("![", "!\\[").replace(":", "\\:"))
+        else:
+            marks = {"code": "", "inline": "$", "display": "$$"}[kind]
+            parts.append(f"{marks}{part}{marks}")
+    return "".join(parts).replace("![", _NO_IMAGE)  # where Markdown sees code or a formula otherwise than we do
+
+
+def plain(text: str) -> str:
+    """Text for ``st.markdown`` that looks as it was written: names, cells of tables, what an address says."""
+    return _SIGNS.sub(r"\\\1", text)
 
 
 def duration(seconds: float | None) -> str:
@@ -55,5 +65,5 @@ def plural(count: int, noun: str) -> str:
 
 
 def show_error(error: RlhfError) -> None:
-    """An error as a person should meet it."""
-    st.error(str(error).replace("$", "\\$"), icon=":material/error:")
+    """An error as a person should meet it. It may repeat what an address or a server said: no link hides behind words."""
+    st.error(markdown_of(str(error)).replace("](", "]\u200b("), icon=":material/error:")

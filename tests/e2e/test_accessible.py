@@ -24,7 +24,7 @@ REFUSED = ("serious", "critical")
 
 OUT_OF_REACH = """() => {
   const asked = 'a[href], button, input, textarea, select, [role="button"], [role="combobox"]';
-  // keys move within these; arrows beside a field that the arrow keys change; the field behind "Browse files"; tags that Backspace removes
+  // keys move within these; arrows beside a field that arrow keys change; what is behind Browse files; tags (Backspace)
   const roving = '[role="radiogroup"], [role="tablist"], [role="slider"], [data-testid="stDataFrame"], [aria-hidden="true"], '
     + '[data-testid="stHeadingWithActionElements"], [data-rac], [data-testid^="stNumberInputStep"], '
     + '[data-testid="stFileUploaderDropzoneInput"], [data-testid="stMultiSelect"] [aria-label^="Remove"]';

@@ -18,7 +18,7 @@ from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity, keys, resources
 from rlhf_core.ui.pad.telling import stands_left, telling
 from rlhf_core.ui.render import safe_html
-from rlhf_core.ui.texts import show_error
+from rlhf_core.ui.texts import markdown_of, show_error
 
 AHEAD = 3  # chats in the browser: the one on screen and those after it
 OUTCOMES_KEPT = 250
@@ -62,11 +62,11 @@ def page(title: str, task: Task) -> None:
     @st.fragment
     def label(queue: Queue) -> None:
         if problem := st.session_state.get(keys.LABEL_PROBLEM):
-            st.error(problem, icon=":material/error:")
+            st.error(markdown_of(problem), icon=":material/error:")
         try:
             draw(resources.workbench(), session, queue, editing=editing)  # asked anew: a role may have been taken away
         except NotFound as error:
-            st.error(str(error), icon=":material/error:")
+            show_error(error)
             if st.button("Go to the next one"):
                 _leave()
                 st.rerun()

@@ -13,7 +13,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -52,7 +54,7 @@ class Shell:
         plain = [
             (name, value) for name, value in scope["headers"] if name not in (b"accept-encoding", b"if-none-match", b"range")
         ]
-        start: Message = {}
+        start: dict[str, Any] = {}
         body = bytearray()
 
         async def collect(message: Message) -> None:
@@ -66,7 +68,7 @@ class Shell:
                 body.extend(message.get("body", b""))
                 if not message.get("more_body"):
                     page = dressed(body.decode("utf-8"))
-                    await send(start | {"headers": _headers(start, page)})
+                    await send({**start, "headers": _headers(start, page)})
                     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else page.encode()})
 
         await self.app(scope | {"headers": plain}, receive, collect)
@@ -94,11 +96,11 @@ def _asks_for_a_page(scope: Scope) -> bool:
     return "/_stcore/" not in path and "/static/" not in path
 
 
-def _is_html(start: Message) -> bool:
+def _is_html(start: Mapping[str, Any]) -> bool:
     return any(name.lower() == b"content-type" and value.startswith(b"text/html") for name, value in start.get("headers", ()))
 
 
-def _headers(start: Message, page: str) -> list[tuple[bytes, bytes]]:
+def _headers(start: Mapping[str, Any], page: str) -> list[tuple[bytes, bytes]]:
     kept = [
         (name, value) for name, value in start["headers"] if name.lower() not in (b"content-length", b"etag", b"last-modified")
     ]

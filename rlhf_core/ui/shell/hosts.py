@@ -1,9 +1,9 @@
 """Under which names the pages answer, and which pages may speak to them.
 
-On the embedded store nobody signs in: whoever reaches the pages may do everything. A page of the web reaches a server on this machine
-by a name of its own that it lets point here (DNS rebinding), and any other server on this machine is the same site to a browser. So
-the pages answer under names of this machine and those that the operator gives, and a live connection is taken only from a page
-that came from here.
+On the embedded store nobody signs in: whoever reaches the pages may do everything. A page of the web reaches a server on this
+machine by a name of its own that it lets point here (DNS rebinding), and any other server on this machine is the same site to a
+browser. So the pages answer under names of this machine and those that the operator gives, and a live connection is taken only
+from a page that came from here.
 
 Source: https://owasp.org/www-community/attacks/DNS_rebinding ; RFC 6454 and RFC 6455, section 10.2
 """
@@ -41,7 +41,7 @@ class Hosts:
             host, origin = headers.get("host", ""), headers.get("origin")
             if not self._any_name and not self._answers_as(host):
                 refusal = PlainTextResponse(
-                    f"The workbench does not answer as {_name(host)!r}, so that no page of the web can reach it by a name of its own. "
+                    f"The workbench does not answer as {_name(host)!r}: a page of the web could reach it by a name of its own. "
                     f"To serve it under that name, start it with {HOSTS_VARIABLE}={_name(host)}.\n", status_code=403,
                 )  # fmt: skip
                 await (refusal if scope["type"] == "http" else WebSocketClose(1008))(scope, receive, send)
@@ -56,7 +56,7 @@ class Hosts:
         return name in self._names or _is_this_machine(name)
 
     def _is_ours(self, origin: str, host: str) -> bool:
-        """A page from the very server that is asked, or, behind a proxy that hides which it was, from a name of the operator's."""
+        """A page from the very server that is asked; behind a proxy that hides which that was, from a name of the operator's."""
         try:
             parts = urlsplit(origin)
         except ValueError:
