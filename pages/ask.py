@@ -10,6 +10,7 @@ from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.roles import may
 from rlhf_core.services import querying, snapshots
 from rlhf_core.ui import keys, resources
+from rlhf_core.ui.beginning import without_a_snapshot
 from rlhf_core.ui.tables import csv_of
 from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
 
@@ -19,8 +20,7 @@ session = resources.session()
 st.title("SQL")
 taken = snapshots.listing(workbench)
 if not taken:
-    st.info("SQL is asked of a snapshot, and there is none yet. Import or load chats, rate some, then take one.")
-    st.page_link("snapshots.py", label="Take a snapshot", icon=":material/photo_camera:")
+    without_a_snapshot(workbench, "SQL is asked of a snapshot")
     st.stop()
 snapshot = next((one for one in taken if one.id == st.query_params.get(keys.URL_SNAPSHOT)), taken[0])
 with st.spinner("Preparing the snapshot for questions (once)"):

@@ -4,6 +4,7 @@ import streamlit as st
 
 from rlhf_core.services import auditing, snapshots
 from rlhf_core.ui import keys, resources
+from rlhf_core.ui.beginning import without_a_snapshot
 from rlhf_core.ui.texts import ago, markdown_of, plural
 
 LOOKS: dict[auditing.Severity, tuple[str, str]] = {
@@ -14,8 +15,7 @@ workbench = resources.workbench()
 st.title("Audit")
 taken = snapshots.listing(workbench)
 if not taken:
-    st.info("An audit looks at a snapshot, and there is none yet. Import or load chats, rate some, then take one.")
-    st.page_link("snapshots.py", label="Take a snapshot", icon=":material/photo_camera:")
+    without_a_snapshot(workbench, "An audit looks at a snapshot")
     st.stop()
 snapshot = next((one for one in taken if one.id == st.query_params.get(keys.URL_SNAPSHOT)), taken[0])
 report = resources.audit(snapshot.id)

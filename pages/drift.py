@@ -7,14 +7,14 @@ import streamlit as st
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.services import drifting, snapshots
 from rlhf_core.ui import resources
+from rlhf_core.ui.beginning import without_a_snapshot
 from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
 
 workbench = resources.workbench()
 st.title("Drift")
 taken = snapshots.listing(workbench)
 if not taken:
-    st.info("Drift is looked for in a snapshot, and there is none yet. Import or load chats, rate some, then take one.")
-    st.page_link("snapshots.py", label="Take a snapshot", icon=":material/photo_camera:")
+    without_a_snapshot(workbench, "Drift is looked for in a snapshot")
     st.stop()
 st.caption(
     f"Snapshot **{taken[0].id}**, taken {ago(taken[0].created_at)}. Each window is held against the first ones; all tests are "

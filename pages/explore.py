@@ -10,6 +10,7 @@ import streamlit as st
 from rlhf_core.ground.text import shorten
 from rlhf_core.services import exploring, snapshots
 from rlhf_core.ui import explore_charts, filters, keys, resources, rows
+from rlhf_core.ui.beginning import without_a_snapshot
 from rlhf_core.ui.tables import csv_of, show_table
 from rlhf_core.ui.texts import ago, markdown_of, plural
 
@@ -20,8 +21,7 @@ workbench = resources.workbench()
 st.title("Explore")
 taken = snapshots.listing(workbench)
 if not taken:
-    st.info("Questions are asked of a snapshot, and there is none yet. Import or load chats, rate some, then take one.")
-    st.page_link("snapshots.py", label="Take a snapshot", icon=":material/photo_camera:")
+    without_a_snapshot(workbench, "Questions are asked of a snapshot")
     st.stop()
 snapshot = next((one for one in taken if one.id == st.query_params.get(keys.URL_SNAPSHOT)), taken[0])
 only = filters.read()

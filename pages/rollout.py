@@ -23,13 +23,14 @@ kind: ModelKind = st.segmented_control(
     "Kind", [*KINDS], format_func=lambda one: KINDS[one], default="policy", required=True, label_visibility="collapsed",
     key="rollout:kind",
 )  # fmt: skip
+PROBLEM, SEEN, SHOWN = (f"{key}:{kind}" for key in (keys.ROLLOUT_PROBLEM, keys.ROLLOUT_SEEN, keys.ROLLOUT_SHOWN))
 
 
 def decide(act: str, reason: str, checkpoint: str | None, share: float | None, *, again: bool, seen: int) -> None:
     try:
         if act == "start":
             rolling_out.start(
-                workbench, kind, reason, checkpoint_id=checkpoint, share=share or rolling_out.SHARES[0], again=again
+                workbench, kind, reason, checkpoint_id=checkpoint, share=share or rolling_out.SHARES[0], again=again, seen=seen
             )
         elif act == "share":
             rolling_out.grow(workbench, kind, share or 0, reason, seen=seen)
@@ -42,9 +43,9 @@ def decide(act: str, reason: str, checkpoint: str | None, share: float | None, *
         else:
             rolling_out.back(workbench, kind, reason, seen=seen)
     except RlhfError as error:
-        st.session_state[keys.ROLLOUT_PROBLEM] = error
+        st.session_state[PROBLEM] = error
     else:
-        st.session_state.pop(keys.ROLLOUT_PROBLEM, None)
+        st.session_state.pop(PROBLEM, None)
         st.rerun()
 
 
@@ -52,10 +53,10 @@ def decide(act: str, reason: str, checkpoint: str | None, share: float | None, *
 def stand() -> None:
     """How it goes, anew every few seconds."""
     seen = rolling_out.glance(workbench, kind)
-    if st.session_state.get(keys.ROLLOUT_SEEN, seen.state) != seen.state:
-        st.session_state[keys.ROLLOUT_SEEN] = seen.state
+    if st.session_state.get(SEEN, seen.state) != seen.state:
+        st.session_state[SEEN] = seen.state
         st.rerun()  # somebody, or the workbench itself, decided something: what can be decided is another thing now
-    st.session_state[keys.ROLLOUT_SEEN] = seen.state
+    st.session_state[SEEN] = seen.state
     rollout_parts.aliases(seen.state)
     if seen.state.canary is not None:
         rollout_parts.comparison(seen)
@@ -64,8 +65,8 @@ def stand() -> None:
 def choices(seen: rolling_out.Look) -> None:
     """What can be decided now. Each needs a reason."""
     now = seen.state
-    shown = st.session_state.get(keys.ROLLOUT_SHOWN, seen.number)  # what stood on the page when a button was pressed
-    st.session_state[keys.ROLLOUT_SHOWN] = seen.number
+    shown = st.session_state.get(SHOWN, seen.number)  # what stood on the page when a button was pressed
+    st.session_state[SHOWN] = seen.number
     able = rolling_out.able(workbench, kind)
     others = [one for one in able if one not in (now.serving, now.canary)]
     with st.form("rollout:decide", border=True):
@@ -73,7 +74,7 @@ def choices(seen: rolling_out.Look) -> None:
         picked, share, again = None, None, False
         acts: dict[str, str] = {}
         if now.canary is not None:
-            options = [one for one in rolling_out.STEPS if one != now.share]
+            options = [one for one in rolling_out.SHARES if one != now.share]
             share = st.selectbox(
                 "Share of people", options, index=next((k for k, one in enumerate(options) if one > now.share), 0),
                 format_func=lambda one: f"{one:.0%}",
@@ -83,7 +84,7 @@ def choices(seen: rolling_out.Look) -> None:
             first = others.index(now.candidate) if now.candidate in others else 0
             picked = st.selectbox("Checkpoint", others, index=first, help="The newest first; the candidate where there is one")
             if now.serving is not None:
-                share = st.selectbox("Share of people", rolling_out.STEPS, format_func=lambda one: f"{one:.0%}")
+                share = st.selectbox("Share of people", rolling_out.SHARES, format_func=lambda one: f"{one:.0%}")
                 again = st.checkbox("Even if it was taken back before")
                 acts = {"start": "Give it to this share", "candidate": "Make it the candidate"}
             acts["serve"] = "Let it serve everybody"
@@ -105,7 +106,7 @@ def choices(seen: rolling_out.Look) -> None:
             st.form_submit_button("Nothing to decide", disabled=True)
     if pressed:
         decide(pressed, reason, picked, share, again=again, seen=shown)
-    if problem := st.session_state.get(keys.ROLLOUT_PROBLEM):
+    if problem := st.session_state.pop(PROBLEM, None):  # said once
         show_error(problem)
 
 

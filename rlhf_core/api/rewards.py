@@ -25,8 +25,9 @@ SPECIAL_MAX_CHARS = 44
 
 def without_special(answer: str) -> str:
     """Without the tokens that a trainer decoded along at its end, and the blanks among them."""
-    while found := SPECIAL.search(stripped := answer.rstrip(), max(0, len(stripped) - SPECIAL_MAX_CHARS)):
-        answer = stripped[: found.start()]
+    stripped = answer.rstrip()
+    while found := SPECIAL.search(stripped, max(0, len(stripped) - SPECIAL_MAX_CHARS)):
+        answer = stripped = stripped[: found.start()].rstrip()
     return answer
 
 

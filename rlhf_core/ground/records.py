@@ -30,6 +30,7 @@ Origin = Literal["account", "local", "imported", "demo", "application"]  # the l
 SCORE_MIN, SCORE_MAX = 1, 5
 SCORE_OF_TYPE: dict[str, int] = {"positive": 5, "negative": 1, "neutral": 3}
 COMMENT_MAX_CHARS = 8000
+REASON_MAX_CHARS = 500  # why a chat was skipped
 EVERYTHING = "00000000-0000-0000-0000-000000000001"  # the queues that every store begins with
 EVERY_PAIR = "00000000-0000-0000-0000-000000000002"
 REWRITE_SOURCE = "rewrite"  # of chats that a person made by writing a better step

@@ -11,7 +11,7 @@ ROLES: dict[Role, str] = {
     "annotator": "rates steps; sees every chat, and their own ratings only",
     "analyst": "rates, takes snapshots and explores them, settles disputes, compares checkpoints",
     "engineer": "as an analyst, and imports chats, trains models and rolls them out",
-    "admin": "as an engineer, and gives roles",
+    "admin": "as an engineer, gives roles, lets applications in, reads the log of who did what",
 }
 ALLOWED: dict[Action, frozenset[Role]] = {
     "label": frozenset({"annotator", "analyst", "engineer", "admin"}),
@@ -33,7 +33,7 @@ DEEDS: dict[Action, str] = {
     "adjudicate": "settling disputes",
     "train": "training",
     "promote": "deciding which checkpoint serves",
-    "manage": "giving roles",
+    "manage": "managing the workbench (roles, applications, the log)",
 }
 
 

@@ -26,7 +26,7 @@ ACTS: dict[Act, str] = {
     "share": "changed its share",
     "back": "took it back",
 }
-SHARES = (0.05, 0.25, 1.0)  # the steps of a roll-out
+SHARES = (0.05, 0.25, 0.5)  # that are offered, the first one to begin with; after the last one it serves everybody
 MODEL_KINDS: tuple[ModelKind, ...] = ("policy", "reward")
 MAX_REASON = 2000  # characters
 MEANWHILE = "Somebody else decided something meanwhile. Look at how things stand now, and decide again."

@@ -179,15 +179,17 @@ def keep(
     (branch_id, *ids), _ = importing.add_chats(workbench, records, SOURCE)
     original_id = chat_id or ids.pop()
     user = workbench.store.for_user(session)
+    ops: list[LabelOp] = []
     for one, text in ((branch_id, chosen.text), (original_id, replaced), *zip(ids, others, strict=True)):
         step = workbench.store.chat(one).steps[start.at]
         before = user.ratings(one).get(step.id)
         said = text.strip() in {given.strip() for given in ratings or {}}
         kept = before is not None and not said and is_good(before.feedback_score) == is_good(stars[text.strip()])
         if not kept:  # what one said of it before, and what it now says alike, stays
-            user.rate(one, step.id, stars[text.strip()], "stars")
+            ops.append(LabelOp(new_id(), "rate", one, step.id, {"score": stars[text.strip()], "scale": "stars"}))
     wrong = workbench.store.chat(original_id).steps[start.at]
-    ops = [LabelOp(new_id(), "first_error", original_id, wrong.id)] if stars[replaced.strip()] <= 2 else []
+    if stars[replaced.strip()] <= REJECTED:
+        ops.append(LabelOp(new_id(), "first_error", original_id, wrong.id))
     for one, text in ((original_id, replaced), *zip(ids, others, strict=True)):
         if stars[text.strip()] < best:
             first, second = sorted((branch_id, one))
@@ -195,5 +197,7 @@ def keep(
                 "other": second, "step": start.at + 1, "aspect": "", "verdict": "chat" if first == branch_id else "other",
                 "strength": None, "left": None, "comment": "",
             }))  # fmt: skip
-    user.apply(ops)
+    refused = [why for why in user.apply(ops).values() if why]  # all at once, or what is wrong with which
+    if refused:
+        raise InvalidInput(f"The answers are kept, and not all that you said of them: {' '.join(dict.fromkeys(refused))}")
     return branch_id

@@ -8,7 +8,7 @@ from typing import Any
 from rlhf_core.ground.answers import Answer, AnswerScore
 from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.judgement import After, Aspect, Rubric
-from rlhf_core.ground.records import Change, Chat, Chosen, LabelOp, LabelView, Queue, QueueProgress, Session, Task, Worked
+from rlhf_core.ground.records import Change, Chosen, LabelOp, LabelView, Queue, QueueProgress, Session, Task, Worked
 from rlhf_core.inference.client import ModelRef
 from rlhf_core.services import scoring
 from rlhf_core.services.workbench import Workbench
@@ -45,11 +45,6 @@ def archive_queue(workbench: Workbench, queue_id: str, *, archived: bool = True)
     workbench.note("queue", queue_id, archived=archived)
 
 
-def _chats_of(workbench: Workbench, queue: Queue, limit: int) -> list[Chat]:
-    found = workbench.store.search_chats(queue.words or "", limit=limit)
-    return [chat for chat in found if queue.source in (None, chat.source)]
-
-
 def prioritise(
     workbench: Workbench, queue: Queue, limit: int = SCORED_AT_MOST, on_progress: Callable[[int, int], None] | None = None
 ) -> int:
@@ -68,7 +63,7 @@ def prioritise(
     workbench.require("queues")
     if queue.item_order not in ("uncertain", "convincing") or not queue.checkpoint_id:
         raise InvalidInput(f"The queue {queue.name} is not ordered by a checkpoint.")
-    chats = _chats_of(workbench, queue, limit)
+    chats = workbench.store.chats_of_queue(queue.id, limit)
     people: dict[str, float] = {}
     if queue.item_order == "convincing":
         for chat in chats:
@@ -104,7 +99,7 @@ def prepare_hints(
     workbench.require("queues")
     if queue.hint_checkpoint is None:
         raise InvalidInput(f"The queue {queue.name} shows no hints.")
-    chats = _chats_of(workbench, queue, limit)
+    chats = workbench.store.chats_of_queue(queue.id, limit)
     rewards: dict[str, dict[str, float]] = {}
     model = ModelRef(checkpoint=queue.hint_checkpoint)
     for begin in range(0, len(chats), SCORED_AT_ONCE):

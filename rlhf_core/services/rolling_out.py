@@ -38,7 +38,6 @@ from rlhf_core.ground.rollout import (
 from rlhf_core.services.workbench import Workbench
 
 COUNTS_AT_MOST = 5  # answers of a person: nobody decides alone
-STEPS = (0.05, 0.25, 0.5)  # shares that are offered; everybody is the next one
 MARGIN = 0.25  # stars; a canary that is shown not to be worse by more may grow
 KEEPS_LOOK_S = 4.0
 KEEPS_S = 2.0  # how long a state that was read serves assignments
@@ -48,7 +47,6 @@ __all__ = [
     "ACTS",
     "MODEL_KINDS",
     "SHARES",
-    "STEPS",
     "Assignment",
     "Look",
     "Rail",

@@ -259,6 +259,13 @@ class Store(Protocol):
             NotFound: no such queue.
         """
 
+    def chats_of_queue(self, queue_id: str, limit: int) -> list[Chat]:
+        """What the queue may hand out (of pairs, both), oldest first, without their steps; of a queue that is not there, none.
+
+        Raises:
+            Forbidden: the role.
+        """
+
     def set_priorities(self, queue_id: str, priorities: Mapping[str, float]) -> None:
         """Which chats (by id) come first in a queue that a checkpoint orders: higher first, chats without one not at all."""
 

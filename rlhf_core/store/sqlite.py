@@ -249,6 +249,11 @@ class SqliteStore:
     def search_chats(self, text: str = "", limit: int = 50) -> list[Chat]:
         return [Chat(*row) for row in self._rows("search_chats", {"text": text.strip(), "limit": limit})]
 
+    def chats_of_queue(self, queue_id: str, limit: int) -> list[Chat]:
+        with self._database.connection() as connection:
+            values = {"queue_id": queue_id, "limit": limit}
+            return [Chat(*row) for row in connection.execute(self._labelling["chats_of_queue"], values).fetchall()]
+
     def queues(self) -> list[Queue]:
         with self._database.connection() as connection:
             return [queue_of(row) for row in connection.execute(self._labelling["queues"]).fetchall()]

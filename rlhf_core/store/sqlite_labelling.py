@@ -13,6 +13,7 @@ from typing import Any
 from rlhf_core.ground.errors import NotFound, RlhfError, ScreeningFailed
 from rlhf_core.ground.records import (
     MINE,
+    REASON_MAX_CHARS,
     Change,
     Feedback,
     LabelOp,
@@ -120,7 +121,7 @@ class Labelling(Judging):
         self._rows("add_event", id=op.id, chat_id=op.chat_id, step_id=op.step_id, kind=kind, value=number)
 
     def _finish(self, op: LabelOp, status: str) -> None:
-        reason = str(op.value.get("reason") or "").strip()[:500] or None
+        reason = str(op.value.get("reason") or "").strip()[:REASON_MAX_CHARS] or None
         item = {"queue_id": op.value.get("queue"), "chat_id": op.chat_id, "other_id": op.value.get("other")}
         if self._row("finish", status=status, reason=reason, **item) is None:
             raise NotFound(

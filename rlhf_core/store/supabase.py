@@ -179,6 +179,9 @@ class SupabaseStore:
     def search_chats(self, text: str = "", limit: int = 50) -> list[Chat]:
         return [Chat(*row) for row in self._call("search_chats", text=text.strip(), limit=limit)]
 
+    def chats_of_queue(self, queue_id: str, limit: int) -> list[Chat]:
+        return [Chat(*row) for row in self._call("chats_of_queue", queue_id=queue_id, limit=limit)]
+
     def queues(self) -> list[Queue]:
         return [Queue(*row) for row in self._call("list_queues")]
 

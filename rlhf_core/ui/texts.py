@@ -60,8 +60,9 @@ def ago(moment: str) -> str:
     return f"{int(seconds // 3600)} h ago" if seconds < 86_400 else f"{parse_utc(moment):%Y-%m-%d}"
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+def plural(count: int, noun: str, many: str = "") -> str:
+    """A count and its noun; ``many``: where it is not the noun with an s."""
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
 
 
 def show_error(error: RlhfError) -> None:

@@ -58,6 +58,8 @@ def test_from_the_demo_set_to_a_comparison(serve: Callable[[], Server], page: Pa
     expect(card(page, 0)).to_have_attribute("aria-label", "Step 1, 4 of 5 stars")
     expect(card(page, 1)).to_have_attribute("aria-label", "Step 2, 5 of 5 stars")
     page.get_by_role("button", name="Submit and next").click()
+    expect(page.locator(".pad .status.bad")).to_contain_text("not rated yet. Submit again to leave them out.")
+    page.get_by_role("button", name="Submit and next").click()
     expect(page.locator(".pad")).not_to_have_attribute("data-chat", chat)
     saved(page)
     no_exception(page)

@@ -83,8 +83,13 @@ def test_a_chat_by_keyboard_alone(serve: Serve, page: Page, chats: Workbench) ->
     page.keyboard.press("?")
     expect(page.locator(".pad .help")).to_contain_text("submit, and on to the next chat")
     page.keyboard.press("Escape")
+    page.keyboard.press("Control+Enter")  # of what comes before the first error, step 3 is missing
+    expect(page.locator(".pad .status.bad")).to_have_text("1 of 5 not rated yet. Submit again to leave it out.")
+    expect(card(page, 2)).to_have_class("card here")
     page.keyboard.press("Control+Enter")
     expect(page.locator(".pad")).not_to_have_attribute("data-chat", str(first))
+    page.keyboard.press("u")
+    expect(page.locator(".pad .status.bad")).to_contain_text("What you submitted is under My work")
     page.keyboard.press("s")
     page.keyboard.type("not a question")
     page.keyboard.press("Enter")
@@ -169,6 +174,44 @@ def test_a_server_killed_in_mid_keystroke(refresh: bool, serve: Serve, page: Pag
     assert user.changes(first_chat(chats)) == [], "sent again, stored once"
 
 
+def test_words_for_what_was_just_rated(serve: Serve, page: Page, chats: Workbench) -> None:
+    """A key that rates goes on to the next step; Enter still means the one that was rated. What cannot be commented on takes no
+    letters for commands."""
+    open_pad(page, serve().url)
+    page.keyboard.press("4")
+    page.keyboard.press("Enter")
+    page.keyboard.type("too vague")
+    page.keyboard.press("Enter")
+    page.keyboard.press("j")  # a step that is not rated
+    page.keyboard.press("Enter")
+    expect(page.locator(".pad .status.bad")).to_have_text("Rate first, then comment.")
+    page.keyboard.type("vague 5, guess")
+    assert page.locator(".pad .ask").count() == 0
+    page.wait_for_timeout(1600)
+    page.keyboard.press("3")
+    saved(page)
+    user = chats.store.for_user(Workbench.session(chats.people()[0]))
+    view = user.view(str(page.locator(".pad").get_attribute("data-chat")))
+    assert {view.chat.steps[n].id: score for n, score in ((0, 4), (2, 3))} == {
+        step: one.feedback_score for step, one in view.ratings.items()
+    }
+    assert view.ratings[view.chat.steps[0].id].comment == "too vague"
+    assert (view.marks.first_error, view.marks.flags) == (None, ())
+
+
+def test_by_tab_alone(serve: Serve, page: Page, chats: Workbench) -> None:
+    open_pad(page, serve().url)
+    card(page, 0).focus()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Space")  # the second star
+    saved(page)
+    assert scores(chats) == {"Part 1": 2}
+    for _ in range(8):
+        page.keyboard.press("Tab")
+    expect(card(page, 1)).to_have_class("card here")  # on to the next step
+
+
 def test_two_tabs_of_one_person(serve: Serve, page: Page, chats: Workbench) -> None:
     url = serve().url
     open_pad(page, url)
@@ -181,8 +224,9 @@ def test_two_tabs_of_one_person(serve: Serve, page: Page, chats: Workbench) -> N
     saved(page)
     saved(other)
     assert scores(chats) == {"Part 1": 4, "Part 2": 5}
-    page.keyboard.press("Control+Enter")
-    other.keyboard.press("Control+Enter")
+    for _ in range(2):  # there are gaps
+        page.keyboard.press("Control+Enter")
+        other.keyboard.press("Control+Enter")
     saved(page)
     saved(other)
     assert chats.store.for_user(Workbench.session(chats.people()[0])).queue_progress(EVERYTHING).submitted == 1
@@ -222,7 +266,8 @@ def test_hostile_and_huge_steps(serve: Serve, page: Page, workbench: Workbench, 
             page.keyboard.press(key)
         page.wait_for_timeout(300)
         assert page.evaluate("window.hacked") is None
-        page.keyboard.press("Control+Enter")
+        for _ in range(2):  # there are gaps
+            page.keyboard.press("Control+Enter")
         saved(page)
     assert seen == {len(HOSTILE) + 1, 201}
     no_exception(page)

@@ -11,7 +11,18 @@ import streamlit as st
 
 from rlhf_core.ground.errors import NotFound, RlhfError, SignInRequired
 from rlhf_core.ground.judgement import OVERALL, Rubric
-from rlhf_core.ground.records import FLAGS, Chat, LabelOp, LabelView, Queue, Session, Task
+from rlhf_core.ground.records import (
+    COMMENT_MAX_CHARS,
+    FLAGS,
+    MAX_STEP_CHARS,
+    REASON_MAX_CHARS,
+    Chat,
+    LabelOp,
+    LabelView,
+    Queue,
+    Session,
+    Task,
+)
 from rlhf_core.ground.roles import may
 from rlhf_core.services import labeling
 from rlhf_core.services.workbench import Workbench
@@ -115,6 +126,7 @@ def draw(workbench: Workbench, session: Session, queue: Queue, *, editing: Item 
             "user": session.user_id, "queue_id": queue.id, "queue": queue.name, "editing": editing is not None, "done": done,
             "guidelines": safe_html(queue.guidelines) if queue.guidelines.strip() else "", "flags": FLAGS,
             "task": queue.task, "asks": queue.asks, "rubric": _asked(rubric), "proposes": may(session.role, "compare"),
+            "limits": {"comment": COMMENT_MAX_CHARS, "reason": REASON_MAX_CHARS, "step": MAX_STEP_CHARS},
             "items": st.session_state[keys.PAD_DRAWN], "seen": bool(items and (items[0].ratings or items[0].preferences)),
         },
         on_ops_change=_store, on_done_change=_leave, on_look_change=_look,

@@ -5,9 +5,10 @@
 
 const STARS = [1, 2, 3, 4, 5];
 const RESEND_MS = 4000;
+const DEAF_MS = 1500; // after a comment that could not begin: what somebody types on is no command
 const KEYS = [
   ["1 – 5", "rate this step and go on"], ["T  G", "thumb up, thumb down"], ["J  K  ↓  ↑", "next, previous step"],
-  ["E", "this is the first error (again: it is not)"], ["Enter", "comment; Enter saves it, Esc leaves it"],
+  ["E", "this is the first error (again: it is not)"], ["Enter", "say why, of the step just rated; Enter saves it, Esc drops it"],
   ["W", "write this step better"], ["B  Q", "flag: bad question, not sure"], ["U", "undo"], ["S", "skip this chat, with a reason"],
   ["Ctrl + Enter", "submit, and on to the next chat"], ["?", "these keys"],
 ];
@@ -48,7 +49,11 @@ class Pad {
     this.told = new Set(); // operations whose item was told of
     this.tellings = [];
     this.undo = [];
+    this.back = new Map(); // by operation that may be refused: how things were before it
     this.shown = null;
+    this.rated = null; // the card that was rated by the last key, while the cursor has gone on
+    this.warned = ""; // the item of which was said that something is missing
+    this.deafUntil = 0;
     this.onKey = (event) => this.key(event);
     document.addEventListener("keydown", this.onKey, true);
     document.addEventListener("visibilitychange", () => this.clock());
@@ -141,7 +146,8 @@ class Pad {
       const before = this.rewritten?.get(op.id);
       if (before === null) delete state.ratings[op.step]; else if (before) state.ratings[op.step] = before;
     }
-    if (at !== null || op.kind === "prefer" || op.kind === "rewrite") this.shown = null;
+    this.back.get(op.id)?.();
+    if (at !== null || this.back.has(op.id) || op.kind === "prefer" || op.kind === "rewrite") this.shown = null;
   }
 
   // operations ----------------------------------------------------------------------------------------------------------
@@ -198,6 +204,7 @@ class Pad {
     this.shown = this.item?.id ?? null;
     this.asked_by = this.asking;
     this.undo = [];
+    this.rated = null;
     this.cards = [];
     this.places = this.item ? this.layout() : [];
     this.root.replaceChildren();
@@ -287,7 +294,7 @@ class Pad {
       tools.push(quiet("first", "First error", () => this.first()), quiet("rewrite", "Write it better", () => this.rewrite()));
       tools.at(-2).setAttribute("aria-pressed", "false");
     }
-    const card = make("article", { class: aspect ? "card aspect" : "card", tabindex: "-1", "data-index": index, onmousedown: (event) => {
+    const card = make("article", { class: aspect ? "card aspect" : "card", tabindex: "0", "data-index": index, onfocus: () => index !== this.cursor && this.move(index, false), onmousedown: (event) => {
       if (!event.composedPath().some((one) => one.tagName === "BUTTON" || one.tagName === "TEXTAREA")) this.move(index, false);
     } }, make("h3", {}, title), words, make("div", { class: "tools" }, ...tools),
     this.anchors(aspect ? aspect.anchors : this.data.rubric?.overall), make("p", { class: "said", dir: "auto" }));
@@ -361,15 +368,22 @@ class Pad {
   move(index, follow = true) {
     if (!this.item || index < 0 || index >= this.cards.length) return;
     this.clock();
-    this.cards[this.cursor]?.classList.remove("here");
-    this.cards[this.cursor]?.setAttribute("aria-current", "false");
+    this.rated = null;
+    this.mark(this.cursor, false);
     this.cursor = index;
-    this.cards[index].classList.add("here");
-    this.cards[index].setAttribute("aria-current", "true");
+    this.mark(index, true);
     if (follow) {
       this.cards[index].scrollIntoView({ block: "nearest" });
       this.cards[index].focus({ preventScroll: true });
     }
+  }
+
+  mark(index, here) { // Tab goes from card to card, and through the buttons of the one that one is at
+    const card = this.cards[index];
+    if (!card) return;
+    card.classList.toggle("here", here);
+    card.setAttribute("aria-current", String(here));
+    card.querySelectorAll(".tools button, .scale button").forEach((one) => { one.tabIndex = here ? 0 : -1; });
   }
 
   rate(index, score, scale) {
@@ -398,7 +412,7 @@ class Pad {
     if (!step || this.pair) return;
     const before = this.state.first;
     this.state.first = before === step ? null : step;
-    this.say("first_error", this.state.first);
+    this.back.set(this.say("first_error", this.state.first), () => { this.state.first = before; });
     this.undo.push(() => { this.state.first = before; this.say("first_error", before); this.paintAll(); });
     this.paintAll(); this.frame();
   }
@@ -414,7 +428,7 @@ class Pad {
       if (text && !(rated?.score <= 2)) this.state.ratings[step] = { ...rated, score: 1, scale: "thumbs" };
       this.paint(index); this.frame();
     };
-    const box = this.ask(this.cards[index], "How should this step read?", before || this.item.steps.find((one) => one.id === step).text, (text) => {
+    const box = this.ask(this.cards[index], "How should this step read?", before || this.item.steps.find((one) => one.id === step).text, this.data.limits.step, (text) => {
       if (text === before || text === this.item.steps.find((one) => one.id === step).text.trim()) return;
       set(text);
       this.undo.push(() => {
@@ -434,8 +448,9 @@ class Pad {
   flag(flag) {
     if (this.pair) return;
     const on = !this.state.flags.has(flag);
-    on ? this.state.flags.add(flag) : this.state.flags.delete(flag);
-    this.say(on ? "flag" : "unflag", null, { flag });
+    const state = this.state, set = (is) => { is ? state.flags.add(flag) : state.flags.delete(flag); };
+    set(on);
+    this.back.set(this.say(on ? "flag" : "unflag", null, { flag }), () => set(!on));
     this.undo.push(() => {
       on ? this.state.flags.delete(flag) : this.state.flags.add(flag);
       this.say(on ? "unflag" : "flag", null, { flag }); this.paintFlags();
@@ -443,15 +458,19 @@ class Pad {
     this.paintFlags(); this.frame();
   }
 
-  takeBack() { const back = this.undo.pop(); if (back) { back(); this.frame(); } }
+  takeBack() {
+    const back = this.undo.pop();
+    if (back) back(); else this.problem = "Nothing to undo here. What you submitted is under My work, to be changed there.";
+    this.frame();
+  }
 
-  ask(after, label, text, done) { // a line of words without leaving the keyboard
+  ask(after, label, text, most, done) { // a line of words without leaving the keyboard
     this.root.querySelector(".ask")?.remove();
-    const area = make("textarea", { "aria-label": label, placeholder: `${label} Enter saves, Esc leaves.`, maxlength: 100000,
+    const area = make("textarea", { "aria-label": label, placeholder: `${label} Enter saves, Esc drops it.`, maxlength: most,
       rows: Math.min(12, 2 + Math.floor(text.length / 90)), dir: "auto" });
     area.value = text;
     const box = make("div", { class: "ask" }, area, make("button", { class: "primary", onclick: () => finish(true) }, "Save"),
-      make("button", { onclick: () => finish(false) }, "Leave"));
+      make("button", { onclick: () => finish(false) }, "Cancel"));
     const finish = (keep) => { box.remove(); if (keep) done(area.value.trim()); this.cards[this.cursor]?.focus({ preventScroll: true }); };
     area.addEventListener("keydown", (event) => {
       event.stopPropagation();
@@ -468,16 +487,33 @@ class Pad {
 
   comment() {
     if (this.pair) { this.commentChoice(); return; }
-    const index = this.cursor, { step, aspect } = this.here, given = this.state.ratings[step];
+    const index = this.about(), { step, aspect } = this.places[index], given = this.state.ratings[step];
     if (aspect) return;
-    if (!given) { this.problem = "Rate first, then comment."; this.frame(); return; }
-    this.ask(this.cards[index], "Why?", given.comment ?? "", (text) => {
-      const before = given.comment ?? "";
-      this.state.ratings[step] = { ...this.state.ratings[step], comment: text };
-      this.say("comment", step, { text });
+    if (!given) { this.rateFirst("Rate first, then comment."); return; }
+    this.ask(this.cards[index], "Why?", given.comment ?? "", this.data.limits.comment, (text) => {
+      const before = given.comment ?? "", state = this.state;
+      state.ratings[step] = { ...state.ratings[step], comment: text };
+      this.back.set(this.say("comment", step, { text }), () => { if (state.ratings[step]) state.ratings[step].comment = before; });
       this.undo.push(() => { this.state.ratings[step].comment = before; this.say("comment", step, { text: before }); this.paint(index); });
       this.paint(index); this.frame();
     });
+  }
+
+  about() { return this.rated ?? this.cursor; } // a key that rates goes on to the next; words are for what it rated
+
+  rateFirst(words) {
+    this.problem = words;
+    this.deafUntil = performance.now() + DEAF_MS;
+    this.frame();
+  }
+
+  gaps() { // indices of what is asked and not answered; after the first error nothing is
+    const given = new Set(this.answered);
+    const order = (step) => this.item.steps.findIndex((one) => one.id === step);
+    const end = this.state.first ? order(this.state.first) : Infinity;
+    const listed = !this.pair && (this.item.asked ?? []).length > 0; // the queue asks about some of the steps
+    return this.places.flatMap(({ key, step }, index) =>
+      given.has(key) || (step && (this.pair || order(step) > end)) || (listed && !this.isAsked(step)) ? [] : [index]);
   }
 
   leave(kind, value) {
@@ -501,6 +537,13 @@ class Pad {
       this.frame(); return;
     }
     if (this.data.editing) { this.clock(); this.setStateValue("done", ++this.n); return; }
+    const gaps = this.gaps();
+    if (gaps.length && this.warned !== this.item.id) {
+      this.warned = this.item.id;
+      this.problem = `${gaps.length} of ${this.places.length} not ${this.pair ? "chosen" : "rated"} yet. Submit again to leave ${gaps.length === 1 ? "it" : "them"} out.`;
+      this.move(gaps[0]);
+      this.frame(); return;
+    }
     this.leave("submit", {});
   }
 
@@ -527,7 +570,7 @@ class Pad {
 
   skip() {
     if (!this.item || this.data.editing) return;
-    this.ask(this.root, "Why skip it?", "", (reason) => this.leave("skip", { reason, noted: this.timing }));
+    this.ask(this.root, "Why skip it?", "", this.data.limits.reason, (reason) => this.leave("skip", { reason, noted: this.timing }));
   }
 
   help() {
@@ -550,6 +593,10 @@ class Pad {
     const target = event.composedPath()[0];
     const typing = target?.matches?.("input, textarea, select, [contenteditable]") || target?.isContentEditable;
     if ((event.ctrlKey || event.metaKey) && event.key === "Enter" && !typing) { event.preventDefault(); this.submit(); return; }
+    if (!typing && performance.now() < this.deafUntil && event.key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey) {
+      this.deafUntil = performance.now() + DEAF_MS;
+      event.preventDefault(); event.stopPropagation(); return;
+    }
     if (typing || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
     const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
     if (key === "Enter" && target?.matches?.("button, a, summary")) return; // it presses what has the focus
@@ -567,11 +614,17 @@ class Pad {
     deed();
   }
 
+  goOn() { // to the next, with words still for this one
+    const done = this.cursor;
+    this.move(Math.min(this.cursor + 1, this.cards.length - 1));
+    this.rated = done;
+  }
+
   rateOn(score, scale) {
     if (this.pair || !this.here) return;
     const given = this.state.ratings[this.here.key];
     if (given?.score !== score || (!this.here.aspect && given.scale !== scale)) this.rate(this.cursor, score, scale); // never takes back
-    this.move(Math.min(this.cursor + 1, this.cards.length - 1));
+    this.goOn();
   }
 }
 

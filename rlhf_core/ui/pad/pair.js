@@ -5,7 +5,7 @@
 const PAIR_KEYS = [
   ["1  2  3", "A is much, clearly, slightly better"], ["4", "they are equal"], ["5  6  7", "B is slightly, clearly, much better"],
   ["0", "both are bad"], ["D", "step by step, or as a whole"], ["J  K  ↓  ↑", "next, previous choice"],
-  ["Enter", "comment; Enter saves it, Esc leaves it"], ["U", "undo"], ["S", "skip this pair, with a reason"],
+  ["Enter", "say why; Enter saves it, Esc drops it"], ["U", "undo"], ["S", "skip this pair, with a reason"],
   ["Ctrl + Enter", "submit, and on to the next pair"], ["?", "these keys"],
 ];
 const CHOICES = [[1, "A much"], [2, "A clearly"], [3, "A slightly"], [4, "Equal"], [5, "B slightly"], [6, "B clearly"], [7, "B much"], [0, "Both bad"]];
@@ -51,7 +51,7 @@ Object.assign(Pad.prototype, {
     const buttons = CHOICES.map(([n, name]) => make("button", {
       role: "radio", "aria-checked": "false", "data-choice": n, tabindex: "-1", title: `${name} (${n})`,
       onclick: () => { this.move(index, false); this.choose(index, n); } }, name));
-    return make("article", { class: "card choice", tabindex: "-1", "data-index": index, onmousedown: (event) => {
+    return make("article", { class: "card choice", tabindex: "0", "data-index": index, onfocus: () => index !== this.cursor && this.move(index, false), onmousedown: (event) => {
       if (!event.composedPath().some((one) => one.tagName === "BUTTON" || one.tagName === "TEXTAREA")) this.move(index, false);
     } }, make("h3", {}, title), words, make("div", { class: "scale", role: "radiogroup", "aria-label": title }, ...buttons),
     make("div", { class: "tools" }, make("button", { class: "quiet comment", tabindex: "-1", onclick: () => { this.move(index, false); this.comment(); } }, "Comment")),
@@ -106,13 +106,13 @@ Object.assign(Pad.prototype, {
   chooseOn(n) {
     if (!this.here) return;
     if (this.numberOf(this.state.choices[this.here.key]) !== n) this.choose(this.cursor, n); // a key never takes back
-    this.move(Math.min(this.cursor + 1, this.cards.length - 1));
+    this.goOn();
   },
 
   commentChoice() {
-    const index = this.cursor, given = this.state.choices[this.here?.key];
-    if (!given) { this.problem = "Choose first, then comment."; this.frame(); return; }
-    this.ask(this.cards[index], "Why?", given.comment ?? "", (text) => {
+    const index = this.about(), given = this.state.choices[this.places[index]?.key];
+    if (!given) { this.rateFirst("Choose first, then comment."); return; }
+    this.ask(this.cards[index], "Why?", given.comment ?? "", this.data.limits.comment, (text) => {
       this.setChoice(index, { ...given, comment: text });
       this.undo.push(() => this.setChoice(index, given));
     });

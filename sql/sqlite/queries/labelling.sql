@@ -1,5 +1,11 @@
 -- Statements of the label page: queues, leases, marks, what it sends. Each begins with its name; values are $named.
 
+-- name: chats_of_queue
+SELECT id, query, response, source, model, external_id, owner_id, created_at FROM chats
+WHERE id IN (SELECT chat_id FROM queue_items WHERE queue_id = $queue_id UNION SELECT other_id FROM queue_items WHERE queue_id = $queue_id)
+ORDER BY created_at, id
+LIMIT $limit;
+
 -- name: queues
 SELECT id, name, guidelines, item_order, overlap, lease_s, checkpoint_id, source, words, created_at, task, asks, gold_rate, screening,
        screening_pass, hint_checkpoint, archived, listed
