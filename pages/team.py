@@ -6,7 +6,7 @@ from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.roles import ROLES
 from rlhf_core.services import accounts
 from rlhf_core.ui import keys, resources
-from rlhf_core.ui.texts import ago, markdown_of, plural
+from rlhf_core.ui.texts import ago, markdown_of, plain, plural
 
 SHOWN = 50
 NONE = "no role"
@@ -42,7 +42,7 @@ for one in members[:SHOWN]:
             width="content",
         )
         st.selectbox(
-            f"Role of {one.display_name}", [NONE, *ROLES], key=key, on_change=change, args=(one.user_id, key), width=180,
+            f"Role of {plain(one.display_name)}", [NONE, *ROLES], key=key, on_change=change, args=(one.user_id, key), width=180,
             label_visibility="collapsed",
         )  # fmt: skip
 if len(members) > SHOWN:

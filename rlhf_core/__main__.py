@@ -34,7 +34,7 @@ from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, Rlhf
 from rlhf_core.ground.judgement import By, Level, What
 from rlhf_core.ground.records import utc_now
 from rlhf_core.ground.roles import ROLES
-from rlhf_core.ground.rollout import ModelKind
+from rlhf_core.ground.rollout import MODEL_KINDS, ModelKind
 from rlhf_core.ground.runs import LOCAL, Run, RunKind
 from rlhf_core.ground.settings import PROJECT_ROOT, SECRET_KEY_VARIABLE, WORKSPACE_VARIABLE
 from rlhf_core.ground.tables import EXPORT_FORMATS
@@ -81,7 +81,8 @@ def _parser() -> argparse.ArgumentParser:
             "--workspace", metavar="DIR", default=default,
             help=f"folder that holds everything you make (default: ${WORKSPACE_VARIABLE}, else data/)",
         )  # fmt: skip
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    parser.set_defaults(do=lambda _: parser.print_help())
 
     def command(name: str, do: Callable[[argparse.Namespace], int | None], help_: str, **more: Any) -> argparse.ArgumentParser:
         one = commands.add_parser(name, parents=[shared], help=help_, description=help_, **more)
@@ -146,6 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("person", help="their name; with --application, the id by which that knows them")
     one.add_argument("--application", metavar="NAME", help="a person of this chat application, with their chats")
     one.add_argument("--prove", action="store_true", help="erase nothing, look where they still stand; exits with 2 if anywhere")
+    one.add_argument("--yes", action="store_true", help="do not ask whether that is meant")
     one = command("expire", _expire, "delete chats that applications wanted kept for a time; the app does it every five minutes")
     one.add_argument("--try", dest="try_only", action="store_true", help="delete nothing, say how many they are")
     one = command("backup", _backup, "copy the workspace to a new folder, also while it is in use")
@@ -241,7 +243,9 @@ def _parser() -> argparse.ArgumentParser:
         help="status (default); start gives the candidate or a named checkpoint to a share; watch takes back what is worse",
     )  # fmt: skip
     one.add_argument("checkpoint", nargs="?", metavar="ID")
-    one.add_argument("--kind", choices=get_args(ModelKind), default="policy")
+    one.add_argument(
+        "--kind", choices=get_args(ModelKind), help="of checkpoint (default: what the named one is, else policy; status: both)"
+    )
     one.add_argument("--share", type=float, default=None, help="of people, above 0 and below 1 (start: 0.05)")
     one.add_argument("--reason", default="", metavar="TEXT", help="why; needed to decide something")
     one.add_argument("--again", action="store_true", help="start, serve: even where it was taken back before")
@@ -393,7 +397,11 @@ def _demo(arguments: argparse.Namespace) -> int:
         print(report)
     if arguments.no_policy or training.policies(workbench):
         return 0
-    print("Now a tiny policy learns the set's answers, so that PPO has something to improve: about a minute.", flush=True)
+    print(
+        "Now a tiny policy learns the set's answers, so that PPO has something to improve: some minutes on a laptop. "
+        "Its curve is on the page Train; Ctrl+C leaves it out.",
+        flush=True,
+    )
     from rlhf_core.services import snapshots
 
     snapshot, _ = snapshots.take(workbench)
@@ -606,20 +614,48 @@ def _erase(arguments: argparse.Namespace) -> int:
     if arguments.prove:
         return _prove(collecting.proof(workbench, arguments.application, arguments.person))
     if arguments.application:
+        theirs = f"{arguments.person} of {arguments.application}, their chats and all that was said of those."
+        if not (arguments.yes or _is_sure(arguments.person, theirs)):
+            print("Nothing was deleted.")
+            return 1
         done = collecting.erase_named(workbench, arguments.application, arguments.person)
     else:
-        found = [one for one in workbench.embedded.profiles("local") if one.display_name == arguments.person]
+        known = [one for one in workbench.embedded.profiles() if one.origin != "application"]
+        found = [one for one in known if arguments.person in (one.display_name, one.user_id)]
         if not found:
-            names = ", ".join(one.display_name for one in workbench.embedded.profiles("local")) or "nobody"
-            raise NotFound(f"There is no {arguments.person!r} among the local people. They are: {names}.")
-        done = erasing.erase(workbench, workbench.session(found[0]))
+            names = ", ".join(one.display_name for one in known)
+            raise NotFound(
+                f"There is no {arguments.person!r} here. "
+                + (f"There are: {names}." if names else "Nobody is here yet.")
+                + " Somebody of a chat application is named with --application."
+            )
+        if len(found) > 1:
+            ids = ", ".join(f"{one.user_id} ({one.origin})" for one in found)
+            raise InvalidInput(f"{len(found)} people are called {arguments.person}. Name one by their id: {ids}.")
+        session = workbench.session(found[0])
+        if not (arguments.yes or _is_sure(arguments.person, erasing.weigh(workbench, session))):
+            print("Nothing was deleted.")
+            return 1
+        done = erasing.erase(workbench, session)
     print(done)
     for old, new in done.snapshots:
         print(f"snapshot {old} became {new}")
-    for kind, ids in (("run", done.runs), ("checkpoint", done.checkpoints)):
-        for one in ids:
-            print(f"{kind} {one} had used it")
+    for kind, used in (("run", done.runs), ("checkpoint", done.checkpoints)):
+        for name in used:
+            print(f"{kind} {name} had used it")
     return 0
+
+
+def _is_sure(person: str, what: str) -> bool:
+    """Ask whoever is at the keyboard; where nobody is, say how to do without.
+
+    Raises:
+        InvalidInput: nobody can be asked.
+    """
+    print(f"This deletes for good: {what}", file=sys.stderr)
+    if not sys.stdin.isatty():
+        raise InvalidInput("Nobody can be asked here whether that is meant. Give --yes if it is.")
+    return input(f"Type {person} to go on: ").strip() == person
 
 
 def _prove(traces: dict[str, Any]) -> int:
@@ -692,9 +728,12 @@ def _newest(workbench: Workbench) -> str:
 def _runs(arguments: argparse.Namespace) -> None:
     from rlhf_core.services import training
 
-    for run in training.runs(_open(arguments)):
+    found = training.runs(_open(arguments))
+    if not found:
+        print("There are no runs yet. `train reward` begins one.", file=sys.stderr)
+    for run in found:
         done = f"{run.step}/{run.total_steps or '?'}"
-        print(f"{run.id}  {run.kind}  {run.status:<9}  {done:>9}  {run.created_at[:19]}Z  {run.message or run.phase or ''}")
+        print(f"{run.id}  {run.kind:<8}  {run.status:<9}  {done:>9}  {run.created_at[:19]}Z  {run.message or run.phase or ''}")
 
 
 def _cancel(arguments: argparse.Namespace) -> None:
@@ -847,7 +886,11 @@ def _drift(arguments: argparse.Namespace) -> int:
 def _rollout(arguments: argparse.Namespace) -> int:
     from rlhf_core.services import rolling_out
 
-    workbench, kind, act, reason = _open(arguments), arguments.kind, arguments.act, arguments.reason
+    workbench, act, reason = _open(arguments), arguments.act, arguments.reason
+    if act == "status" and arguments.kind is None:
+        return max(_standing(workbench, kind, f"{kind}: ") for kind in MODEL_KINDS)
+    named = (arguments.checkpoint or "").partition("-")[0]
+    kind: ModelKind = arguments.kind or ("reward" if named == "reward" else "policy")
     if act == "watch":
         while True:
             try:
@@ -884,6 +927,12 @@ def _rollout(arguments: argparse.Namespace) -> int:
             share = f", {one.state.share:.0%} of people" if one.act in ("canary", "share") else ""
             print(f"{one.number}  {one.at[:19]}  {one.who}: {one.checkpoint_id} {rolling_out.ACTS[one.act]}{share}. {one.reason}")
         return 0
+    return _standing(workbench, kind)
+
+
+def _standing(workbench: Workbench, kind: ModelKind, before: str = "") -> int:
+    from rlhf_core.services import rolling_out
+
     seen = rolling_out.look(workbench, kind)
     for alias, checkpoint_id in seen.state.aliases().items():
         share = f"  {seen.state.share:.0%} of people" if alias == "canary" else ""
@@ -892,7 +941,7 @@ def _rollout(arguments: argparse.Namespace) -> int:
         arms = "  ".join(f"{name} {'-' if value is None else f'{value:,.2f}'}" for name, value in
                          (("canary", rail.canary), ("control", rail.control)))  # fmt: skip
         print(f"{rail.name:<10}{arms} {rail.unit}  evidence {rail.evidence:,.2f} of {1 / rail.alpha:,.0f}")
-    print(seen.says)
+    print(f"{before}{seen.says}")
     return 2 if seen.fault else 0
 
 

@@ -54,6 +54,9 @@ def read_question(path: Path) -> Question:
         for part in [] if header["params"] == "none" else header["params"].split(";"):
             name, default = part.split("=")
             params[name.strip()] = float(default) if "." in default else int(default)
+        unused = [name for name in params if not re.search(rf"\${name}\b", text)]
+        if unused:
+            raise ValueError(f"{', '.join(unused)} stands in params and nowhere in the statement as ${unused[0]}")
         columns = dict(part.strip().split(" ", 1) for part in header["columns"].split(";"))
         return Question(path.stem, header["title"], header.get("topic", "Others"), header["question"], params, columns, text)
     except (KeyError, ValueError) as error:

@@ -123,7 +123,11 @@ def decide(
 def _after(now: State, act: Act, checkpoint_id: str | None, share: float | None, number: int) -> tuple[State, str]:
     if act == "candidate":
         if not checkpoint_id or checkpoint_id in (now.serving, now.canary):
-            raise InvalidInput(f"{checkpoint_id or 'Nothing'} cannot be the candidate: it {_role(now, checkpoint_id)}.")
+            raise InvalidInput(
+                f"{checkpoint_id} {'serves already' if checkpoint_id == now.serving else 'is being rolled out'}."
+                if checkpoint_id
+                else "Say which checkpoint is to be the candidate."
+            )
         return replace(now, candidate=checkpoint_id), checkpoint_id
     if act == "drop":
         if now.candidate is None:
@@ -131,8 +135,10 @@ def _after(now: State, act: Act, checkpoint_id: str | None, share: float | None,
         return replace(now, candidate=None), now.candidate
     if act == "serve":
         about = checkpoint_id or now.canary or now.candidate
-        if about is None or about == now.serving:
-            raise InvalidInput(f"{about or 'Nothing'} cannot begin to serve: it {_role(now, about)}.")
+        if about is None:
+            raise InvalidInput("Say which checkpoint is to serve: name it, or make it the candidate first.")
+        if about == now.serving:
+            raise InvalidInput(f"{about} serves already.")
         if now.canary not in (None, about):
             raise InvalidInput(f"{now.canary} is being rolled out. Let it serve, or take it back, first.")
         candidate = None if now.candidate == about else now.candidate
@@ -142,9 +148,14 @@ def _after(now: State, act: Act, checkpoint_id: str | None, share: float | None,
         if now.canary is not None:
             raise InvalidInput(f"{now.canary} is being rolled out already. Let it serve, or take it back, first.")
         if now.serving is None:
-            raise InvalidInput("Nothing serves yet, so there is nothing to compare with. Let a checkpoint serve first.")
-        if about is None or about == now.serving:
-            raise InvalidInput(f"{about or 'Nothing'} cannot be rolled out: it {_role(now, about)}.")
+            raise InvalidInput(
+                "Nothing serves yet, so there is nothing to compare with. Let a checkpoint serve everybody first "
+                "(`rollout serve ID`)."
+            )
+        if about is None:
+            raise InvalidInput("Say which checkpoint is to be rolled out: name it, or make it the candidate first.")
+        if about == now.serving:
+            raise InvalidInput(f"{about} serves already.")
         candidate = None if now.candidate == about else now.candidate
         return replace(
             now, candidate=candidate, canary=about, share=share or SHARES[0], salt=secrets.token_hex(16), begun=number
@@ -160,12 +171,6 @@ def _after(now: State, act: Act, checkpoint_id: str | None, share: float | None,
     if now.serving is None or now.previous is None:
         raise InvalidInput("Nothing can be taken back: nothing is being rolled out, and nothing served before.")
     return State(now.previous, None, now.candidate), now.serving
-
-
-def _role(now: State, checkpoint_id: str | None) -> str:
-    if checkpoint_id is None:
-        return "has to be named, or be the candidate"
-    return "serves already" if checkpoint_id == now.serving else "is being rolled out"
 
 
 def bucket(salt: str, user_id: str) -> float:

@@ -188,7 +188,7 @@ def keep(
         if not kept:  # what one said of it before, and what it now says alike, stays
             ops.append(LabelOp(new_id(), "rate", one, step.id, {"score": stars[text.strip()], "scale": "stars"}))
     wrong = workbench.store.chat(original_id).steps[start.at]
-    if stars[replaced.strip()] <= REJECTED:
+    if stars[replaced.strip()] <= 2:
         ops.append(LabelOp(new_id(), "first_error", original_id, wrong.id))
     for one, text in ((original_id, replaced), *zip(ids, others, strict=True)):
         if stars[text.strip()] < best:

@@ -23,6 +23,7 @@ from rlhf_core.services.workbench import Workbench
 ERASED_FILE = "erased.jsonl"  # pseudonyms of people who were erased, in the workspace
 __all__ = [
     "ERASED_FILE", "Erasure", "consent", "delete_chats", "erase", "erase_again", "erase_visitor", "set_consent", "traces",
+    "weigh",
 ]  # fmt: skip
 
 
@@ -59,6 +60,16 @@ def erase(workbench: Workbench, session: Session) -> Erasure:
     done = _from_snapshots(workbench, session.user_id, judgements)
     workbench.note("erase", pseudonym, "themselves", judgements=judgements, snapshots=len(done.snapshots))
     return done
+
+
+def weigh(workbench: Workbench, session: Session) -> str:
+    """What erasing this person would take away, in words; nothing is changed."""
+    rows = {table: len(found) for table, found in workbench.store.for_user(session).everything().items() if found}
+    with changing(workbench.workspace.snapshots):
+        holds = [one.id for one in holding(workbench.workspace.snapshots, _pseudonym(workbench, session.user_id))]
+    said = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in rows.items()) or "nothing in the store"
+    rewritten = f"; {len(holds)} snapshots are rewritten without them ({', '.join(holds)})" if holds else ""
+    return f"{said}{rewritten}."
 
 
 def erase_visitor(workbench: Workbench, user_id: str, by: str | None = "themselves") -> Erasure:

@@ -20,7 +20,7 @@ def push(workbench: Workbench, checkpoint_id: str, repository: str, *, private: 
         NotFound, CorruptArtifact: the checkpoint.
         HubUnavailable: the hub does not answer, does not know who asks, or refuses.
     """
-    import httpx
+    import httpx2  # what the hub's library asks with
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled
 
@@ -42,7 +42,7 @@ def push(workbench: Workbench, checkpoint_id: str, repository: str, *, private: 
         status = error.response.status_code if error.response is not None else None
         advice = "Sign in with `hf auth login` as somebody who may write there." if status in (401, 403) else "Try again later."
         raise HubUnavailable(f"The hub refused ({status}): {str(error).splitlines()[0]} {advice}") from error
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:
         raise HubUnavailable(f"The hub does not answer: {error}. Nothing is half uploaded; try again.") from error
     workbench.note("push", checkpoint.id, to=repository, private=private)
     return str(address)

@@ -142,7 +142,11 @@ def _retrain(
         return told("not due", f"{nothing} Nothing new has drifted either.")
     act = [f"{one.topic}: {one.found}" for one in auditing.audit(workbench, snapshot.id).findings if one.severity == "act"]
     if act and not despite:
-        return told("refused", "The audit of the ratings says to act before training on them.", findings=act)
+        return told(
+            "refused",
+            'The audit of the ratings says to act before training on them; `--despite-audit "why"` goes on all the same.',
+            findings=act,
+        )
     run, checkpoint = _trained(workbench, carry, snapshot, options)
     if checkpoint is None:
         return told("failed", f"Run {run.id} ended {run.status}: {run.message or 'it says no more'}", run_id=run.id, findings=act)

@@ -326,7 +326,10 @@ def test_by_the_command_line(workbench: Workbench, site: TestClient, root: Path)
     call = calls(site, token)
     rated(call, "ana")
     assert command("erase", "ana", "--application", "Assistant", "--prove", root=root, check=False).returncode == 2
-    assert "1 chats, 1 judgements" in command("erase", "ana", "--application", "Assistant", root=root).stdout
+    asked = command("erase", "ana", "--application", "Assistant", root=root, check=False)
+    assert asked.returncode == 1
+    assert "Give --yes if it is" in asked.stderr
+    assert "1 chats, 1 judgements" in command("erase", "ana", "--application", "Assistant", "--yes", root=root).stdout
     proven = command("erase", "ana", "--application", "Assistant", "--prove", root=root).stdout
     assert "no table of the store, in no snapshot and in nothing that runs wrote down" in proven
     command("applications", "revoke", "Assistant", root=root)

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-import httpx
+import httpx2
 import huggingface_hub
 import pytest
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
@@ -130,11 +130,11 @@ def test_a_checkpoint_goes_to_the_hub(demo: Workbench, loop: dict[str, Any], mon
     [
         (LocalTokenNotFoundError("no token"), "hf auth login"),
         (
-            HfHubHTTPError("403 Forbidden", response=httpx.Response(403, request=httpx.Request("POST", "https://x"))),
+            HfHubHTTPError("403 Forbidden", response=httpx2.Response(403, request=httpx2.Request("POST", "https://x"))),
             "403.*may write",
         ),
-        (HfHubHTTPError("503 Busy", response=httpx.Response(503, request=httpx.Request("POST", "https://x"))), "503.*later"),
-        (httpx.ConnectError("no route"), "does not answer"),
+        (HfHubHTTPError("503 Busy", response=httpx2.Response(503, request=httpx2.Request("POST", "https://x"))), "503.*later"),
+        (httpx2.ConnectError("no route"), "does not answer"),
     ],
 )
 def test_a_hub_that_refuses(

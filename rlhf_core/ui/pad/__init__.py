@@ -29,7 +29,7 @@ from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity, keys, resources
 from rlhf_core.ui.pad.telling import stands_left, telling
 from rlhf_core.ui.render import safe_html
-from rlhf_core.ui.texts import markdown_of, show_error
+from rlhf_core.ui.texts import markdown_of, plain, show_error
 
 AHEAD = 3  # chats in the browser: the one on screen and those after it
 OUTCOMES_KEPT = 250
@@ -68,7 +68,7 @@ def page(title: str, task: Task) -> None:
                 st.session_state.setdefault(chosen, wanted)
             st.selectbox("Queue", [*names], format_func=names.__getitem__, key=chosen, on_change=_keep_queue,
                          args=(chosen,), label_visibility="collapsed", width=260)  # fmt: skip
-        st.page_link("work.py", label=session.display_name, icon=":material/person:", help="What you have judged so far")
+        st.page_link("work.py", label=plain(session.display_name), icon=":material/person:", help="What you have judged so far")
 
     @st.fragment
     def label(queue: Queue) -> None:
