@@ -71,7 +71,7 @@ def one_answer(chosen: list[Candidate]) -> None:
 
 
 def show(result: comparing.Comparison, chosen: list[Candidate]) -> None:
-    st.subheader(shorten(result.query, 140).replace("$", "\\$"))
+    st.subheader(markdown_of(shorten(result.query, 140)))
     st.altair_chart(charts.rewards_by_place(result))
     st.caption(markdown_of("  \n".join(comparing.in_words(result))))
     for label, left_out in result.left_out.items():

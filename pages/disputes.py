@@ -131,7 +131,7 @@ def pair_case(case: judging.Case) -> list[Decision]:
 
 def settle(one: Dispute) -> None:
     case = judging.case(workbench, one.chat_id, one.other_id)
-    st.subheader(shorten(case.chat.query, 160).replace("$", "\\$"), anchor=False)
+    st.subheader(markdown_of(shorten(case.chat.query, 160)), anchor=False)
     chosen = pair_case(case) if case.other else chat_case(case)
     for old in case.decisions:
         st.caption(f"Decided: {markdown_of(old.reason)}")

@@ -27,9 +27,10 @@ __all__ = ["browser", "serve"]
 pytestmark = pytest.mark.slow
 
 HOSTILE = (
-    "{n} ![x](http://evil.example/{n}.png)<img src=//evil.example/{n} onerror=\"window.owned='{n}'\"><script>window.owned = '{n}'</script>"
-    "<svg/onload=\"window.owned='{n}'\"> `$`![x](http://evil.example/{n}-b.png?a=b)`$` \\$![x](http://evil.example/{n}-c.png?a=b)$"
-    " [y](javascript:window.owned='{n}') :material/home: </textarea><iframe src=//evil.example/{n}></iframe>"
+    "{n} ![x](http://evil.example/{n}.png)<img src=//evil.example/{n} onerror=\"window.owned='{n}'\">"
+    "<script>window.owned = '{n}'</script><svg/onload=\"window.owned='{n}'\"> `$`![x](http://evil.example/{n}-b.png?a=b)`$`"
+    " \\$![x](http://evil.example/{n}-c.png?a=b)$ [y](javascript:window.owned='{n}') :material/home: </textarea>"
+    "<iframe src=//evil.example/{n}></iframe>"
 )
 
 
@@ -47,7 +48,8 @@ def poisoned(workbench: Workbench, tmp_path: Any) -> dict[str, str]:
         judged += [{"step": 1, "score": 5 - k % 5, "rater": "Rui", "comment": hostile("other")}, {"score": 1, "rater": "Rui"}]
         records.append({
             "id": f"{k}{hostile('id')}"[:150], "query": f"{k // 2} " + hostile("query"),
-            "steps": [hostile("step"), hostile("later")], "source": hostile("source")[:100], "model": hostile("model")[:100], "feedback": judged,
+            "steps": [hostile("step"), hostile("later")],
+            "source": hostile("source")[:100], "model": hostile("model")[:100], "feedback": judged,
         })  # fmt: skip
     importing.import_file(workbench, write_lines(tmp_path / "poison.jsonl", records))
     people = [workbench.add_person(f"{k}{name}"[:190]) for k in range(2)]
