@@ -213,6 +213,21 @@ class LabellingContract:
         with pytest.raises(NotFound):
             store.set_queue_chats(uid("nothing"), {a: []})
 
+    def test_what_a_queue_may_hand_out(self, store: Store, queue: Any) -> None:
+        a, b, c = (add_chat(store, name, 2) for name in "abc")
+
+        def of(one: Queue, limit: int = 9) -> set[str]:
+            return {chat.id for chat in store.chats_of_queue(one.id, limit)}
+
+        assert of(queue("all")) == {a, b, c}
+        assert len(of(queue("some"), 2)) == 2
+        listed = queue("two", listed=True)
+        assert of(listed) == set()
+        store.set_queue_chats(listed.id, {c: [], a: [1]})
+        assert of(listed) == {a, c}
+        assert of(queue("elsewhere", source="elsewhere")) == set()
+        assert store.chats_of_queue(uid("nothing"), 9) == []
+
     def test_many_at_once_and_nothing_is_handed_out_twice(self, store: Store, queue: Any, person: Any, mine: Mine) -> None:
         overlap, three = 2, queue("busy", overlap=2)
         for name in range(24):
