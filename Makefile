@@ -1,6 +1,7 @@
 # make run    create .venv, install, open the workbench on the embedded store
 # make test   install what tests need (a browser included) and run all of them
 # make check  format, lint, types, floor plan
+# make audit  known vulnerabilities of what is installed, static analysis; needs a network
 # make fix    format and mend what a machine can mend
 
 PYTHON ?= python3
@@ -9,7 +10,7 @@ PY := $(VENV)/bin/python
 NODE := tests/supabase
 PIP := $(PY) -m pip --disable-pip-version-check
 
-.PHONY: run install dev browser team-server test test-quick check fix bench clean
+.PHONY: run install dev browser team-server test test-quick check audit fix bench clean
 
 run: install
 	$(PY) -m rlhf_core app
@@ -52,20 +53,17 @@ check: dev
 	$(VENV)/bin/mypy
 	$(VENV)/bin/lint-imports
 
+audit: dev
+	$(PIP) install --quiet pip-audit==2.10.1 bandit==1.9.4
+	$(VENV)/bin/bandit --quiet --recursive --severity-level medium --confidence-level medium rlhf_core app.py pages
+	$(VENV)/bin/pip-audit --requirement requirements.txt --no-deps --disable-pip
+
 fix: dev
 	$(VENV)/bin/ruff check --fix .
 	$(VENV)/bin/ruff format .
 
 bench: dev browser team-server
-	$(PY) benchmarks/loop.py
-	$(PY) benchmarks/label.py
-	$(PY) benchmarks/supabase.py
-	$(PY) benchmarks/agreement.py
-	$(PY) benchmarks/explore.py
-	$(PY) benchmarks/reward.py
-	$(PY) benchmarks/ppo.py
-	$(PY) benchmarks/runs.py
-	$(PY) benchmarks/engines.py
+	for one in benchmarks/*.py; do echo "== $$one"; $(PY) $$one || exit 1; done
 
 clean:
 	rm -rf $(VENV) $(NODE)/node_modules $(NODE)/.installed .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -96,7 +96,8 @@ def choose(run_id: str) -> None:
 
 def describe(run: Run) -> str:
     outcome = markdown_of(shorten(run.message or run.phase or "", 140))
-    return f":{STATUS_COLOURS[run.status]}[{run.status}] · {WHAT[run.kind]} · {ago(run.created_at)} · {outcome}"
+    parts = (f":{STATUS_COLOURS[run.status]}[{run.status}]", WHAT[run.kind], ago(run.created_at), outcome)
+    return " · ".join(filter(None, parts))
 
 
 def buttons(workbench: Workbench, run: Run) -> None:
@@ -158,7 +159,7 @@ def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) 
     elapsed = duration(training.seconds_running(run))
     if run.status == "running":
         left = training.seconds_left(run, lines)
-        text = f"{run.phase} · {elapsed}"
+        text = f"{run.phase or 'starting'} · {elapsed}"
         if run.phase in ("training", "learning") and left is not None:
             text += f" · about {duration(left)} of training left"
         st.progress(min(1.0, run.step / run.total_steps) if run.total_steps else 0.0, text)

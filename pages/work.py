@@ -5,6 +5,7 @@ import json
 import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
+from rlhf_core.ground.records import Consent
 from rlhf_core.ground.roles import may
 from rlhf_core.ground.text import shorten
 from rlhf_core.services import erasing, judging, labeling
@@ -74,8 +75,12 @@ def erase() -> None:
     st.toast(str(gone))
 
 
-def agree() -> None:
-    erasing.set_consent(workbench, session, "given" if st.session_state[keys.WORK_CONSENT] else "withdrawn")
+def agree(consent: Consent) -> None:
+    erasing.set_consent(workbench, session, consent)
+
+
+def agree_or_not() -> None:
+    agree("given" if st.session_state[keys.WORK_CONSENT] else "withdrawn")
 
 
 st.title("My work")
@@ -87,7 +92,7 @@ for queue in labeling.queues(workbench):
     st.markdown(
         f"**{markdown_of(queue.name)}**: {progress.submitted:,} of {plural(progress.items, noun)} submitted by you"
         + (f", {progress.skipped:,} skipped" if progress.skipped else "")
-        + f"; {progress.finished:,} finished by everybody"
+        + f"; {progress.finished:,} with as many raters as asked for"
     )
 st.button(
     "Give back the chats I hold", icon=":material/undo:", on_click=give_back,
@@ -127,11 +132,17 @@ if chosen in {one.chat_id for one in worked}:
         )
 st.subheader("Yours to take or delete")
 consent, since = erasing.consent(workbench, session)
-st.toggle(
-    "What I say may be used for training and analysis", value=consent != "withdrawn", key=keys.WORK_CONSENT, on_change=agree,
-    help="Switched off, nothing of yours is in snapshots taken from then on.",
-)  # fmt: skip
-st.caption("You were not asked before." if since is None else f"Said {ago(since)}.")
+if consent is None:
+    st.markdown("May what you say be used for training and analysis? Nobody asked you yet; until you say no, it is.")
+    with st.container(horizontal=True):
+        st.button("Yes, it may", icon=":material/check:", on_click=agree, args=("given",))
+        st.button("No", on_click=agree, args=("withdrawn",), help="Nothing of yours is in snapshots taken from then on.")
+else:
+    st.toggle(
+        "What I say may be used for training and analysis", value=consent != "withdrawn", key=keys.WORK_CONSENT,
+        on_change=agree_or_not, help="Switched off, nothing of yours is in snapshots taken from then on.",
+    )  # fmt: skip
+    st.caption(f"Said {ago(since)}." if since else "")
 with st.container(horizontal=True):
     st.download_button(
         "Download all of it", lambda: json.dumps(labeling.everything(workbench, session), ensure_ascii=False, indent=1),

@@ -32,6 +32,7 @@ from rlhf_core.ground.configs import (
 from rlhf_core.ground.engines import Resources
 from rlhf_core.ground.errors import ImportRejected, InvalidInput, NotFound, RlhfError, SignInRequired
 from rlhf_core.ground.judgement import By, Level, What
+from rlhf_core.ground.metrics import metrics_in_markdown
 from rlhf_core.ground.records import utc_now
 from rlhf_core.ground.roles import ROLES
 from rlhf_core.ground.rollout import MODEL_KINDS, ModelKind
@@ -207,7 +208,8 @@ def _parser() -> argparse.ArgumentParser:
     one = command("card", _card, "a reward model's report card, as Markdown; exits with 2 where its rewards are refused")
     one.add_argument("checkpoint", metavar="ID")
     one.add_argument("--json", action="store_true", help="print JSON")
-    command("options", _options, "every option of every kind of run, as Markdown")
+    one = command("reference", _reference, "what docs/ lists: options of runs, measures of runs, named questions; as Markdown")
+    one.add_argument("what", choices=["options", "metrics", "questions"])
     command("supervise", _supervise, "start queued runs on this machine (the app does so by itself)")
 
     one = command("score", _score, "score answers and their steps with reward checkpoints; prints a JSON object a line")
@@ -688,7 +690,7 @@ def _query(arguments: argparse.Namespace) -> None:
         except ValueError as error:
             raise InvalidInput(f"--param {text!r}: give NAME=NUMBER.") from error
     table = snapshots.answer(workbench, arguments.snapshot, arguments.name, **params)
-    print(table.to_csv(index=False) if arguments.csv else table.to_string(index=False), end="\n")
+    print(table.to_csv(index=False) if arguments.csv else table.to_string(index=False, max_colwidth=48), end="\n")
 
 
 def _agreement(arguments: argparse.Namespace) -> None:
@@ -964,8 +966,11 @@ def _attack(arguments: argparse.Namespace) -> None:
     workbench.close()
 
 
-def _options(_: argparse.Namespace) -> None:
-    print(options_in_markdown(), end="")
+def _reference(arguments: argparse.Namespace) -> None:
+    from rlhf_core.services.snapshots import questions_in_markdown
+
+    pages = {"options": options_in_markdown, "metrics": metrics_in_markdown, "questions": questions_in_markdown}
+    print(pages[arguments.what](), end="")
 
 
 def _supervise(arguments: argparse.Namespace) -> None:

@@ -43,7 +43,7 @@ async def answer(_query: str) -> AsyncIterator[str]:
 
 
 async def page(request: Request) -> Response:
-    found = FileResponse(PAGE)
+    found = FileResponse(PAGE, headers={"Cache-Control": "no-store"})  # a kept page would come without a cookie
     if COOKIE not in request.cookies:
         found.set_cookie(COOKIE, secrets.token_urlsafe(16), httponly=True, samesite="strict")
     return found

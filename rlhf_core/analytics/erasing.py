@@ -66,7 +66,7 @@ def _of_each(folder: Path, work: Callable[[Snapshot], Snapshot | None]) -> list[
     """What became of each. A damaged one keeps no other from being rewritten."""
     became, damaged = [], []
     with disk_errors("taking a person out of snapshots", folder):
-        for one in list_snapshots(folder):
+        for one in reversed(list_snapshots(folder)):  # the oldest first, so that what it becomes stays the oldest
             try:
                 new = work(one)
             except _DAMAGED:

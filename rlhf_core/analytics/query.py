@@ -54,7 +54,7 @@ def read_question(path: Path) -> Question:
         for part in [] if header["params"] == "none" else header["params"].split(";"):
             name, default = part.split("=")
             params[name.strip()] = float(default) if "." in default else int(default)
-        unused = [name for name in params if not re.search(rf"\${name}\b", text)]
+        unused = [name for name in params if not re.search(rf"\${re.escape(name)}\b", text)]
         if unused:
             raise ValueError(f"{', '.join(unused)} stands in params and nowhere in the statement as ${unused[0]}")
         columns = dict(part.strip().split(" ", 1) for part in header["columns"].split(";"))
@@ -98,3 +98,21 @@ def ask(snapshot: Snapshot, name: str, only: Filter | None = None, **params: Any
             duckdb.CatalogException,
         ) as error:
             raise InvalidInput(f"{name} could not be answered from snapshot {snapshot.id}: {shorten(str(error), 200)}") from error
+
+
+def questions_in_markdown() -> str:
+    """Every named question by its header, as the documentation has it."""
+    lines = [
+        "# Named questions", "",
+        "What the page Explore and `python -m rlhf_core query NAME` ask of a snapshot. Each is a file of `sql/analytics/`;",
+        "how to write one: [exploring.md](exploring.md). Written by `python -m rlhf_core reference questions`.",
+    ]  # fmt: skip
+    for topic in dict.fromkeys(one.topic for one in questions()):
+        lines += ["", f"## {topic}"]
+        for one in (one for one in questions() if one.topic == topic):
+            params = ", ".join(f"`{name}` ({value})" for name, value in one.params.items())
+            columns = "; ".join(f"`{name}` {unit}" for name, unit in one.columns.items())
+            lines += ["", f"### {one.name}", "", f"**{one.title}.** {one.question}", ""]
+            lines += [f"Parameters: {params}.", ""] if params else []
+            lines += [f"Columns: {columns}."]
+    return "\n".join(lines) + "\n"

@@ -25,6 +25,7 @@ from rlhf_core.ground.files import canonical_json, read_json, sha256_of
 from rlhf_core.ground.tables import EXPORT_COLUMNS, TableName
 
 FORMAT = 3
+ID_CHARS = 16
 READABLE = (1, 2, 3)  # 1 and 2: one file a table; 1 holds chats, steps and feedback only
 MANIFEST = "manifest.json"
 GONE = ".gone"  # folder of notes on snapshots that were rewritten or removed
@@ -112,7 +113,7 @@ def names_of(manifest: dict[str, Any], table: TableName) -> list[str]:
 
 def snapshot_id(contents: dict[str, str]) -> str:
     """Of the hashes of its tables."""
-    return hashlib.sha256(canonical_json({"format": FORMAT, "rows": contents}).encode()).hexdigest()[:16]
+    return hashlib.sha256(canonical_json({"format": FORMAT, "rows": contents}).encode()).hexdigest()[:ID_CHARS]
 
 
 def open_snapshot(folder: Path, snapshot_id: str, *, verify: bool = False) -> Snapshot:
@@ -122,10 +123,12 @@ def open_snapshot(folder: Path, snapshot_id: str, *, verify: bool = False) -> Sn
         NotFound: none or several begin so, or it was removed or rewritten.
         CorruptArtifact: broken manifest, or (with ``verify``) files that do not match it.
     """
-    found = [path for path in _folders(folder) if snapshot_id and path.name.startswith(snapshot_id)]
+    exact = folder / snapshot_id
+    whole = len(snapshot_id) == ID_CHARS and snapshot_id.isalnum() and exact.is_dir()
+    found = [exact] if whole else [path for path in _folders(folder) if snapshot_id and path.name.startswith(snapshot_id)]
     if (
         not found
-        and len(snapshot_id) == 16
+        and len(snapshot_id) == ID_CHARS
         and snapshot_id.isalnum()
         and (note := folder / GONE / f"{snapshot_id}.json").is_file()
     ):
@@ -136,25 +139,31 @@ def open_snapshot(folder: Path, snapshot_id: str, *, verify: bool = False) -> Sn
         known = ", ".join(path.name for path in _folders(folder)) or "none; take one with `python -m rlhf_core snapshot`"
         what = "No snapshot begins" if not found else f"{len(found)} snapshots begin"
         raise NotFound(f"{what} with {snapshot_id!r}. Snapshots here: {known}.")
-    manifest = read_json(found[0] / MANIFEST, f"Snapshot {found[0].name}")
+    snapshot = _read(found[0])
+    if verify:
+        snapshot.verify()
+    return snapshot
+
+
+def _read(folder: Path) -> Snapshot:
+    manifest = read_json(folder / MANIFEST, f"Snapshot {folder.name}")
     try:
-        if manifest["format"] not in READABLE or manifest["id"] != found[0].name:
+        if manifest["format"] not in READABLE or manifest["id"] != folder.name:
             raise CorruptArtifact(
-                f"Snapshot {found[0].name} has format {manifest['format']} and id {manifest['id']}; expected format "
+                f"Snapshot {folder.name} has format {manifest['format']} and id {manifest['id']}; expected format "
                 f"{' or '.join(map(str, READABLE))} and its folder's name. Take it again."
             )
         expected = EXPORT_COLUMNS if manifest["format"] > 1 else _FIRST_TABLES
         rows: dict[str, int] = dict.fromkeys(expected, 0)
         for name, entry in manifest["files"].items():
             rows[name.partition("/")[0].partition(".")[0]] += int(entry["rows"])
+            if not isinstance(entry["size_bytes"], int) or not isinstance(entry["sha256"], str):
+                raise TypeError(f"{name} has no size and no hash")
         if _FACTS - set(manifest["facts"]):
             raise KeyError("facts")
-        snapshot = Snapshot(manifest["id"], found[0], manifest["created_at"], rows, manifest["facts"], manifest)
+        return Snapshot(manifest["id"], folder, manifest["created_at"], rows, manifest["facts"], manifest)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise CorruptArtifact(f"Snapshot {found[0].name} has a broken manifest ({error!r}). Take it again.") from error
-    if verify:
-        snapshot.verify()
-    return snapshot
+        raise CorruptArtifact(f"Snapshot {folder.name} has a broken manifest ({error!r}). Take it again.") from error
 
 
 def list_snapshots(folder: Path) -> list[Snapshot]:
@@ -162,7 +171,7 @@ def list_snapshots(folder: Path) -> list[Snapshot]:
     snapshots = []
     for path in _folders(folder):
         try:
-            snapshots.append(open_snapshot(folder, path.name))
+            snapshots.append(_read(path))
         except (CorruptArtifact, NotFound):
             continue  # a broken one is reported when it is named
     return sorted(snapshots, key=lambda snapshot: snapshot.created_at, reverse=True)

@@ -9,13 +9,14 @@ from typing import Any
 
 from rlhf_core.ground.cards import Kind, read_card, require_trust
 from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, NotFound
-from rlhf_core.ground.files import building, canonical_json, publish, read_json, sha256_of, write_json
+from rlhf_core.ground.files import building, canonical_json, is_plain_name, publish, read_json, sha256_of, write_json
 from rlhf_core.ground.records import utc_now
 
 FORMAT = 1
 MANIFEST = "manifest.json"
 SEEN_FILE = "seen.json"  # of a reward model: keys of the queries that it learned from
 REMOVED = ".removed"  # manifests of checkpoints that were removed
+_TEXTS = ("kind", "created_at", "run_id", "snapshot_id", "parent")
 _OBJECTS = ("files", "scoring", "metrics", "config")
 UNSAFE_SUFFIXES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".py")
 
@@ -112,15 +113,27 @@ def open_checkpoint(checkpoints: Path, checkpoint_id: str, *, verify: bool = Fal
         NotFound: there is none of this id.
         CorruptArtifact: broken manifest, or (with ``verify``) files that do not match it.
     """
-    folder = checkpoints / checkpoint_id
-    if checkpoint_id not in {path.name for path in _folders(checkpoints)}:
+    if not is_plain_name(checkpoint_id) or not (checkpoints / checkpoint_id).is_dir():
         known = ", ".join(path.name for path in _folders(checkpoints)) or "none yet; train one first"
         raise NotFound(f"There is no checkpoint {checkpoint_id!r}. Checkpoints here: {known}.")
+    checkpoint = _read(checkpoints / checkpoint_id)
+    if verify:
+        checkpoint.verify()
+    return checkpoint
+
+
+def _read(folder: Path) -> Checkpoint:
+    checkpoint_id = folder.name
     manifest = read_json(folder / MANIFEST, f"Checkpoint {checkpoint_id}")
     try:
         if manifest["format"] != FORMAT or not all(isinstance(manifest[name], dict) for name in _OBJECTS):
             raise CorruptArtifact(f"Checkpoint {checkpoint_id} has format {manifest['format']!r}; expected {FORMAT}.")
-        checkpoint = Checkpoint(
+        if not all(isinstance(manifest[name], str) for name in _TEXTS):
+            raise TypeError(f"{', '.join(_TEXTS)} have to be texts")
+        for name, entry in manifest["files"].items():
+            if not isinstance(entry["size_bytes"], int) or not isinstance(entry["sha256"], str):
+                raise TypeError(f"{name} has no size and no hash")
+        return Checkpoint(
             checkpoint_id, folder, manifest["created_at"], manifest["run_id"], manifest["snapshot_id"], manifest["parent"],
             manifest["complete"], manifest["metrics"], manifest,
         )  # fmt: skip
@@ -128,9 +141,6 @@ def open_checkpoint(checkpoints: Path, checkpoint_id: str, *, verify: bool = Fal
         raise CorruptArtifact(
             f"Checkpoint {checkpoint_id} has a broken manifest ({error!r}). Delete {folder} and train again."
         ) from error
-    if verify:
-        checkpoint.verify()
-    return checkpoint
 
 
 def open_scorer(checkpoints: Path, checkpoint_id: str) -> Checkpoint:
@@ -178,7 +188,7 @@ def list_checkpoints(checkpoints: Path, kind: str | None = None) -> list[Checkpo
     found = []
     for folder in _folders(checkpoints):
         try:
-            one = open_checkpoint(checkpoints, folder.name)
+            one = _read(folder)
         except (CorruptArtifact, NotFound):
             continue  # a broken one is reported when it is named
         if kind in (None, one.kind):

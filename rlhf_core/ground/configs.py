@@ -431,7 +431,7 @@ def options_in_markdown() -> str:
     lines = [
         "# Options of runs", "",
         "Each is a flag (`--batch-size 16`), a line of a JSON file (`--config`), and a field of the page **Train**. Written by",
-        "`python -m rlhf_core options`.",
+        "`python -m rlhf_core reference options`.",
     ]  # fmt: skip
     for kind, config in CONFIGS.items():
         lines += ["", f"## {kind}", "", (config.__doc__ or "").strip(), "", "| option | type | default | what it is |",

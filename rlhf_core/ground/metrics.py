@@ -98,3 +98,16 @@ PPO_METRICS: dict[str, Metric] = {
 
 
 METRICS: dict[str, Metric] = PPO_METRICS | REWARD_METRICS
+
+
+def metrics_in_markdown() -> str:
+    """Every measure of a run, as the documentation has it."""
+    lines = [
+        "# Measures of runs", "",
+        "What curves, tables and `metrics.jsonl` of a run show. The arithmetic: [maths.md](maths.md). Written by",
+        "`python -m rlhf_core reference metrics`.",
+    ]  # fmt: skip
+    for title, metrics in (("Reward models", REWARD_METRICS), ("Policies", PPO_METRICS)):
+        lines += ["", f"## {title}", "", "| name | title | unit | definition | healthy |", "| --- | --- | --- | --- | --- |"]
+        lines += [f"| `{one.name}` | {one.title} | {one.unit} | {one.definition} | {one.healthy} |" for one in metrics.values()]
+    return "\n".join(lines) + "\n"

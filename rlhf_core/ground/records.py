@@ -33,7 +33,6 @@ COMMENT_MAX_CHARS = 8000
 REASON_MAX_CHARS = 500  # why a chat was skipped
 EVERYTHING = "00000000-0000-0000-0000-000000000001"  # the queues that every store begins with
 EVERY_PAIR = "00000000-0000-0000-0000-000000000002"
-REWRITE_SOURCE = "rewrite"  # of chats that a person made by writing a better step
 MAX_STEP_CHARS = 100_000
 FLAGS = {"bad_prompt": "The question itself is bad", "unsure": "I am not sure", "unreadable": "It cannot be read"}
 NAME_MAX_CHARS = 200

@@ -214,7 +214,7 @@ def _read_parquet(file: BinaryIO, name: str) -> Iterator[Item]:
                 for record in row.to_pylist():
                     number += 1
                     yield number, _parquet_record(number, record)
-    except (pa.ArrowException, OSError, ValueError, MemoryError) as error:
+    except (pa.ArrowException, OSError, ValueError, RuntimeError, MemoryError) as error:
         raise InvalidInput(f"{name} cannot be read as Parquet: {shorten(str(error), 200)}") from error
 
 

@@ -56,10 +56,6 @@ class Lessons:
         """All tokens of a unit, padded."""
         return self._longest(self.units[unit]) * len(self.units[unit].texts)
 
-    def begins(self) -> Ints:
-        """(T + 1,): the number of spans before each text."""
-        return np.cumsum([0, *(len(one.spans) for one in self.encoded)])
-
 
 def lay_out(examples: Sequence[Example], pairs: Sequence[Pair], encode: Encode, *, one_pass: bool) -> Lessons:
     """

@@ -7,8 +7,6 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.ground.configs import RewardConfig
 from rlhf_core.ground.errors import NotEnoughData
@@ -181,8 +179,3 @@ def folds_wanted(data: Data, config: RewardConfig) -> int:
     if config.folds is not None:
         return config.folds if config.folds > 1 else 0
     return FOLDS if data.queries < FEW_QUERIES else 0
-
-
-def groups_of(judged: Sequence[Example] | Sequence[Pair], numbers: dict[str, int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The number of each one's query; new queries get the next number."""
-    return np.array([numbers.setdefault(query_key(one.query), len(numbers)) for one in judged], np.int64)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from rlhf_core.analytics.erasing import note_gone
 from rlhf_core.analytics.exports import Exported, Layout, export
 from rlhf_core.analytics.pseudonyms import pseudonym_key
-from rlhf_core.analytics.query import Question, ask, questions
+from rlhf_core.analytics.query import Question, ask, questions, questions_in_markdown
 from rlhf_core.analytics.snapshot import Difference, Snapshot, changing, compare, list_snapshots, open_snapshot
 from rlhf_core.analytics.taking import take_snapshot
 from rlhf_core.checkpoints.registry import list_checkpoints
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_DAYS = 36_500
 __all__ = [
     "EXPORT_FORMATS", "Difference", "Exported", "Format", "Layout", "Question", "Snapshot", "answer", "difference", "export_to",
-    "find", "listing", "questions", "remove", "take", "used_by",
+    "find", "listing", "questions", "questions_in_markdown", "remove", "take", "used_by",
 ]  # fmt: skip
 
 

@@ -109,6 +109,8 @@ class Supervisor:
     def _start_next(self, waiting: Sequence[Run]) -> None:
         """Start the first that waits where the machine has room for it. Those behind it do not overtake, so a large one gets its
         turn; but what waits for a GPU does not keep others from the CPU."""
+        if not waiting:
+            return
         working = [
             run for run in self._ledger.unfinished()
             if run.status == "running" and run.host == self._host and run.engine == LOCAL

@@ -90,34 +90,6 @@ def overlaid(points: Sequence[tuple[str, str, int, float]], unit: str) -> alt.Ch
     )  # fmt: skip
 
 
-def score_distribution(frame: pd.DataFrame) -> alt.Chart:
-    return (
-        alt.Chart(frame)
-        .mark_bar()
-        .encode(
-            alt.X("score:O", title="score (stars)", axis=alt.Axis(labelAngle=0)),
-            alt.XOffset("judged:N"),
-            alt.Y("ratings:Q", title="ratings"),
-            alt.Color("judged:N", title=None, legend=alt.Legend(orient="top")),
-            tooltip=["judged", "score", "ratings"],
-        )
-        .properties(height=230)
-    )
-
-
-def scores_by_position(frame: pd.DataFrame) -> alt.Chart:
-    return (
-        alt.Chart(frame)
-        .mark_bar()
-        .encode(
-            alt.X("step_order:O", title="step", axis=alt.Axis(labelAngle=0)),
-            alt.Y("mean_score:Q", title="mean score (stars)", scale=alt.Scale(domain=[1, 5], clamp=True)),
-            tooltip=["step_order", alt.Tooltip("mean_score", format=".2f"), "ratings"],
-        )
-        .properties(height=230)
-    )
-
-
 def agreement_by(rows: Sequence[Row], name: Callable[[str], str], by: str) -> alt.LayerChart:
     """Alpha of each part with its 95% interval; lines where figures begin to be usable."""
     frame = pd.DataFrame([

@@ -77,7 +77,6 @@ SQL_TEXT = "sql:text"
 SQL_RUNNING = "sql:running"
 SQL_RESULT = "sql:result"
 SQL_PROBLEM = "sql:problem"
-SQL_QUEUE = "sql:queue"
 
 
 def label_queue(task: str) -> str:

@@ -70,7 +70,7 @@ def test_what_needs_less_memory() -> None:
 
 def test_the_documentation_lists_every_option_as_it_is() -> None:
     written = (PROJECT_ROOT / "docs" / "options.md").read_text("utf-8")
-    assert written == options_in_markdown(), "write it anew: python -m rlhf_core options > docs/options.md"
+    assert written == options_in_markdown(), "write it anew: python -m rlhf_core reference options > docs/options.md"
     for line in (
         "| batch_size | whole number at least 1, at most 1,024 | 8 |", "| method | finetune, lora, head | finetune |",
         "| base_model | text | required |", "| leniency | true, false | True |", "| clip | number above 0, at most 10 | 0.2 |",
