@@ -19,12 +19,13 @@ from rlhf_core.api.rewards import without_special
 from rlhf_core.depot.depot import Depot
 from rlhf_core.ground.configs import PPOConfig
 from rlhf_core.ground.depots import DepotSettings
-from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, Problem
+from rlhf_core.ground.errors import CorruptArtifact, InvalidInput, NotFound, Problem
 from rlhf_core.ground.files import is_plain_name
 from rlhf_core.ground.settings import REWARD_FUNCTIONS_VARIABLE, TeamSettings, Workspace
 from rlhf_core.intake import reader
 from rlhf_core.learn.rewards import FunctionRewards
 from rlhf_core.services import backing_up, run_folders, training
+from rlhf_core.services.browsers import Browsers
 from rlhf_core.services.handing_over import _command
 from rlhf_core.services.workbench import Workbench
 from tests.api.conftest import Call, assistant, calls, site
@@ -209,3 +210,26 @@ def test_what_a_workspace_and_its_backups_show_to_others(tmp_path: Path, monkeyp
     restored, _ = backing_up.restore(backup, tmp_path / "restored")
     restored.close()
     assert modes(tmp_path / "restored") == 0o700
+
+
+# Sessions.
+def test_a_session_that_was_chosen_for_somebody_stays_nobodys() -> None:
+    """What a browser brought before somebody signed in stands for nobody, then and later: each sign-in has a value of its own."""
+
+    class Guest:
+        alive = True
+
+    browsers: Browsers[Guest] = Browsers()
+    chosen = "chosen-by-an-attacker"
+    assert browsers.whose(chosen) is None
+    ana, ben = Guest(), Guest()
+    values = [browsers.redeem(browsers.remember(one)) for one in (ana, ben, ana)]
+    assert len({chosen, *values}) == 4
+    assert all(value is not None and len(value) >= 40 for value in values)
+    assert [browsers.whose(str(value)) for value in values] == [ana, ben, ana]
+    assert browsers.whose(chosen) is None
+    ticket = browsers.forget(ana)
+    assert browsers.redeem(ticket) is None  # takes the cookie away
+    assert browsers.whose(str(values[0])) is browsers.whose(str(values[2])) is None
+    with pytest.raises(NotFound):
+        browsers.redeem(ticket)  # a ticket is good once
