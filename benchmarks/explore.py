@@ -181,7 +181,8 @@ def ours_to_parquet(database: str, out: str) -> None:
 
     from rlhf_core.analytics import taking
     from rlhf_core.analytics.pseudonyms import Pseudonyms
-    from rlhf_core.store.sqlite import Database, SqliteStore
+    from rlhf_core.store.sqlite import SqliteStore
+    from rlhf_core.store.sqlite_database import Database
 
     began = time.perf_counter()
     store = SqliteStore(Database(Path(database)))

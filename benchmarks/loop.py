@@ -27,7 +27,7 @@ from rlhf_core.intake.parsing import parse_file
 from rlhf_core.services import demo, snapshots
 from rlhf_core.services.importing import import_file
 from rlhf_core.services.workbench import Workbench
-from rlhf_core.store.sqlite import Database
+from rlhf_core.store.sqlite_database import Database
 from tests.checkpoints.test_registry import make
 from tests.e2e.conftest import CHROMIUM_ARGUMENTS, start_server
 from tests.install_browser import find_browser

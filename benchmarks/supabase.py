@@ -26,7 +26,8 @@ import psycopg
 
 from rlhf_core.ground.records import Session, content_id
 from rlhf_core.ground.settings import WORKSPACE_VARIABLE, TeamSettings, Workspace
-from rlhf_core.store.sqlite import Database, SqliteStore
+from rlhf_core.store.sqlite import SqliteStore
+from rlhf_core.store.sqlite_database import Database
 from rlhf_core.store.supabase import SupabaseStore
 from rlhf_core.store.supabase_connection import Connection, Server
 from tests.supabase.server import PASSWORD, TeamServer

@@ -449,3 +449,14 @@ class StoreCounts:
     ratings: int
     raters: int
     last_rated_at: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """Who did what. ``who``: a member's name, or the account that the workbench runs under; ``what``: a snapshot, run, ..."""
+
+    at: str
+    who: str
+    act: str
+    what: str
+    detail: dict[str, Any]

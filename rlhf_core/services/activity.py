@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from rlhf_core.ground import rollout
+from rlhf_core.ground.records import LogEntry
 from rlhf_core.services.workbench import Workbench
-from rlhf_core.store.sqlite_audit import Entry
 
-__all__ = ["ACTS", "Entry", "log"]
+__all__ = ["ACTS", "log"]
 ACTS = {
     "snapshot": "took a snapshot",
     "remove snapshot": "removed a snapshot",
@@ -27,16 +27,13 @@ ACTS = {
 } | {f"model {act}": words for act, words in rollout.ACTS.items()}
 
 
-def log(workbench: Workbench, words: str = "", limit: int = 500) -> list[Entry]:
+def log(workbench: Workbench, words: str = "", limit: int = 500) -> list[LogEntry]:
     """The newest acts first; those that hold the words. On a team's store those of every machine; otherwise this one's.
 
     Raises:
         Forbidden: for administrators only.
     """
     workbench.require("manage")
-    if workbench.team is not None:
-        from rlhf_core.store.supabase import SupabaseStore
-
-        assert isinstance(workbench.store, SupabaseStore)
-        return workbench.store.acts(words, limit)
+    if workbench.team_log is not None:
+        return workbench.team_log.acts(words, limit)
     return workbench.audit.entries(words, limit)

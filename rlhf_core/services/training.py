@@ -174,7 +174,7 @@ def add_run(
     here: bool = False, where: Where = HERE,
 ) -> Run:  # fmt: skip
     """A run of any kind: see :func:`add_reward_run`, :func:`add_sft_run`, :func:`add_ppo_run`, :func:`add_generate_run`."""
-    if kind in ("sft", "generate") and snapshot_id is None:
+    if kind != "ppo" and snapshot_id is None and config.resume_from is None:
         raise NotFound("There is no snapshot yet. Take one with `python -m rlhf_core snapshot`.")
     if kind == "generate":
         assert isinstance(config, GenerateConfig)

@@ -18,10 +18,11 @@ from rlhf_core.ground.roles import Action, may, refusal
 from rlhf_core.ground.settings import SECRET_KEY_VARIABLE, STORE_VARIABLE, TeamSettings, Workspace, secret_key, team_settings
 from rlhf_core.inference.client import ScoringClient
 from rlhf_core.inference.score_cache import ScoreCache
-from rlhf_core.store.base import RunLedger, Store
-from rlhf_core.store.sqlite import Database, SqliteStore
+from rlhf_core.store.base import RunLedger, Store, TeamLog
+from rlhf_core.store.sqlite import SqliteStore
 from rlhf_core.store.sqlite_audit import SqliteAudit
 from rlhf_core.store.sqlite_collecting import SqliteCollecting
+from rlhf_core.store.sqlite_database import Database
 from rlhf_core.store.sqlite_runs import SqliteRunLedger
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ class Workbench:
         self._database = Database(workspace.database)
         self.embedded = SqliteStore(self._database)
         self._store: Store | None = self.embedded if team is None else None
+        self.team_log: TeamLog | None = None
+        """That of all machines of a team; None: embedded, or nobody has said who asks."""
         self._server: Server | None = None
         self.ledger: RunLedger = SqliteRunLedger(self._database)
         self.collecting = SqliteCollecting(self._database)
@@ -66,7 +69,7 @@ class Workbench:
             from rlhf_core.store.supabase import SupabaseStore
             from rlhf_core.store.supabase_connection import Connection
 
-            workbench._store = SupabaseStore(Connection(workbench.server, secret_key=key))
+            workbench._store = workbench.team_log = SupabaseStore(Connection(workbench.server, secret_key=key))
         return workbench
 
     @property
@@ -97,7 +100,8 @@ class Workbench:
         from rlhf_core.store.supabase import SupabaseStore
 
         own = copy.copy(self)
-        own._store, own.person = SupabaseStore(connection), person
+        own._store = own.team_log = SupabaseStore(connection)
+        own.person = person
         return own
 
     def require(self, action: Action) -> None:
@@ -117,9 +121,9 @@ class Workbench:
         """Write into the log of who did what (``who`` None: the person here), here and on a team's store; see
         :mod:`rlhf_core.services.activity`."""
         self.audit.add(who or self.name, act, what, detail)
-        if self.team is not None and self._store is not None:
+        if self.team_log is not None:
             try:
-                self._store.note_act(act, what, detail)  # type: ignore[attr-defined]
+                self.team_log.note_act(act, what, detail)
             except RlhfError:
                 logging.getLogger(__name__).exception("the team's log could not be written; this machine's has it")
 

@@ -28,6 +28,7 @@ from rlhf_core.ground.records import (
     Feedback,
     LabelOp,
     LabelView,
+    LogEntry,
     Origin,
     Profile,
     Progress,
@@ -208,6 +209,23 @@ class RolloutStore(Protocol):
     def served(self, begun: int, canary: str, control: str) -> list[Served]:
         """Answers of both checkpoints to known people since the entry ``begun`` of the roll-out, in an order that new ones only
         lengthen: rated ones by their first rating."""
+
+
+class TeamLog(Protocol):
+    """Who did what on a team's store: written as the person who acts, only added to."""
+
+    def note_act(self, act: str, what: str, detail: Mapping[str, Any]) -> None:
+        """
+        Raises:
+            Forbidden: nobody who has a role asks, or the act is the database's to note.
+        """
+
+    def acts(self, words: str = "", limit: int = 500) -> list[LogEntry]:
+        """The newest first; those that hold the words, small and capital letters alike.
+
+        Raises:
+            Forbidden: for administrators only.
+        """
 
 
 class Store(Protocol):

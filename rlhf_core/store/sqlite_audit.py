@@ -4,22 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from rlhf_core.ground.records import utc_now
-from rlhf_core.store.sqlite import Database
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """``who``: a member's name, or the account that the workbench runs under; ``what``: a snapshot, run, application, ..."""
-
-    at: str
-    who: str
-    act: str
-    what: str
-    detail: dict[str, Any]
+from rlhf_core.ground.records import LogEntry, utc_now
+from rlhf_core.store.sqlite_database import Database
 
 
 class SqliteAudit:
@@ -35,7 +23,7 @@ class SqliteAudit:
                 (utc_now(), who, act, what, json.dumps(detail)),
             )
 
-    def entries(self, words: str = "", limit: int = 500) -> list[Entry]:
+    def entries(self, words: str = "", limit: int = 500) -> list[LogEntry]:
         """The newest first; those that hold the words, small and capital letters alike."""
         with self._database.connection() as connection:
             rows = connection.execute(
@@ -43,4 +31,4 @@ class SqliteAudit:
                 "WHERE instr(lower(who || ' ' || act || ' ' || what || ' ' || detail), lower(?)) > 0 ORDER BY id DESC LIMIT ?",
                 (words.strip(), limit),
             ).fetchall()
-        return [Entry(at, who, act, what, json.loads(detail)) for at, who, act, what, detail in rows]
+        return [LogEntry(at, who, act, what, json.loads(detail)) for at, who, act, what, detail in rows]

@@ -16,7 +16,7 @@ from rlhf_core.ground.errors import Conflict, Duplicate, InvalidInput, NotFound
 from rlhf_core.ground.records import Consent, Scale, content_id, utc_now
 from rlhf_core.ground.settings import SQL_ROOT
 from rlhf_core.store.sql import named_statements
-from rlhf_core.store.sqlite import Database
+from rlhf_core.store.sqlite_database import Database
 from rlhf_core.store.sqlite_labelling import Labelling
 from rlhf_core.store.sqlite_together import Together
 

@@ -10,7 +10,7 @@ from rlhf_core.ground.errors import Conflict
 from rlhf_core.ground.rollout import MEANWHILE, ModelEvent, ModelKind, Served, state_from
 from rlhf_core.ground.settings import SQL_ROOT
 from rlhf_core.store.sql import named_statements
-from rlhf_core.store.sqlite import Database
+from rlhf_core.store.sqlite_database import Database
 
 _SQL = named_statements(SQL_ROOT / "sqlite" / "queries" / "rollout.sql")
 

@@ -13,7 +13,7 @@ from rlhf_core.ground.records import utc_now
 from rlhf_core.ground.runs import LOCAL, Run, RunKind, RunLine, RunStatus, Sweep
 from rlhf_core.ground.settings import SQL_ROOT
 from rlhf_core.store.sql import named_statements
-from rlhf_core.store.sqlite import Database
+from rlhf_core.store.sqlite_database import Database
 
 _STATEMENTS = SQL_ROOT / "sqlite" / "queries" / "runs.sql"
 

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from rlhf_core.store.sqlite import Database
+from rlhf_core.store.sqlite_database import Database
 
 MOST = 256  # writes in a transaction
 T = TypeVar("T")

@@ -50,6 +50,7 @@ from rlhf_core.ground.records import (
     Feedback,
     LabelOp,
     LabelView,
+    LogEntry,
     Marks,
     Origin,
     Preference,
@@ -74,7 +75,6 @@ from rlhf_core.ground.records import (
 from rlhf_core.ground.roles import Role
 from rlhf_core.ground.tables import Part, TableName, parts_of
 from rlhf_core.store.base import BulkCounts
-from rlhf_core.store.sqlite_audit import Entry
 from rlhf_core.store.supabase_connection import SESSION_ENDED, Connection
 from rlhf_core.store.supabase_rollout import SupabaseRollout
 
@@ -154,9 +154,9 @@ class SupabaseStore:
         """Write into the team's log of who did what, as who is signed in."""
         self._call("note_act", act=act, what=what, detail=json.dumps(dict(detail)))
 
-    def acts(self, words: str = "", limit: int = 500) -> list[Entry]:
+    def acts(self, words: str = "", limit: int = 500) -> list[LogEntry]:
         """That log, the newest first; those that hold the words. Administrators only."""
-        return [Entry(*row) for row in self._call("list_acts", words=words, limit=limit)]
+        return [LogEntry(*row) for row in self._call("list_acts", words=words, limit=limit)]
 
     def add_profile(self, user_id: str, display_name: str, origin: Origin) -> Profile:
         return Profile(*self._call("add_profile", user_id=user_id, name=check_name(display_name), origin=origin))

@@ -6,7 +6,8 @@ import pytest
 
 from rlhf_core.ground.records import Session, content_id, new_id, utc_now
 from rlhf_core.store.base import Store, UserStore
-from rlhf_core.store.sqlite import Database, SqliteStore
+from rlhf_core.store.sqlite import SqliteStore
+from rlhf_core.store.sqlite_database import Database
 from tests.contract.judgement_contract import JudgementContract
 from tests.contract.labelling_contract import LabellingContract
 from tests.contract.rollout_contract import Answered, RolloutContract

@@ -17,7 +17,7 @@ from rlhf_core.ground.processes import this_host
 from rlhf_core.runs import recording
 from rlhf_core.runs.recording import Cancelled, Recorder, record_run
 from rlhf_core.runs.trackers import open_tracker
-from rlhf_core.store.sqlite import Database
+from rlhf_core.store.sqlite_database import Database
 from rlhf_core.store.sqlite_runs import SqliteRunLedger
 from tests.conftest import write_lines
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from rlhf_core.ground.errors import NotFound, RunRefused
-from rlhf_core.store.sqlite import Database
+from rlhf_core.store.sqlite_database import Database
 from rlhf_core.store.sqlite_runs import SqliteRunLedger
 
 

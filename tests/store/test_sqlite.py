@@ -16,14 +16,16 @@ from rlhf_core.ground.records import Session
 from rlhf_core.ground.settings import PROJECT_ROOT, SQL_ROOT
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sql import migrations, named_statements
-from rlhf_core.store.sqlite import Database, SqliteStore
+from rlhf_core.store.sqlite import SqliteStore
+from rlhf_core.store.sqlite_database import Database
 from tests.contract.store_contract import NOW, add_chat
 
 RATE = """
 import sys
 from pathlib import Path
 from rlhf_core.ground.records import Session
-from rlhf_core.store.sqlite import Database, SqliteStore
+from rlhf_core.store.sqlite import SqliteStore
+from rlhf_core.store.sqlite_database import Database
 from tests.contract.store_contract import step, uid
 store = SqliteStore(Database(Path(sys.argv[1])))
 chat = uid("chat", "a")
@@ -52,7 +54,7 @@ def test_several_processes_open_a_new_store_and_rate_at_once(tmp_path: Path) -> 
     assert store.counts().ratings == 150
 
 
-OPEN = "import sys; from pathlib import Path; from rlhf_core.store.sqlite import Database; Database(Path(sys.argv[1]))"
+OPEN = "import sys; from pathlib import Path; from rlhf_core.store.sqlite_database import Database; Database(Path(sys.argv[1]))"
 
 
 def test_every_acknowledged_rating_survives_a_kill(tmp_path: Path) -> None:
@@ -125,7 +127,7 @@ def test_a_store_from_a_newer_version_is_left_alone(tmp_path: Path) -> None:
 def test_a_half_done_migration_is_rolled_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "s.sqlite3"
     broken = [*migrations(SQL_ROOT / "sqlite"), (3, "broken", ["CREATE TABLE extra (a)", "CREATE TABLE runs (a)"])]
-    monkeypatch.setattr("rlhf_core.store.sqlite.migrations", lambda _: broken)
+    monkeypatch.setattr("rlhf_core.store.sqlite_database.migrations", lambda _: broken)
     with pytest.raises(sqlite3.OperationalError, match="already exists"):
         Database(path)
     monkeypatch.undo()

@@ -117,11 +117,11 @@ def test_a_full_disk_in_the_midst_leaves_it_as_it_was(root: Path, monkeypatch: p
     unpack(VERSIONS[0], root)
     copied = root.parent / "copy"
     shutil.copytree(root, copied)
-    from rlhf_core.store import sqlite
+    from rlhf_core.store import sqlite_database
 
     steps = migrations(SQL_ROOT / "sqlite")
     broken = [*steps[:-1], (NEWEST, "broken", [*steps[-1][2][:1], "INSERT INTO nowhere VALUES (1);"])]
-    monkeypatch.setattr(sqlite, "migrations", lambda _: broken)
+    monkeypatch.setattr(sqlite_database, "migrations", lambda _: broken)
     with pytest.raises(Exception, match="nowhere"):
         Workbench(Workspace.resolve(root))
     with closing(sqlite3.connect(root / "workbench.sqlite3")) as store:
