@@ -58,7 +58,7 @@ def describe(queue: Queue) -> str:
 
 def form(old: Queue | None) -> None:
     start = old or Queue(new_id(), "")
-    checkpoints = [one.checkpoint.id for one in comparing.candidates(workbench) if one.checkpoint]
+    checkpoints = comparing.trained(workbench)
     with st.form(f"queues:form:{old.id if old else NEW}"):
         left, right = st.columns(2)
         name = left.text_input("Name", start.name, max_chars=200)

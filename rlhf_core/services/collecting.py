@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rlhf_core.analytics.pseudonyms import workspace_key
+from rlhf_core.checkpoints.registry import list_checkpoints
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.applications import (
     CONSENT_WORDS,
@@ -344,17 +345,18 @@ def score(workbench: Workbench, answer: Answer, checkpoint: str | None = None) -
         NotFound: there is none.
         InvalidInput, ModelUnavailable, CorruptArtifact, WorkerFailed: as of comparing.
     """
-    able = [one for one in comparing.candidates(workbench) if one.checkpoint is not None]
     if checkpoint is None and workbench.team is None:
         checkpoint = rolling_out.standing(workbench, "reward").serving
-    chosen = next((one for one in able if one.checkpoint and checkpoint in (None, one.checkpoint.id)), None)
-    if chosen is None or chosen.checkpoint is None:
-        raise NotFound(f"There is no reward checkpoint{f' {checkpoint!r}' if checkpoint else ''} here. Train one first.")
+    if checkpoint is None:
+        checkpoint = next((one.id for one in list_checkpoints(workbench.workspace.checkpoints, "reward")), None)
+    if checkpoint is None:
+        raise NotFound("There is no reward checkpoint here. Train one first.")
+    chosen = comparing.candidate(workbench, checkpoint)
     scores, errors = comparing.scores_of(workbench, [chosen], [answer])
     if chosen.label in errors:
         raise ModelUnavailable(errors[chosen.label])
     (found,) = scores[chosen.label]
-    return chosen.checkpoint.id, found.whole, list(found.steps)
+    return checkpoint, found.whole, list(found.steps)
 
 
 # what people may ask of it ----------------------------------------------------------------------------------------------

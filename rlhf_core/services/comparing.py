@@ -86,6 +86,12 @@ def candidates(workbench: Workbench) -> list[Candidate]:
     return trained + [Candidate(f"untrained {shorten(name, 40)}", ModelRef(base=name)) for name in names]
 
 
+def trained(workbench: Workbench) -> list[str]:
+    """Ids of reward checkpoints, newest first."""
+    workbench.require("compare")
+    return [one.id for one in list_checkpoints(workbench.workspace.checkpoints, "reward")]
+
+
 def candidate(workbench: Workbench, name: str) -> Candidate:
     """The reward checkpoint of this id, labelled by it.
 

@@ -11,7 +11,9 @@ import pytest
 from starlette.testclient import TestClient
 
 from rlhf_core.api import guard
+from rlhf_core.checkpoints.registry import seal
 from rlhf_core.ground.answers import AnswerScore
+from rlhf_core.ground.files import building
 from rlhf_core.ground.rollout import decide
 from rlhf_core.services import collecting, comparing, erasing, rolling_out, snapshots
 from rlhf_core.services.workbench import Workbench
@@ -217,21 +219,22 @@ def test_a_score(workbench: Workbench, assistant: Call, monkeypatch: pytest.Monk
     assert "no reward checkpoint" in assistant("POST", "/score", 404, query="q", response="r")["detail"]
     asked: list[Any] = []
 
-    class Checkpoint:
-        id = "reward-1"
-
-    class Candidate:
-        label, checkpoint = "reward-1 · x", Checkpoint()
+    home = workbench.workspace.checkpoints
+    with building(home) as scratch:
+        (scratch / "model.safetensors").write_bytes(b"weights")
+        made = seal(
+            scratch, home, kind="reward", run_id="r", snapshot_id="s", parent="p", complete=True, config={}, metrics={}, scoring={},
+            libraries={},
+        ).id  # fmt: skip
 
     def scores(_: Any, able: Any, answers: Any) -> Any:
         asked.extend(answers)
         return {able[0].label: [AnswerScore(4.5, [4.0] * len(answers[0].steps))]}, {}
 
-    monkeypatch.setattr(comparing, "candidates", lambda _: [Candidate()])
     monkeypatch.setattr(comparing, "scores_of", scores)
     found = assistant("POST", "/score", 200, query="q", response="One.\n\nTwo.")
-    assert found == {"checkpoint": "reward-1", "reward": 4.5, "steps": [4.0, 4.0]}
-    assistant("POST", "/score", 200, query="q", steps=["a", "b", "c"], checkpoint="reward-1")
+    assert found == {"checkpoint": made, "reward": 4.5, "steps": [4.0, 4.0]}
+    assistant("POST", "/score", 200, query="q", steps=["a", "b", "c"], checkpoint=made)
     assert asked[-1].steps == ("a", "b", "c")
     assistant("POST", "/score", 404, query="q", steps=["a"], checkpoint="reward-2")
     assistant("POST", "/score", 422, query="q")
