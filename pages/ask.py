@@ -159,7 +159,7 @@ st.caption(
     f"Snapshot **{snapshot.id}**, taken {ago(snapshot.created_at)}. Read-only: no files, no network; at most "
     f"{querying.TIMEOUT_S:.0f} s and 1 GB."
 )
-editor, side = st.columns([5, 2], gap="large")
+editor, side = st.columns([3, 2], gap="medium")
 with editor:
     st.text_area("SQL", key=keys.SQL_TEXT, height=220, help="DuckDB's SQL; Ctrl+Enter runs it.")
     st.button(

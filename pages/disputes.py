@@ -177,11 +177,12 @@ st.caption(
 )
 by_row = {id_of(one): one for one in found}
 chosen_row = st.session_state.get(keys.DISPUTE)
+if chosen_row in by_row:  # above the list: what one pressed is in sight
+    settle(by_row[chosen_row])
+    st.subheader("All disputes")
 rows.pick(
     "disputes",
     [rows.Row(row, describe(one), markdown_of(shorten(one.query, 60))) for row, one in by_row.items()],
     chosen_row,
     choose,
 )
-if chosen_row in by_row:
-    settle(by_row[chosen_row])

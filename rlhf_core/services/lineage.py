@@ -167,8 +167,8 @@ def as_dot(found: Lineage, focus: str | None = None) -> str:
     def quoted(text: str) -> str:
         return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
-    lines = ["digraph lineage {", '  rankdir="LR"; node [fontname="sans-serif" fontsize=11 style=filled];',
-             '  edge [fontname="sans-serif" fontsize=9 color="#64748b"];']  # fmt: skip
+    lines = ["digraph lineage {", '  rankdir="LR"; bgcolor="transparent"; node [fontname="sans-serif" fontsize=11 style=filled];',
+             '  edge [fontname="sans-serif" fontsize=9 color="#7d8783" fontcolor="#7d8783"];']  # fmt: skip
     for node in found.nodes.values():
         shape, colour = SHAPES[node.kind]
         label = "\n".join([node.id, *node.words, *(["removed"] if node.gone else [])])

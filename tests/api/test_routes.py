@@ -223,8 +223,8 @@ def test_a_score(workbench: Workbench, assistant: Call, monkeypatch: pytest.Monk
     with building(home) as scratch:
         (scratch / "model.safetensors").write_bytes(b"weights")
         made = seal(
-            scratch, home, kind="reward", run_id="r", snapshot_id="s", parent="p", complete=True, config={}, metrics={}, scoring={},
-            libraries={},
+            scratch, home, kind="reward", run_id="r", snapshot_id="s", parent="p", complete=True, config={}, metrics={},
+            scoring={}, libraries={},
         ).id  # fmt: skip
 
     def scores(_: Any, able: Any, answers: Any) -> Any:
