@@ -87,5 +87,8 @@ def page(browser: Browser) -> Iterator[Page]:
     context = browser.new_context(viewport={"width": 1280, "height": 1000})
     page = context.new_page()
     page.set_default_timeout(30_000)
+    refused: list[str] = []  # something of ours that the page's policy does not let work
+    page.on("console", lambda said: refused.append(f"{page.url}: {said.text}") if "Security Policy" in said.text else None)
     yield page
     context.close()
+    assert not refused, "\n".join(refused)
