@@ -41,8 +41,7 @@ $(NODE)/.installed: $(NODE)/package-lock.json tests/install_node.py | $(VENV)/.i
 	@touch $@
 
 test: dev browser team-server
-	$(PY) -m pytest -m "not slow"
-	$(PY) -m pytest -m slow
+	$(PY) -m pytest
 
 test-quick: dev browser team-server
 	$(PY) -m pytest -m "not slow"

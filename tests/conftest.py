@@ -31,16 +31,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # toy models are quickest on one 
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two processes for the whole of the quick or the slow tests; single files run in one."""
+    """Two processes for all tests, or all of the quick or the slow ones; single files run in one."""
     whole = config.args == config.getini("testpaths")
-    return min(2, os.cpu_count() or 1) if whole and config.option.markexpr in ("slow", "not slow") else 0
+    return min(2, os.cpu_count() or 1) if whole and config.option.markexpr in ("", "slow", "not slow") else 0
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Browsers one after another in one process, beside training in the other: two of them would slow each other down."""
     for item in items:
-        if "e2e" in item.path.parts:
+        if "e2e" in item.path.parts or "browser" in getattr(item, "fixturenames", ()):
             item.add_marker(pytest.mark.xdist_group("browser"))
 
 
