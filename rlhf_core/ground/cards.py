@@ -253,8 +253,11 @@ def lines_of(part: OfKind | OfPairs | FirstError | StepReadings) -> list[Line]:
             ("rank correlation of the two", figure(part.rank_correlation), f"trained on: {READ[part.trained_on]}"),
         ]
     if isinstance(part, FirstError):
+        floor = max((one for one in (part.length, part.bag_of_words) if one is not None), default=None)
+        worse = floor is not None and part.f1.value is not None and part.f1.value < floor
+        beside = f"{part.chats} chats, {part.with_error} with an error"
         return [
-            ("F1 of the first error", figure(part.f1), f"{part.chats} chats, {part.with_error} with an error"),
+            ("F1 of the first error", figure(part.f1), beside + ("; less than length or words alone find" if worse else "")),
             ("length and position alone", figure(part.length), ""),
             ("bag of words alone", figure(part.bag_of_words), ""),
             ("threshold, stars", figure(part.threshold), "a step below it is taken for an error"),
