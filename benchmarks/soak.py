@@ -133,8 +133,13 @@ def traffic(url: Callable[[], str], token: str, stop: threading.Event, seen: See
         if answer is None or answer.status_code not in (200, 201):
             continue
         seen.acked_chats.append(chat)
-        words = {"id": f"w{chat}", "chatId": chat, "userId": person, "feedbackType": "positive" if n % 3 else "negative"}
-        answer = send("/metrics/chat-feedback", words)
+        words = {
+            "id": f"w{chat}",
+            "chatId": answer.json()["id"],
+            "userId": person,
+            "feedbackType": "positive" if n % 3 else "negative",
+        }
+        answer = send("/assistant/feedback", words)
         if answer is not None and answer.status_code in (200, 201):
             seen.acked_words.append((chat, str(words["feedbackType"])))
 

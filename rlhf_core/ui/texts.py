@@ -14,7 +14,7 @@ from rlhf_core.ground.runs import RunStatus
 from rlhf_core.ui.formulas import pieces
 
 PLAIN_FROM_CHARS = 50_000
-_SIGNS = re.compile(r"([\\`*_{}\[\]()#+\-!|<>~$:&])")
+_SIGNS = re.compile(r"([\\`*_{}\[\]#+\-!|<>~$&]|:(?=\w))")  # a colon begins an icon or an emoji
 _NO_IMAGE = "!\u200b["  # a zero-width space: Markdown reads no image, and nobody sees it
 STATUS_COLOURS: dict[RunStatus, Literal["gray", "blue", "green", "red", "orange"]] = {
     "queued": "gray", "running": "blue", "paused": "orange", "succeeded": "green", "failed": "red",

@@ -131,7 +131,7 @@ def test_copies_elsewhere_are_sent_from_the_page(
     app.button(key="depot:send:snapshots").click().run()
     until(lambda: where() == ["both"])
     monkeypatch.setenv(depots.DEPOT_VARIABLE, "nowhere")
-    assert "expected PROTOCOL://PLACE" in texts(check(open_page("snapshots.py")))
+    assert "expected PROTOCOL\\://PLACE" in texts(check(open_page("snapshots.py")))
     monkeypatch.setenv(depots.DEPOT_VARIABLE, "nowhere://place")
     app = check(open_page("snapshots.py"))
     until(lambda: "nowhere" in "".join(str(one.value) for one in check(app.run()).warning))

@@ -618,18 +618,19 @@ def test_only_members_write_short_lines_into_the_log(team: TeamServer, sign_in: 
     """A stranger who signs up, a member who takes another's name, and one who fills the disk."""
     _, stranger = sign_in("Stranger", None)
     with pytest.raises(Forbidden):
-        stranger.note_act("import", "nothing", {})
+        stranger.note_act("import", "a stranger's line", {})
     bob, member = sign_in("Bob", "annotator")
     with pytest.raises(Forbidden):
-        member.note_act("role", "Ben", {"role": "admin"})
+        member.note_act("role", "a line on a role", {"role": "admin"})
     with pytest.raises(Exception, match="audit_log_is_short"):
-        member.note_act("export", "long", {"text": "x" * 20_000})
+        member.note_act("export", "a long line", {"text": "x" * 20_000})
     team.sql("update public.profiles set display_name = 'Ada' where user_id = %s", (bob.user_id,))
     member.note_act("export", "under another's name", {})
     assert team.sql("select who, user_id::text from public.audit_log where what = 'under another''s name'") == [
         ("Ada", bob.user_id)
     ]
-    assert team.sql("select count(*) from public.audit_log where what in ('nothing', 'Ben', 'long') and who <> 'Ada'") == [(0,)]
+    lines = team.sql("select what from public.audit_log")
+    assert not {("a stranger's line",), ("a line on a role",), ("a long line",)} & set(lines)
 
 
 def test_a_role_is_noted_whoever_gives_it(team: TeamServer, sign_in: SignIn) -> None:
