@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 import time
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
@@ -78,12 +79,29 @@ class Watched:
                 self.log.info("%s", json.dumps(line))
 
 
+class RequestFile(RotatingFileHandler):
+    """A disk that is full costs lines of the log, and no request; that it does is said once, until a line can be written again."""
+
+    said = failed = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.failed = False
+        super().emit(record)
+        self.said = self.said and self.failed
+
+    def handleError(self, _: logging.LogRecord) -> None:  # noqa: N802  # the library's name
+        self.failed = True
+        if not self.said:
+            self.said = True
+            logging.getLogger("rlhf_core.api").warning("the log of requests cannot be written: %s", sys.exc_info()[1])
+
+
 def request_log(folder: Path) -> logging.Logger:
     """``api.jsonl`` in a folder; 50 MiB at most, the oldest go first."""
     log = logging.getLogger(f"rlhf_core.api.requests.{folder}")
     if not log.handlers:
         folder.mkdir(parents=True, exist_ok=True)
-        handler = RotatingFileHandler(folder / "api.jsonl", maxBytes=LOG_BYTES, backupCount=LOG_FILES - 1, encoding="utf-8")
+        handler = RequestFile(folder / "api.jsonl", maxBytes=LOG_BYTES, backupCount=LOG_FILES - 1, encoding="utf-8")
         handler.setFormatter(logging.Formatter("%(message)s"))
         log.addHandler(handler)
         log.setLevel(logging.INFO)

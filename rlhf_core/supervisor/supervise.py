@@ -237,11 +237,15 @@ def _places(run: Run) -> list[str]:
 
 
 def _again_and_again(work: Callable[[], None], stop: threading.Event) -> None:
+    said = ""
     while not stop.is_set():
         try:
             work()
+            said = ""
         except RlhfError as error:
-            log.warning("supervisor: %s", error)
+            if str(error) != said:  # a disk that stays full is one word, not two a second
+                said = str(error)
+                log.warning("supervisor: %s", error)
         except Exception:
             log.exception("supervisor: a bug; it goes on with the next round")
         stop.wait(POLL_S)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import socket
+from pathlib import Path
 from typing import Any
 
 import anyio
+import pytest
 
 import app as server
+from rlhf_core.api.watching import RequestFile, request_log
 
 
 def test_answers_wait_for_no_acknowledgement() -> None:
@@ -37,3 +41,28 @@ def test_only_the_api_goes_to_the_api() -> None:
         anyio.run(before, {"type": kind, "path": path}, None, None)
     assert seen[0] == ("api", "/api/health", "/api")
     assert [one for one, _, root in seen if not root] == ["pages"] * 4
+
+
+def test_a_full_disk_costs_lines_of_the_log_and_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:  # fmt: skip
+    requests = request_log(tmp_path)
+    (handler,) = requests.handlers
+    assert isinstance(handler, RequestFile)
+    requests.info("one")
+
+    def full(_: str) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for _ in range(2):
+        with monkeypatch.context() as patch:
+            patch.setattr(handler.stream, "write", full, raising=False)
+            for _ in range(3):
+                requests.info("lost")
+        requests.info("written")
+    assert (tmp_path / "api.jsonl").read_text().splitlines() == ["one", "written", "written"]
+    assert [one.message for one in caplog.records if "cannot be written" in one.message] == [
+        "the log of requests cannot be written: [Errno 28] No space left on device"
+    ] * 2
+    handler.close()
+    requests.removeHandler(handler)
