@@ -80,7 +80,7 @@ class Watched:
 
 
 class RequestFile(RotatingFileHandler):
-    """A disk that is full costs lines of the log, and no request; that it does is said once, until a line can be written again."""
+    """A full disk costs lines of the log, and no request; that it does is said once, until a line can be written again."""
 
     said = failed = False
 
