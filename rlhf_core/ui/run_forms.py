@@ -8,7 +8,7 @@ from typing import Any
 
 import streamlit as st
 
-from rlhf_core.ground import engines, machine, settings
+from rlhf_core.ground import engines, settings
 from rlhf_core.ground.configs import CONFIGS, PRESET_TITLES, PRESETS, Preset
 from rlhf_core.ground.engines import Resources
 from rlhf_core.ground.errors import InvalidInput
@@ -66,7 +66,6 @@ def run_form(workbench: Workbench, kind: RunKind, taken: Sequence[Snapshot]) -> 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         preset: Preset | None = st.segmented_control(
             "Preset", [*PRESET_TITLES], format_func=PRESET_TITLES.__getitem__, key=f"train:preset:{kind}",
-            default="cpu" if kind == "reward" and not machine.gpus() else None,  # all of a model takes an hour without one
             help="Options to begin with; none of them: the defaults. Each can be changed below.",
         )  # fmt: skip
         all_options = st.toggle("All options", key=f"train:all:{kind}")

@@ -511,7 +511,7 @@ def test_a_set_is_compared_part_by_part(demo: Workbench, monkeypatch: pytest.Mon
     next(button for button in app.button if button.label == "Compare").click().run()
     words = texts(check(app))
     assert "60 answers" in words
-    assert "untrained base: gone" in words
+    assert "untrained base\\: gone" in words
     assert "60 answers too long for a checkpoint" in words
     assert {first.id, second.id} <= {column.split(" ")[0] for column in app.dataframe[0].value.columns}
     for part, said in (
