@@ -41,7 +41,8 @@ $(NODE)/.installed: $(NODE)/package-lock.json tests/install_node.py | $(VENV)/.i
 	@touch $@
 
 test: dev browser team-server
-	$(PY) -m pytest
+	$(PY) -m pytest -m "not slow"
+	$(PY) -m pytest -m slow # by itself: accounts that the quick ones made at the team's server are not in its way
 
 test-quick: dev browser team-server
 	$(PY) -m pytest -m "not slow"

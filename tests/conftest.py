@@ -31,9 +31,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # toy models are quickest on one 
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Two processes for all tests, or all of the quick or the slow ones; single files run in one."""
+    """Two processes for the whole of the quick or the slow tests; single files run in one."""
     whole = config.args == config.getini("testpaths")
-    return min(2, os.cpu_count() or 1) if whole and config.option.markexpr in ("", "slow", "not slow") else 0
+    return min(2, os.cpu_count() or 1) if whole and config.option.markexpr in ("slow", "not slow") else 0
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # wrappers come before xdist, which reads the groups first of all others
