@@ -1,4 +1,4 @@
-"""What somebody who means harm would try, each refused in words. What pages show of hostile texts: ``test_hostile_pages.py``."""
+"""What somebody who means harm would try, each refused in words. Hostile texts on pages: ``tests/e2e/test_hostile_pages.py``."""
 
 from __future__ import annotations
 

@@ -20,10 +20,9 @@ from rlhf_core.ground.rollout import decide
 from rlhf_core.services import collecting, importing, snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.conftest import write_lines
-from tests.e2e.conftest import Server, browser, serve
+from tests.e2e.conftest import Server
 from tests.e2e.test_accessible import settle
 
-__all__ = ["browser", "serve"]
 pytestmark = pytest.mark.slow
 
 HOSTILE = (
