@@ -7,8 +7,9 @@ import pandas as pd
 import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
-from rlhf_core.services import exploring, snapshots
+from rlhf_core.services import snapshots
 from rlhf_core.ui import depot_parts, keys, resources, rows
+from rlhf_core.ui.beginning import take_button
 from rlhf_core.ui.tables import show_table
 from rlhf_core.ui.texts import ago, plural, show_error
 
@@ -19,10 +20,8 @@ st.markdown(
     "A snapshot freezes all chats and ratings. Training and analysis read snapshots only, so every result can be traced to "
     "the ratings behind it. People appear under pseudonyms. The same data always gives the same snapshot."
 )
-if st.button("Take a snapshot", type="primary", icon=":material/photo_camera:"):
-    with st.spinner("Exporting the store"):
-        snapshot, new = snapshots.take(workbench)
-        exploring.make_ready(workbench, snapshot.id)
+if pressed := take_button(workbench):
+    snapshot, new = pressed
     st.query_params[keys.URL_SNAPSHOT] = snapshot.id
     st.toast(f"Snapshot {snapshot.id} taken." if new else f"Nothing has changed since snapshot {snapshot.id}.")
 

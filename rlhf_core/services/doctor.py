@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from rlhf_core.analytics.erasing import people_in
 from rlhf_core.analytics.pseudonyms import workspace_key
-from rlhf_core.analytics.snapshot import EXPLORE, GONE, list_snapshots, open_snapshot, snapshot_id
+from rlhf_core.analytics.snapshot import list_snapshots, open_snapshot, snapshot_id
 from rlhf_core.checkpoints.registry import REMOVED, open_checkpoint
 from rlhf_core.ground.cards import read_card
 from rlhf_core.ground.errors import CorruptArtifact, NotFound, RlhfError
@@ -187,7 +187,8 @@ def _snapshots(workspace: Workspace, found: Checkup, quick: bool) -> Iterator[Fi
         contents = one.manifest.get("content_sha256")
         if one.manifest["format"] > 2 and snapshot_id(contents or {}) != one.id:
             yield Finding("wrong", f"snapshot {one.id}", "was changed: its id is not the hash of its contents", remedy)
-        yield from _sizes(f"snapshot {one.id}", one.folder, one.manifest, remedy)
+        if quick:  # else every hash was looked at, and the size with it
+            yield from _sizes(f"snapshot {one.id}", one.folder, one.manifest, remedy)
 
 
 def _checkpoints(workspace: Workspace, found: Checkup, quick: bool) -> Iterator[Finding]:
@@ -201,7 +202,8 @@ def _checkpoints(workspace: Workspace, found: Checkup, quick: bool) -> Iterator[
         except (CorruptArtifact, NotFound) as error:
             yield Finding("wrong", f"checkpoint {folder.name}", "is not as it was written", f"{error} {remedy}")
             continue
-        yield from _sizes(f"checkpoint {one.id}", one.folder, one.manifest, remedy)
+        if quick:
+            yield from _sizes(f"checkpoint {one.id}", one.folder, one.manifest, remedy)
 
 
 def _sizes(about: str, folder: Path, manifest: dict[str, Any], remedy: str) -> Iterator[Finding]:
@@ -335,6 +337,5 @@ def _megabytes(folder: Path) -> float:
 
 
 def _folders(parent: Path) -> list[Path]:
-    return sorted(
-        path for path in parent.glob("*") if path.is_dir() and not path.name.startswith(".") and path.name not in (EXPLORE, GONE)
-    )
+    """Those that hold something; what a store keeps beside them begins with a dot."""
+    return sorted(path for path in parent.glob("*") if path.is_dir() and not path.name.startswith("."))

@@ -28,8 +28,15 @@ def without_a_snapshot(workbench: Workbench, about: str) -> None:
         st.page_link("label.py", label="Rate some", icon=":material/thumbs_up_down:")
     else:
         st.info(f"{about}, and there is none yet of the {plural(counts.ratings, 'rating')} here.")
-    if st.button("Take a snapshot", type="primary", icon=":material/photo_camera:"):
-        with st.spinner("Exporting the store"):
-            taken, _ = snapshots.take(workbench)
-            exploring.make_ready(workbench, taken.id)
+    if take_button(workbench) is not None:
         st.rerun()
+
+
+def take_button(workbench: Workbench) -> tuple[snapshots.Snapshot, bool] | None:
+    """A button that takes a snapshot and makes it ready for questions. Once pressed: what was taken, and whether it is new."""
+    if not st.button("Take a snapshot", type="primary", icon=":material/photo_camera:"):
+        return None
+    with st.spinner("Exporting the store"):
+        taken, new = snapshots.take(workbench)
+        exploring.make_ready(workbench, taken.id)
+    return taken, new

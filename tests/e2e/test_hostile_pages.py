@@ -12,8 +12,6 @@ from urllib.parse import quote, urlsplit
 import pytest
 from playwright.sync_api import Browser, Page, Request, expect
 
-from rlhf_core.checkpoints.registry import seal
-from rlhf_core.ground.files import building
 from rlhf_core.ground.judgement import Aspect, Decision
 from rlhf_core.ground.records import LabelOp, Queue, new_id
 from rlhf_core.ground.rollout import decide
@@ -22,6 +20,7 @@ from rlhf_core.services.workbench import Workbench
 from tests.conftest import write_lines
 from tests.e2e.conftest import Server
 from tests.e2e.test_accessible import settle
+from tests.services.test_lineage import made
 
 pytestmark = pytest.mark.slow
 
@@ -80,28 +79,23 @@ def poisoned(workbench: Workbench, tmp_path: Any) -> dict[str, str]:
     collecting.add_application(workbench, hostile("app")[:190].replace("\n", " "))
     snapshot, _ = snapshots.take(workbench)
     home = workbench.workspace
-    with building(home.checkpoints) as scratch:
-        (scratch / "model.safetensors").write_bytes(b"weights")
-        made = seal(
-            scratch, home.checkpoints, kind="reward", run_id="run-1", snapshot_id=snapshot.id, parent=hostile("parent"),
-            complete=True, config={"reward_base_model": hostile("base")}, metrics={}, scoring={}, libraries={},
-        )  # fmt: skip
     run = workbench.ledger.add("run-1", "reward", {"reward_base_model": hostile("base")}, snapshot.id, requested_by=name)
+    checkpoint = made(workbench, run, parent=hostile("parent"))
     folder = home.run_folder(run.id)
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(run.config))
     (folder / "log.txt").write_text(hostile("log"))
     workbench.ledger.claim(run.id, "here")
-    workbench.ledger.finish(run.id, "failed", hostile("message"), made.id)
-    store.rollout.add(decide("reward", [], "serve", who=name, reason=hostile("why"), checkpoint_id=made.id))
-    store.save_queue(replace(queue, hint_checkpoint=made.id))
+    workbench.ledger.finish(run.id, "failed", hostile("message"), checkpoint.id)
+    store.rollout.add(decide("reward", [], "serve", who=name, reason=hostile("why"), checkpoint_id=checkpoint.id))
+    store.save_queue(replace(queue, hint_checkpoint=checkpoint.id))
     workbench.note("model serve", hostile("what")[:400], who=name, reason=hostile("detail"))
     return {
         "chat": chats[0].id,
         "other": chats[1].id,
         "run": run.id,
         "snapshot": snapshot.id,
-        "checkpoint": made.id,
+        "checkpoint": checkpoint.id,
         "queue": queue.id,
     }
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 
 from rlhf_core.analytics.pseudonyms import Pseudonyms, pseudonym_key
-from rlhf_core.checkpoints.registry import seal
 from rlhf_core.ground.errors import RunRefused
 from rlhf_core.ground.files import building
 from rlhf_core.ground.records import utc_now
@@ -24,6 +23,7 @@ from rlhf_core.ground.settings import Workspace
 from rlhf_core.services import doctor, snapshots, storage
 from rlhf_core.services.workbench import Workbench
 from tests.conftest import command
+from tests.services.test_lineage import made
 
 
 @pytest.fixture(scope="module")
@@ -39,17 +39,11 @@ def whole(judged_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "config.json").write_text("{}")
     (folder / "metrics.jsonl").write_text('{"step": 1}\n{"step": 2}\n')
     workbench.ledger.claim(run.id, "here")
-    home = workbench.workspace.checkpoints
-    with building(home) as scratch:
-        (scratch / "model.safetensors").write_bytes(b"weights")
-        made = seal(
-            scratch, home, kind="reward", run_id=run.id, snapshot_id=snapshot.id, parent="tiny", complete=True,
-            config={}, metrics={}, scoring={}, libraries={},
-        )  # fmt: skip
-    workbench.ledger.finish(run.id, "succeeded", "done", made.id)
+    checkpoint = made(workbench, run)
+    workbench.ledger.finish(run.id, "succeeded", "done", checkpoint.id)
     for queue in workbench.store.queues():
         if queue.hint_checkpoint:
-            workbench.store.save_queue(replace(queue, hint_checkpoint=made.id))
+            workbench.store.save_queue(replace(queue, hint_checkpoint=checkpoint.id))
     workbench.close()
     return root
 
@@ -120,7 +114,7 @@ def _a_manifest_of_a_snapshot(workspace: Workspace) -> None:
 
 def _a_manifest_of_a_checkpoint(workspace: Workspace) -> None:
     path = one_of(workspace.checkpoints, "*/manifest.json")
-    path.write_text(path.read_text().replace('"parent": "tiny"', '"parent": "huge"'))
+    path.write_text(path.read_text().replace('"parent": "base"', '"parent": "huge"'))
 
 
 def _somebody_erased(workspace: Workspace) -> None:

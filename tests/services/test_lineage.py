@@ -19,12 +19,12 @@ from rlhf_core.services.workbench import Workbench
 from tests.conftest import write_lines
 
 
-def made(workbench: Workbench, run: Run, kind: str = "reward", step: int = 1) -> Checkpoint:
+def made(workbench: Workbench, run: Run, kind: str = "reward", step: int = 1, parent: str = "base") -> Checkpoint:
     """A checkpoint of this run, of a few bytes."""
     with building(workbench.workspace.checkpoints) as scratch:
         (scratch / "model.safetensors").write_bytes(b"x" * 2**20)
         return seal(
-            scratch, workbench.workspace.checkpoints, kind=kind, run_id=run.id, snapshot_id=run.snapshot_id, parent="base",
+            scratch, workbench.workspace.checkpoints, kind=kind, run_id=run.id, snapshot_id=run.snapshot_id, parent=parent,
             complete=True, config=run.config, metrics={"trained_steps": step}, scoring={}, libraries={},
         )  # fmt: skip
 
