@@ -24,7 +24,7 @@ from rlhf_core.checkpoints.registry import seal
 from rlhf_core.ground.configs import PPOConfig
 from rlhf_core.ground.errors import RlhfError, disk_errors
 from rlhf_core.ground.files import building, sweep_leftovers
-from rlhf_core.ground.runs import SAMPLES_FILE, STATE_FILE
+from rlhf_core.ground.runs import SAMPLES_FILE
 from rlhf_core.ground.settings import Workspace
 from rlhf_core.learn.adapters import adapted, merged_weights
 from rlhf_core.learn.alarms import alarms
@@ -38,7 +38,7 @@ from rlhf_core.learn.writing import load_policy
 from rlhf_core.runs.others import optimise
 from rlhf_core.runs.ppo_data import Judges, PromptOrder, load_judges, prompt_encoder
 from rlhf_core.runs.recording import Cancelled, Recorder, log
-from rlhf_core.runs.saved_state import EVERY_S, SavedState, learning, put_back, stands_in
+from rlhf_core.runs.saved_state import EVERY_S, SavedState, forget, learning, put_back, stands_in
 
 SAME_REWARD_AFTER = 3  # steps, and at least so many answers, that all got the same reward: nothing can be learned
 SAME_REWARD_ANSWERS = 12
@@ -192,8 +192,9 @@ def train_ppo(
         ended_early = _watch(place, measured, recorder, config)
         if config.save_every and place.step % config.save_every == 0 and place.step < config.ppo_steps:
             log.info("saved as %s", save(complete=False))
-        if place.step < config.ppo_steps and not ended_early:
-            state.save(_standing(learner, order, place), at_most_every_s=EVERY_S)
+        if not ended_early:  # after the last step at once: what fails from here on costs no training
+            often = EVERY_S if place.step < config.ppo_steps else 0.0
+            state.save(_standing(learner, order, place), at_most_every_s=often)
     if ended_early:
         log.warning("ended early: %s", ended_early)
         if place.tables[-1]["step"] != place.step:
@@ -209,9 +210,7 @@ def train_ppo(
         best = save(complete=True, of_step=place.best["step"])
     if not crew.first:
         return "", ""  # the first process writes
-    state.drop()
-    if config.resume_from is not None:
-        (workspace.run_folder(config.resume_from) / STATE_FILE).unlink(missing_ok=True)
+    forget(workspace, run_id, config.resume_from)
     if cut:
         log.warning("mind: %d prompts were too long; their beginning was cut off", len(set(cut)))
     return _in_words(place, judges, best, last, ended_early), best

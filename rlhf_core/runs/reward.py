@@ -28,7 +28,6 @@ from rlhf_core.ground.cards import CARD_FILE, ReportCard
 from rlhf_core.ground.configs import MICRO_BATCH_TOKENS, RewardConfig
 from rlhf_core.ground.errors import ModelUnavailable, RlhfError, disk_errors
 from rlhf_core.ground.files import building, sweep_leftovers, write_json
-from rlhf_core.ground.runs import STATE_FILE
 from rlhf_core.ground.settings import Workspace
 from rlhf_core.learn.adapters import add_adapters, merge_adapters
 from rlhf_core.learn.alarms import LossWatch
@@ -48,7 +47,7 @@ from rlhf_core.learn.reward_model import RewardModel, autocast, library_versions
 from rlhf_core.learn.step_rewards import compare_step_readings, judged_by, learn_from_steps
 from rlhf_core.runs.recording import Cancelled, Recorder, log
 from rlhf_core.runs.reward_data import Data, folds_wanted, pair_weights_of, read_data, warnings_of, weights_of
-from rlhf_core.runs.saved_state import EVERY_S, SavedState, learning, put_back, stands_in
+from rlhf_core.runs.saved_state import EVERY_S, SavedState, forget, learning, put_back, stands_in
 
 NO_NUMBERS = "The base model gives no numbers for these texts: its weights are damaged, or precision is too low. Use another one."
 
@@ -195,6 +194,7 @@ def train_reward(
     }  # fmt: skip
     seen = data.seen(measured_on_all=learned.folds is not None)
     checkpoint = _save(workspace, run_id, snapshot, config, reward_model, True, metrics, card, seen)
+    forget(workspace, run_id, config.resume_from)
     return (
         f"{checkpoint.id}: {card.verdict} {_in_words(measured)} on {measured['examples']} held-out examples, "
         f"{learned.seconds:.0f} s of training.",
@@ -310,9 +310,12 @@ def _train(
             "epoch": epoch, "batches": batches, "step": step, "seconds": trained_s, "history": history, "best": best.taken(),
         }  # fmt: skip
 
+    def ended_early() -> bool:
+        return crew.any(config.patience is not None and best.epochs_since >= config.patience, device)
+
     # The loop.
     watch, alarmed = LossWatch(), False
-    while epoch <= config.epochs and step < total:
+    while epoch <= config.epochs and step < total and not ended_early():
         begun, seen, before_s = time.monotonic(), 0, trained_s
         batches = length_grouped(lengths, config.batch_size, random.Random(f"{config.seed}:{epoch}"))
         done = skipped
@@ -367,12 +370,10 @@ def _train(
             log.info("epoch %d: %s", epoch, _in_words(history[-1]))
             best.see(history[-1])
         epoch += 1
-        if epoch <= config.epochs and step < total:
-            state.save(stand(epoch, 0))
-        if crew.any(config.patience is not None and best.epochs_since >= config.patience, device):
-            log.info("no better epoch for %d: stopping early", config.patience)
-            break
+        state.save(stand(epoch, 0))  # after the last one too: what fails from here on costs no training
         recorder.phase("training", step=step)
+    if ended_early():
+        log.info("no better epoch for %d: stopping early", config.patience)
     kept = best.restore() if crew.first or crew.sharded else None
     adapted, thresholds = _in_one_place(crew, reward_model, adapted, thresholds, build, config)
     if not crew.first:
@@ -380,9 +381,6 @@ def _train(
     if kept is not None:
         log.info("the weights of epoch %d are kept, the best in %s", kept, config.select_by)
     _finish_weights(reward_model, adapted, thresholds, data)
-    state.drop()
-    if config.resume_from is not None:
-        (workspace.run_folder(config.resume_from) / STATE_FILE).unlink(missing_ok=True)
     return Learned(
         *judged_by(reward_model, test, config.precision), steps=step, seconds=trained_s, kept_epoch=kept, history=history
     )  # fmt: skip

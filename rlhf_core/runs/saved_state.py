@@ -100,9 +100,11 @@ class SavedState:
         """This process's; the first one's where they were not as many then."""
         return of_each[self._crew.rank if len(of_each) == self._crew.size else 0]
 
-    def drop(self) -> None:
-        """Nothing is left to go on from."""
-        self._path.unlink(missing_ok=True)
+
+def forget(workspace: Workspace, run_id: str, resume_from: str | None) -> None:
+    """What came of a run is saved: nothing is left to go on from, neither of it nor of the run that it went on from."""
+    for one in filter(None, (run_id, resume_from)):
+        (workspace.run_folder(one) / STATE_FILE).unlink(missing_ok=True)
 
 
 def stands_in(workspace: Workspace, run_id: str, resume_from: str | None) -> Path | None:

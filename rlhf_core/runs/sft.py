@@ -74,8 +74,9 @@ def train_sft(
 
     # 3. The learning.
     with tempfile.TemporaryDirectory(dir=workspace.run_folder(run_id)) as scratch:
-        done, losses, seconds = _learn(model, tokenizer, fitting, config, recorder, Path(scratch), device.type, longest)
-    if recorder.should_stop and done == 0:
+        done, total, losses, seconds = _learn(model, tokenizer, fitting, config, recorder, Path(scratch), device.type, longest)
+    stopped = recorder.should_stop and done < total
+    if stopped and done == 0:
         raise Cancelled("Stopped before the first step; there was nothing to save.")
 
     # 4. The checkpoint: a plain folder of transformers.
@@ -95,11 +96,11 @@ def train_sft(
             (folder / "README.md").write_text(_card(config, snapshot.id, len(fitting)), encoding="utf-8")
             checkpoint = seal(
                 folder, workspace.checkpoints, kind="policy", run_id=run_id, snapshot_id=snapshot.id, parent=config.base_model,
-                complete=not recorder.should_stop, config=config.model_dump(), metrics=metrics, scoring={},
+                complete=not stopped, config=config.model_dump(), metrics=metrics, scoring={},
                 libraries=library_versions(),
             )  # fmt: skip
-    if recorder.should_stop:
-        raise Cancelled(f"Stopped after step {done}; what was learnt so far is saved.", checkpoint.id)
+    if stopped:
+        raise Cancelled(f"Stopped after step {done} of {total}; what was learnt so far is saved.", checkpoint.id)
     loss = f", loss {losses[0]:.2f} to {losses[-1]:.2f} nats a token" if losses else ""
     return f"{checkpoint.id}: {len(fitting)} answers learned in {seconds:.0f} s{loss}.", checkpoint.id
 
@@ -140,8 +141,8 @@ def _row(query: str, answer: str, tokenizer: Any) -> dict[str, str]:
 def _learn(
     model: Any, tokenizer: Any, rows: list[dict[str, str]], config: SFTConfig, recorder: Recorder, scratch: Path, device: str,
     longest: int,
-) -> tuple[int, list[float], float]:  # fmt: skip
-    """Steps done, the losses that were seen, and seconds."""
+) -> tuple[int, int, list[float], float]:  # fmt: skip
+    """Steps done, of how many, the losses that were seen, and seconds."""
     from datasets import Dataset
     from trl.trainer.sft_config import SFTConfig as TrlConfig
     from trl.trainer.sft_trainer import SFTTrainer
@@ -170,7 +171,7 @@ def _learn(
     done = carry_out(trainer)
     if losses and losses[-1] != losses[-1]:
         raise RlhfError(f"The loss became {losses[-1]}. Lower learning_rate (now {config.learning_rate:g}).")
-    return done, losses, time.monotonic() - begun
+    return done, int(trainer.state.max_steps), losses, time.monotonic() - begun
 
 
 def _card(config: SFTConfig, snapshot_id: str, answers: int) -> str:

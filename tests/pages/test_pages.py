@@ -25,6 +25,7 @@ from rlhf_core.store.sqlite import SqliteUserStore
 from rlhf_core.ui import keys
 from tests.checkpoints.test_registry import make
 from tests.conftest import chosen_pairs, learnable_chats, write_lines
+from tests.pages.opening import frame
 
 PAGES = sorted(path.name for path in (PROJECT_ROOT / "pages").glob("*.py") if path.name != "frame.py")
 
@@ -36,8 +37,7 @@ def no_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def open_page(name: str, **query: str) -> AppTest:
-    app = AppTest.from_file(str(PROJECT_ROOT / "pages" / "frame.py"), default_timeout=60)
-    app.run()
+    app = frame().run()
     for key, value in query.items():
         app.query_params[key] = value
     app.switch_page(name).run()
@@ -664,7 +664,7 @@ def test_checkpoints_are_attacked_and_the_suite_is_edited(demo: Workbench, monke
 def test_a_workspace_that_cannot_be_opened_is_said_on_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("RLHF_WORKSPACE", str(tmp_path / "file"))
-    app = AppTest.from_file(str(PROJECT_ROOT / "pages" / "frame.py")).run()
+    app = frame().run()
     assert not app.exception
     assert "is a file. Name a folder" in app.error[0].value
 
@@ -672,7 +672,7 @@ def test_a_workspace_that_cannot_be_opened_is_said_on_the_page(tmp_path: Path, m
 def test_a_damaged_store_is_said_on_the_page(root: Path) -> None:
     root.mkdir()
     (root / "workbench.sqlite3").write_bytes(b"garbage" * 1000)
-    app = AppTest.from_file(str(PROJECT_ROOT / "pages" / "frame.py")).run()
+    app = frame().run()
     assert not app.exception
     assert "damaged or no SQLite database" in app.error[0].value
 

@@ -11,11 +11,11 @@ from streamlit.testing.v1 import AppTest
 
 from rlhf_core.ground.errors import Forbidden
 from rlhf_core.ground.records import Session
-from rlhf_core.ground.settings import PROJECT_ROOT
 from rlhf_core.services import comparing, demo, snapshots, training
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.supabase import SupabaseStore
 from rlhf_core.ui import resources
+from tests.pages.opening import frame
 from tests.pages.test_pages import check, pad, texts
 from tests.supabase.server import PASSWORD, TeamServer
 
@@ -44,7 +44,7 @@ def chats(operator: SupabaseStore, root: Path) -> Workbench:
 
 
 def visit(page: str = "", **query: str) -> AppTest:
-    app = AppTest.from_file(str(PROJECT_ROOT / "pages" / "frame.py"), default_timeout=60)
+    app = frame()
     for key, value in query.items():
         app.query_params[key] = value
     app.run()

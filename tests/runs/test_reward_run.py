@@ -266,3 +266,12 @@ def test_a_full_disk_fails_the_run_and_leaves_no_half_checkpoint(
     assert run.status == "failed"
     assert "The disk is full: saving the checkpoint" in (run.message or "")
     assert list(workbench.workspace.checkpoints.iterdir()) == []
+
+    # What it had learnt is not lost: with room again it goes on to the test, without a step.
+    again = command("train", "reward", "--resume-from", run.id, root=root)
+    assert f"going on from step 1 of run {run.id}" in again.stdout + again.stderr
+    (second,) = [one for one in training.runs(workbench) if one.id != run.id]
+    assert second.status == "succeeded"
+    assert (second.checkpoint_id or "") in [one.id for one in list_checkpoints(workbench.workspace.checkpoints)]
+    assert [one["step"] for one in training.metrics(workbench, second.id) if one.get("split") == "train"] == [1]  # the other's
+    assert not any(training.can_resume(workbench, one) for one in (run, second))
