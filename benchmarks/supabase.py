@@ -24,7 +24,7 @@ sys.path[0] = str(Path(__file__).resolve().parents[1])  # and not this folder, w
 
 import psycopg
 
-from rlhf_core.ground.records import Session, content_id
+from rlhf_core.ground.records import EVERYTHING, Session, content_id
 from rlhf_core.ground.settings import WORKSPACE_VARIABLE, TeamSettings, Workspace
 from rlhf_core.store.sqlite import SqliteStore
 from rlhf_core.store.sqlite_database import Database
@@ -148,8 +148,7 @@ def rating(team: TeamServer, line: Server, rounds: int) -> dict[str, float]:
     return {
         "rating_round_trips": trips,
         "rating_ms": clock(click, rounds) * 1000,
-        "next_chat_ms": clock(mine.next_chat, 5) * 1000,
-        "progress_ms": clock(mine.progress, 5) * 1000,
+        "claim_ms": clock(lambda: mine.claim(EVERYTHING, 3), 5) * 1000,
         "home_counts_ms": clock(person(team, line, "analyst")[1].counts, 5) * 1000,
     }
 
@@ -244,7 +243,7 @@ def main() -> None:
         "count_ratio_to_unprotected": round(
             max(seconds for who, seconds in found["reasoning_steps"].items()) / found["reasoning_steps"]["owner"], 2),
         "rating_ms": round(click["rating_ms"], 1),
-        "next_chat_ms": round(click["next_chat_ms"], 1),
+        "claim_ms": round(click["claim_ms"], 1),
         "feedback_rows": arguments.feedback, "step_rows": arguments.steps,
     }))  # fmt: skip
 

@@ -200,15 +200,6 @@ class Feedback:
 
 
 @dataclass(frozen=True, slots=True)
-class Progress:
-    """How far one person is. A chat is done when they rated the whole answer and each of its steps."""
-
-    chats_done: int
-    chats_total: int
-    ratings: int
-
-
-@dataclass(frozen=True, slots=True)
 class Marks:
     """One person's marks on one chat. ``first_error``: id of the first step that is wrong, where they marked one."""
 
@@ -235,17 +226,11 @@ class LabelView:
 
     chat: Chat
     ratings: dict[str | None, Feedback]
-    progress: Progress
     marks: Marks = Marks()
     aspects: dict[tuple[str | None, str], int] = field(default_factory=dict)
     rewrites: dict[str, str] = field(default_factory=dict)
     other: Chat | None = None
     preferences: dict[tuple[int | None, str], Preference] = field(default_factory=dict)
-
-    @property
-    def places(self) -> int:
-        """How many things there are to rate: each step and the whole answer."""
-        return len(self.chat.steps) + 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,6 @@ from rlhf_core.ground.records import (
     LogEntry,
     Origin,
     Profile,
-    Progress,
     Queue,
     QueueProgress,
     Scale,
@@ -106,7 +105,7 @@ class UserStore(Protocol):
         """Take a judgement back. False if there was none."""
 
     def view(self, chat_id: str, other_id: str | None = None) -> LabelView:
-        """A chat or a pair, this person's judgements of it and their progress: all that it needs, in one round trip.
+        """A chat or a pair, and this person's judgements of it: all that it needs, in one round trip.
 
         Raises:
             NotFound: no such chat, or the two are no pair.
@@ -186,11 +185,6 @@ class UserStore(Protocol):
 
     def set_consent(self, consent: Consent) -> None: ...
 
-    def progress(self) -> Progress: ...
-
-    def next_chat(self, after: Chat | None = None) -> str | None:
-        """The next chat, in order of arrival after ``after``, that this person has not finished; None when all are done."""
-
 
 class RolloutStore(Protocol):
     """Which checkpoint serves whom, and how what it answered was taken. Thread-safe."""
@@ -253,8 +247,6 @@ class Store(Protocol):
         Raises:
             NotFound: no such chat.
         """
-
-    def previous_chat(self, before: Chat) -> str | None: ...
 
     def search_chats(self, text: str = "", limit: int = 50) -> list[Chat]:
         """Chats whose query contains ``text`` (letter case ignored), oldest first, without their steps."""

@@ -22,7 +22,6 @@ from rlhf_core.ground.records import (
     LabelView,
     Origin,
     Profile,
-    Progress,
     Queue,
     QueueProgress,
     Scale,
@@ -89,10 +88,6 @@ class SqliteStore:
                 raise NotFound(f"There is no chat {chat_id!r} in this workspace. It may have been deleted.")
             steps = connection.execute(self._sql["steps_of_chat"], {"chat_id": chat_id}).fetchall()
         return replace(Chat(*row), steps=tuple(Step(*step) for step in steps))
-
-    def previous_chat(self, before: Chat) -> str | None:
-        rows = self._rows("previous_chat", {"before_created_at": before.created_at, "before_id": before.id})
-        return rows[0][0] if rows else None
 
     def search_chats(self, text: str = "", limit: int = 50) -> list[Chat]:
         return [Chat(*row) for row in self._rows("search_chats", {"text": text.strip(), "limit": limit})]
@@ -298,7 +293,7 @@ class SqliteUserStore:
             return mine.withdraw(chat_id, step_id)
 
     def view(self, chat_id: str, other_id: str | None = None) -> LabelView:
-        view = self._view(chat_id, other_id, self.progress())
+        view = self._view(chat_id, other_id)
         if view.other is not None and (view.other.query != view.chat.query or view.other.id <= view.chat.id):
             raise NotFound("These two chats are no pair: they answer different questions.")
         return view
@@ -307,12 +302,12 @@ class SqliteUserStore:
         with self._reading() as mine:
             return mine.chosen(limit)
 
-    def _view(self, chat_id: str, other_id: str | None, progress: Progress) -> LabelView:
+    def _view(self, chat_id: str, other_id: str | None) -> LabelView:
         store = SqliteStore(self._database)
         chat, other = store.chat(chat_id), store.chat(other_id) if other_id else None
         with self._reading() as mine:
             return LabelView(
-                chat, self.ratings(chat_id), progress, mine.marks(chat_id), mine.aspects(chat_id), mine.rewrites(chat_id), other,
+                chat, self.ratings(chat_id), mine.marks(chat_id), mine.aspects(chat_id), mine.rewrites(chat_id), other,
                 mine.preferences(chat_id, other_id) if other_id else {},
             )  # fmt: skip
 
@@ -350,20 +345,6 @@ class SqliteUserStore:
         with self._database.transaction() as connection:
             connection.execute(self._sql["set_consent"], {"user_id": self._user_id, "consent": consent, "now": utc_now()})
 
-    def progress(self) -> Progress:
-        with self._database.connection() as connection:
-            return Progress(*connection.execute(self._sql["progress"], {"user_id": self._user_id}).fetchone())
-
-    def next_chat(self, after: Chat | None = None) -> str | None:
-        values = {
-            "user_id": self._user_id,
-            "after_created_at": after.created_at if after else "",
-            "after_id": after.id if after else "",
-        }
-        with self._database.connection() as connection:
-            row = connection.execute(self._sql["next_open_chat"], values).fetchone()
-        return row[0] if row else None
-
     def apply(self, ops: Sequence[LabelOp]) -> dict[str, str]:
         with self._writing() as mine:
             return mine.apply(ops)
@@ -371,8 +352,7 @@ class SqliteUserStore:
     def claim(self, queue_id: str, count: int) -> list[LabelView]:
         with self._writing() as mine:
             items = mine.claim(queue_id, count)
-        progress = self.progress()  # once: it counts every chat
-        return [self._view(chat_id, other_id, progress) for chat_id, other_id in items]
+        return [self._view(chat_id, other_id) for chat_id, other_id in items]
 
     def release(self, queue_id: str, chat_id: str | None = None) -> None:
         with self._writing() as mine:

@@ -55,7 +55,6 @@ from rlhf_core.ground.records import (
     Origin,
     Preference,
     Profile,
-    Progress,
     Queue,
     QueueProgress,
     Scale,
@@ -171,10 +170,6 @@ class SupabaseStore:
 
     def chat(self, chat_id: str) -> Chat:
         return _chat(chat_id, self._call("get_chat", chat_id=chat_id) if is_uuid(chat_id) else None)
-
-    def previous_chat(self, before: Chat) -> str | None:
-        found: str | None = self._call("previous_chat", before_created_at=before.created_at, before_id=before.id)
-        return found
 
     def search_chats(self, text: str = "", limit: int = 50) -> list[Chat]:
         return [Chat(*row) for row in self._call("search_chats", text=text.strip(), limit=limit)]
@@ -339,7 +334,7 @@ class SupabaseUserStore:
             raise NotFound("These two chats are no pair: they answer different questions, or one of them is gone.")
         chat = _chat(chat_id, found)
         assert found is not None
-        return _view(chat, found, Progress(*found["progress"]))
+        return _view(chat, found)
 
     def apply(self, ops: Sequence[LabelOp]) -> dict[str, str]:
         outcomes: dict[str, str] = {}
@@ -360,8 +355,7 @@ class SupabaseUserStore:
         found = self._call("claim", queue_id=queue_id, count=count)
         if "failed" in found:
             raise ScreeningFailed(*found["failed"])
-        progress = Progress(*found["progress"])
-        return [_view(_chat("", one), one, progress) for one in found["views"]]
+        return [_view(_chat("", one), one) for one in found["views"]]
 
     def after(self, queue_id: str, chat_id: str, other_id: str | None = None) -> After | None:
         if not _can_be_here(queue_id, chat_id, other_id):
@@ -434,15 +428,6 @@ class SupabaseUserStore:
     def ratings(self, chat_id: str) -> dict[str | None, Feedback]:
         return _by_step(self._call("my_ratings", chat_id=chat_id)) if is_uuid(chat_id) else {}
 
-    def progress(self) -> Progress:
-        return Progress(*self._call("my_progress"))
-
-    def next_chat(self, after: Chat | None = None) -> str | None:
-        found: str | None = self._call(
-            "next_chat", after_created_at=after.created_at if after else None, after_id=after.id if after else None
-        )
-        return found
-
 
 def _can_be_here(*ids: str | None) -> bool:
     """The database knows UUIDs only, and refuses to look for anything else; None stands for the whole answer."""
@@ -455,10 +440,10 @@ def _chat(chat_id: str, found: dict[str, Any] | None) -> Chat:
     return replace(Chat(*found["chat"]), steps=tuple(Step(*step) for step in found["steps"]))
 
 
-def _view(chat: Chat, found: dict[str, Any], progress: Progress) -> LabelView:
+def _view(chat: Chat, found: dict[str, Any]) -> LabelView:
     other = found.get("other")
     return LabelView(
-        chat, _by_step(found["ratings"]), progress, _marks(found["marks"]),
+        chat, _by_step(found["ratings"]), _marks(found["marks"]),
         {(step, aspect): score for step, aspect, score in found["aspects"]}, found["rewrites"],
         _chat("", other) if other else None,
         {(step, aspect): Preference(*rest) for step, aspect, *rest in found.get("preferences", [])},

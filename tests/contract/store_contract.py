@@ -122,22 +122,6 @@ class StoreContract:
         assert not hers.withdraw(chat, None)
         assert hers.ratings(chat) == {}
 
-    def test_progress_and_what_comes_next(self, store: Store, ana: Session, ben: Session, mine: Mine) -> None:
-        times = [f"2026-01-0{day}T00:00:00.000000Z" for day in (1, 2, 3)]
-        chats = [add_chat(store, name, created_at=time) for name, time in zip("abc", times, strict=True)]
-        hers = mine(ana)
-        assert hers.next_chat() == chats[0]
-        for place in (step(chats[0], 1), step(chats[0], 2), None):
-            assert hers.progress().chats_done == 0
-            hers.rate(chats[0], place, 4, "stars")
-        assert (hers.progress().chats_done, hers.progress().chats_total, hers.progress().ratings) == (1, 3, 3)
-        assert hers.next_chat() == chats[1]
-        assert hers.next_chat(store.chat(chats[1])) == chats[2]
-        assert hers.next_chat(store.chat(chats[2])) is None
-        assert store.previous_chat(store.chat(chats[1])) == chats[0]
-        assert store.previous_chat(store.chat(chats[0])) is None
-        assert mine(ben).progress().chats_done == 0
-
     def test_a_chat_comes_with_its_steps_in_order(self, store: Store) -> None:
         chat = store.chat(add_chat(store, "a", steps=12))
         assert [one.step_order for one in chat.steps] == list(range(1, 13))
@@ -247,7 +231,6 @@ class StoreContract:
         view = mine(ana).view(chat)
         assert view.chat == store.chat(chat)
         assert view.ratings == {step(chat, 2): saved}
-        assert (view.places, view.progress) == (3, mine(ana).progress())
         with pytest.raises(NotFound, match="no chat 'nowhere'"):
             mine(ana).view("nowhere")
         with pytest.raises(NotFound, match="no chat"):

@@ -151,9 +151,8 @@ def test_an_annotator_sees_nothing_of_the_others(
     chats: Workbench, signed_in: Callable[..., AppTest], sign_in: SignIn, operator: SupabaseStore
 ) -> None:
     ben, his = sign_in("Ben")
-    chat_id = his.for_user(ben).next_chat()
-    assert chat_id
-    his.for_user(ben).rate(chat_id, None, 1, "stars")
+    (chat,) = his.search_chats(limit=1)
+    his.for_user(ben).rate(chat.id, None, 1, "stars")
     app = signed_in("annotator")
     assert "ratings of yours" in texts(app)
     assert "822" not in texts(app)

@@ -166,7 +166,7 @@ def test_statement_files_name_each_statement_once() -> None:
 
 def test_a_person_has_no_ratings_of_others(tmp_path: Path) -> None:
     store = SqliteStore(Database(tmp_path / "s.sqlite3"))
-    assert store.for_user(Session("ghost", "G")).progress().ratings == 0
+    assert store.for_user(Session("ghost", "G")).history() == []
 
 
 def test_what_is_deleted_is_forgotten_without_waiting_for_readers(workbench: Workbench, add_chats: Any) -> None:

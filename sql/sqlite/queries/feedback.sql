@@ -63,29 +63,6 @@ SELECT f.step_id, ifnull((SELECT CAST(d.value AS REAL) FROM decisions AS d
                           WHERE d.chat_id = $chat_id AND d.step_id IS f.step_id AND d.kind = 'score'), avg(f.feedback_score)), count(*)
 FROM chat_feedback AS f WHERE f.chat_id = $chat_id GROUP BY f.step_id;
 
--- name: progress
-WITH mine AS (
-    SELECT chat_id, count(*) AS n FROM chat_feedback WHERE user_id = $user_id GROUP BY chat_id
-)
-SELECT (SELECT count(*) FROM mine
-        WHERE n = 1 + (SELECT count(*) FROM reasoning_steps AS s WHERE s.chat_id = mine.chat_id)),
-       (SELECT count(*) FROM chats),
-       (SELECT ifnull(sum(n), 0) FROM mine);
-
--- name: next_open_chat
-SELECT c.id FROM chats AS c
-WHERE (c.created_at, c.id) > ($after_created_at, $after_id)
-  AND (SELECT count(*) FROM chat_feedback AS f WHERE f.user_id = $user_id AND f.chat_id = c.id)
-      < 1 + (SELECT count(*) FROM reasoning_steps AS s WHERE s.chat_id = c.id)
-ORDER BY c.created_at, c.id
-LIMIT 1;
-
--- name: previous_chat
-SELECT c.id FROM chats AS c
-WHERE (c.created_at, c.id) < ($before_created_at, $before_id)
-ORDER BY c.created_at DESC, c.id DESC
-LIMIT 1;
-
 -- name: export_people
 SELECT p.user_id, p.origin, p.consent FROM profiles AS p
 WHERE EXISTS (SELECT 1 FROM chat_feedback AS f WHERE f.user_id = p.user_id)
