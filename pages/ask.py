@@ -8,9 +8,9 @@ import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.roles import may
-from rlhf_core.services import querying, snapshots
+from rlhf_core.services import querying
 from rlhf_core.ui import keys, resources
-from rlhf_core.ui.beginning import without_a_snapshot
+from rlhf_core.ui.beginning import snapshot_of_address
 from rlhf_core.ui.tables import csv_of
 from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
 
@@ -18,11 +18,7 @@ PAGE = 200
 workbench = resources.workbench()
 session = resources.session()
 st.title("SQL")
-taken = snapshots.listing(workbench)
-if not taken:
-    without_a_snapshot(workbench, "SQL is asked of a snapshot")
-    st.stop()
-snapshot = next((one for one in taken if one.id == st.query_params.get(keys.URL_SNAPSHOT)), taken[0])
+snapshot = snapshot_of_address(workbench, "SQL is asked of a snapshot")
 with st.spinner("Preparing the snapshot for questions (once)"):
     tables = resources.explore_tables(snapshot.id)
 state = st.session_state

@@ -2,9 +2,9 @@
 
 import streamlit as st
 
-from rlhf_core.services import auditing, snapshots
+from rlhf_core.services import auditing
 from rlhf_core.ui import keys, resources
-from rlhf_core.ui.beginning import without_a_snapshot
+from rlhf_core.ui.beginning import snapshot_of_address
 from rlhf_core.ui.texts import ago, markdown_of, plural
 
 LOOKS: dict[auditing.Severity, tuple[str, str]] = {
@@ -13,11 +13,7 @@ LOOKS: dict[auditing.Severity, tuple[str, str]] = {
 }  # fmt: skip
 workbench = resources.workbench()
 st.title("Audit")
-taken = snapshots.listing(workbench)
-if not taken:
-    without_a_snapshot(workbench, "An audit looks at a snapshot")
-    st.stop()
-snapshot = next((one for one in taken if one.id == st.query_params.get(keys.URL_SNAPSHOT)), taken[0])
+snapshot = snapshot_of_address(workbench, "An audit looks at a snapshot")
 report = resources.audit(snapshot.id)
 counts = {severity: sum(one.severity == severity for one in report.findings) for severity in LOOKS}
 st.markdown(

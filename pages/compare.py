@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from rlhf_core.ground.errors import RlhfError
+from rlhf_core.ground.errors import NotFound, RlhfError
 from rlhf_core.ground.text import shorten
 from rlhf_core.services import comparing
 from rlhf_core.services.comparing import Candidate
@@ -27,12 +27,16 @@ def one_answer(chosen: list[Candidate]) -> None:
     query = ""
     places: list[comparing.Place] = []
     text = ""
-    if workbench.counts().chats > MENU:
+    found, more = comparing.find_chats(workbench, limit=MENU)
+    if more:
         text = st.text_input("Find", placeholder="Words in the question", icon=":material/search:")
-    found = workbench.store.search_chats(text, limit=MENU)
+        found, _ = comparing.find_chats(workbench, text, limit=MENU)
     wanted = st.query_params.get(keys.URL_CHAT)
     if wanted and all(one.id != wanted for one in found):  # from a link, a queue or the table of a set
-        found = [*comparing.chats_named(workbench, [wanted]), *found]
+        try:
+            found = [comparing.chat(workbench, wanted), *found]
+        except NotFound as error:
+            show_error(error)
     if not found:
         st.info(
             "No chat's question contains these words." if text else "No chats yet: import some, load the demo set, or type one."
@@ -52,7 +56,7 @@ def one_answer(chosen: list[Candidate]) -> None:
         if response.strip():
             response, places = comparing.places_of_text(response)
     else:
-        chat = workbench.store.chat(answer.id)
+        chat = comparing.chat(workbench, answer.id)
         query, places = chat.query, comparing.places_of_chat(workbench, chat)
 
     ready = bool(chosen and query.strip() and places)

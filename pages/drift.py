@@ -5,19 +5,16 @@ import pandas as pd
 import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
-from rlhf_core.services import drifting, snapshots
+from rlhf_core.services import drifting
 from rlhf_core.ui import resources
-from rlhf_core.ui.beginning import without_a_snapshot
+from rlhf_core.ui.beginning import snapshot_of_address
 from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
 
 workbench = resources.workbench()
 st.title("Drift")
-taken = snapshots.listing(workbench)
-if not taken:
-    without_a_snapshot(workbench, "Drift is looked for in a snapshot")
-    st.stop()
+snapshot = snapshot_of_address(workbench, "Drift is looked for in a snapshot")
 st.caption(
-    f"Snapshot **{taken[0].id}**, taken {ago(taken[0].created_at)}. Each window is held against the first ones; all tests are "
+    f"Snapshot **{snapshot.id}**, taken {ago(snapshot.created_at)}. Each window is held against the first ones; all tests are "
     "corrected together, and an alarm also takes a change that matters."
 )
 left, right = st.columns([1, 2])
@@ -43,8 +40,8 @@ def generations(snapshot_id: str, checkpoint: str | None) -> list[drifting.Gener
 
 chosen = judge if by_model else None
 try:
-    found = drifted(taken[0].id, days, chosen)
-    models = generations(taken[0].id, chosen)
+    found = drifted(snapshot.id, days, chosen)
+    models = generations(snapshot.id, chosen)
 except RlhfError as error:
     show_error(error)
     st.stop()

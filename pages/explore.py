@@ -8,9 +8,9 @@ import pandas as pd
 import streamlit as st
 
 from rlhf_core.ground.text import shorten
-from rlhf_core.services import exploring, snapshots
+from rlhf_core.services import exploring
 from rlhf_core.ui import explore_charts, filters, keys, resources, rows
-from rlhf_core.ui.beginning import without_a_snapshot
+from rlhf_core.ui.beginning import snapshot_of_address
 from rlhf_core.ui.tables import csv_of, show_table
 from rlhf_core.ui.texts import ago, markdown_of, plural
 
@@ -19,11 +19,7 @@ FEW = 6
 TEXT = 140  # characters
 workbench = resources.workbench()
 st.title("Explore")
-taken = snapshots.listing(workbench)
-if not taken:
-    without_a_snapshot(workbench, "Questions are asked of a snapshot")
-    st.stop()
-snapshot = next((one for one in taken if one.id == st.query_params.get(keys.URL_SNAPSHOT)), taken[0])
+snapshot = snapshot_of_address(workbench, "Questions are asked of a snapshot")
 only = filters.read()
 with st.spinner("Preparing the snapshot for questions (once)"):
     parts = resources.explore_parts(snapshot.id)

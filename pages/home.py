@@ -133,7 +133,7 @@ for column, draw in zip(st.columns(len(mine)), mine, strict=True):
     with column:
         draw()
 
-if counts.chats < FEW and may(session.role, "import") and not workbench.store.profiles("demo"):
+if counts.chats < FEW and may(session.role, "import") and not demo.is_loaded(workbench):
     with st.container(horizontal=True, vertical_alignment="center"):
         st.caption(
             "Only a few chats are here. The demo set shows what the pages do with more; it can be told apart by its source."

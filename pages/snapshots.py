@@ -125,6 +125,15 @@ def away() -> None:
     st.caption("Its files go; a note that it was there stays. Files that other snapshots share stay with them.")
 
 
+def show_missing(snapshot_id: str) -> None:
+    """The address names one that is not in the list."""
+    try:
+        choose(snapshots.find(workbench, snapshot_id).id)  # the beginning of an id names it too
+        st.rerun()
+    except RlhfError as error:
+        show_error(error)
+
+
 chosen = st.query_params.get(keys.URL_SNAPSHOT)
 rows.pick(
     "snapshots",
@@ -142,7 +151,10 @@ rows.pick(
 )
 ids = [one.id for one in taken]
 if chosen not in ids:
-    st.caption("Press a snapshot to see what is in it.")
+    if chosen is None:
+        st.caption("Press a snapshot to see what is in it.")
+    else:
+        show_missing(chosen)
     depot_parts.copies(workbench, "snapshots")
     st.stop()
 snapshot = taken[ids.index(chosen)]

@@ -29,6 +29,16 @@ def test_pages_use_ui_services_and_ground_only(path: Path) -> None:
     assert imported_rooms(path) <= ALLOWED | extra
 
 
+PAINTERS = [*DOORS[1:], *sorted((PROJECT_ROOT / "rlhf_core" / "ui").rglob("*.py"))]
+
+
+@pytest.mark.parametrize("path", PAINTERS, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_pages_do_not_reach_through_to_the_store(path: Path) -> None:
+    found = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Attribute)]
+    parts = {"store", "ledger", "audit"}
+    assert [ast.unparse(node) for node in found if node.attr in parts and ast.unparse(node.value) == "workbench"] == []
+
+
 def test_page_files_share_no_librarys_name() -> None:
     for path in DOORS[1:]:
         assert path.stem not in sys.stdlib_module_names

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ from dataclasses import dataclass
 from rlhf_core.checkpoints.base_models import offline_names
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_scorer
 from rlhf_core.ground.answers import Answer, AnswerScore
-from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError
+from rlhf_core.ground.errors import InvalidInput, RlhfError
 from rlhf_core.ground.records import Chat
 from rlhf_core.ground.text import shorten
 from rlhf_core.inference.client import ModelRef
@@ -104,13 +103,19 @@ def candidate(workbench: Workbench, name: str) -> Candidate:
     return Candidate(checkpoint.id, ModelRef(checkpoint=checkpoint.id), checkpoint)
 
 
-def chats_named(workbench: Workbench, ids: Sequence[str]) -> list[Chat]:
-    """Those of these chats that are in the store."""
-    found = []
-    for one in ids:
-        with contextlib.suppress(NotFound):
-            found.append(workbench.store.chat(one))
-    return found
+def find_chats(workbench: Workbench, text: str = "", limit: int = 200) -> tuple[list[Chat], bool]:
+    """The first chats whose query contains ``text``, without their steps, and whether there are more."""
+    found = workbench.store.search_chats(text, limit=limit + 1)
+    return found[:limit], len(found) > limit
+
+
+def chat(workbench: Workbench, chat_id: str) -> Chat:
+    """One with its steps.
+
+    Raises:
+        NotFound: it is not in the store.
+    """
+    return workbench.store.chat(chat_id)
 
 
 def places_of_chat(workbench: Workbench, chat: Chat) -> list[Place]:

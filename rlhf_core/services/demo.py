@@ -14,6 +14,10 @@ TINY_POLICY = SFTConfig.parse({"base_model": "tiny", "min_score": 1, "unrated": 
 """It learns good and bad answers alike: what is better, PPO has to find out."""
 
 
+def is_loaded(workbench: Workbench) -> bool:
+    return bool(workbench.store.profiles("demo"))
+
+
 def load_demo(workbench: Workbench) -> tuple[ImportReport, ImportReport]:
     """Add the demo set (again adds nothing): rated chats, and pairs of answers. Its raters are marked as demo, so their ratings
     can be told apart."""

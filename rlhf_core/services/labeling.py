@@ -125,14 +125,18 @@ def _scores(workbench: Workbench, model: ModelRef, answers: Sequence[Answer]) ->
 
 
 def queue(found: Sequence[Queue], queue_id: str | None = None) -> Queue:
-    """Of these open queues the one with this id, or the first.
+    """Of these open queues the one with this id, or, where none is named, the first.
 
     Raises:
-        NotFound: every queue is closed.
+        NotFound: every queue is closed, or the one that is named is none of these.
     """
     if not found:
         raise NotFound("Every queue is closed. An engineer or administrator opens one.")
-    return next((one for one in found if one.id == queue_id), found[0])
+    if queue_id is None:
+        return found[0]
+    if (named := next((one for one in found if one.id == queue_id), None)) is None:
+        raise NotFound("That queue is closed, or there is none of that name. Nothing was taken from another one instead.")
+    return named
 
 
 def open_item(workbench: Workbench, session: Session, chat_id: str, other_id: str | None = None) -> LabelView:

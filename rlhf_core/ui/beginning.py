@@ -1,12 +1,43 @@
-"""What stands on a page whose beginning is missing: the step that is missing, and nothing else."""
+"""Which snapshot a page is about; and what stands on a page whose beginning is missing: the step that is missing, and nothing
+else."""
 
 from __future__ import annotations
 
 import streamlit as st
 
+from rlhf_core.ground.errors import RlhfError
 from rlhf_core.services import exploring, snapshots
 from rlhf_core.services.workbench import Workbench
-from rlhf_core.ui.texts import plural
+from rlhf_core.ui import keys
+from rlhf_core.ui.texts import plural, show_error
+
+
+def snapshot_of_address(workbench: Workbench, about: str) -> snapshots.Snapshot:
+    """The snapshot that the address names, else the newest. Without any, the page ends with the step that is missing; where
+    the address names one that is not here, with what became of it.
+
+    Args:
+        workbench: Of whoever looks.
+        about: As of :func:`without_a_snapshot`.
+    """
+    wanted = st.query_params.get(keys.URL_SNAPSHOT)
+    if wanted is None:
+        taken = snapshots.listing(workbench)
+        if taken:
+            return taken[0]
+        without_a_snapshot(workbench, about)
+    else:
+        try:
+            return snapshots.find(workbench, wanted)
+        except RlhfError as error:
+            show_error(error)
+            st.button("Take the newest snapshot", icon=":material/photo_camera:", on_click=_forget_snapshot)
+    st.stop()
+    raise AssertionError("the page has ended")
+
+
+def _forget_snapshot() -> None:
+    st.query_params.pop(keys.URL_SNAPSHOT, None)
 
 
 def without_a_snapshot(workbench: Workbench, about: str) -> None:

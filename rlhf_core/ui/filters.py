@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Container, Iterable
 from dataclasses import fields, replace
 from datetime import date
@@ -12,6 +11,7 @@ import streamlit as st
 
 from rlhf_core.services.exploring import Filter, Parts
 from rlhf_core.ui import keys
+from rlhf_core.ui.texts import plain
 
 _MANY = {"sources": "source", "models": "model", "raters": "rater", "scores": "score", "steps": "step"}
 _ONE = ("since", "until", "words")
@@ -28,14 +28,24 @@ NAMES = {
 
 
 def read() -> Filter:
-    """The filter that the address says; what cannot be is left out."""
+    """The filter that the address says; what cannot be is left out, and said on the page."""
     params = st.query_params
     found: dict[str, Any] = {field: tuple(dict.fromkeys(params.get_all(name))) for field, name in _MANY.items()}
+    odd: list[str] = []
     for field in ("scores", "steps"):
-        found[field] = tuple(int(one) for one in found[field] if one.isascii() and one.isdigit() and len(one) < 5)
+        numbers = [one for one in found[field] if one.isascii() and one.isdigit() and len(one) < 5]
+        odd += [f"{_MANY[field]} {one}" for one in found[field] if one not in numbers]
+        found[field] = tuple(map(int, numbers))
     for name in ("since", "until"):
-        with contextlib.suppress(ValueError):
-            found[name] = date.fromisoformat(params.get(name, "")).isoformat()
+        if name in params:
+            try:
+                found[name] = date.fromisoformat(params[name]).isoformat()
+            except ValueError:
+                odd.append(f"{name} {params[name]}")
+    if odd:
+        st.warning(
+            f"The address asks for {plain(', '.join(odd))}, which cannot be: left out of the filter.", icon=":material/warning:"
+        )
     return Filter(**found, words=params.get("words") or None, demo=params.get("demo") != "0")
 
 

@@ -18,7 +18,7 @@ from rlhf_core.services.preflight import Preflight, time_in_words
 from rlhf_core.services.snapshots import Snapshot
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import forms, keys
-from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
+from rlhf_core.ui.texts import ago, markdown_of, plain, plural, show_error
 
 TITLES: dict[RunKind, str] = {
     "reward": "New reward model",
@@ -182,6 +182,8 @@ def _snapshot(taken: Sequence[Snapshot], *, optional: bool) -> str | None:
         ids[""] = NO_SNAPSHOT
     wanted = st.query_params.get(keys.URL_SNAPSHOT)
     index = [*ids].index(wanted) if wanted in ids else 0
+    if wanted is not None and wanted not in ids:
+        st.warning(f"Snapshot {plain(wanted)} of the address is not here. Choose another.", icon=":material/warning:")
     label = "Prompts from" if optional else "Snapshot"
     return st.selectbox(label, ids, format_func=ids.__getitem__, index=index, key=f"train:snapshot:{label}") or None
 

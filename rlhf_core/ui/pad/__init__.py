@@ -60,14 +60,16 @@ def page(title: str, task: Task) -> None:
     chat = st.query_params.get(keys.URL_CHAT)
     chosen = keys.label_queue(task)
     editing: Item | None = (chat, st.query_params.get(keys.URL_OTHER)) if chat else None
+    wanted = st.query_params.get(keys.URL_QUEUE) if not editing else None
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
         st.title(title, width="content")
         if len(queues) > 1 and not editing:  # not before: a menu makes the page slower to open
             names = {one.id: one.name for one in queues}
-            if (wanted := st.query_params.get(keys.URL_QUEUE)) in names:  # after a refresh
+            if wanted in names:  # after a refresh
                 st.session_state.setdefault(chosen, wanted)
-            st.selectbox("Queue", [*names], format_func=names.__getitem__, key=chosen, on_change=_keep_queue,
-                         args=(chosen,), label_visibility="collapsed", width=260)  # fmt: skip
+            picked = st.selectbox("Queue", [*names], format_func=names.__getitem__, key=chosen, on_change=_keep_queue,
+                                  args=(chosen,), label_visibility="collapsed", width=260)  # fmt: skip
+            wanted = picked if wanted is None or wanted in names else wanted
         st.page_link("work.py", label=plain(session.display_name), icon=":material/person:", help="What you have judged so far")
 
     @st.fragment
@@ -89,11 +91,22 @@ def page(title: str, task: Task) -> None:
         if (keys.URL_CHAT in st.query_params) != (editing is not None):
             st.rerun()
 
-    label(labeling.queue(queues, st.session_state.get(chosen)))
+    try:
+        queue = labeling.queue(queues, wanted)
+    except NotFound as error:
+        show_error(error)
+        if queues:
+            st.button("Go to an open queue", icon=":material/arrow_forward:", on_click=_forget_queue)
+        return
+    label(queue)
 
 
 def _keep_queue(key: str) -> None:
     st.query_params[keys.URL_QUEUE] = st.session_state[key]
+
+
+def _forget_queue() -> None:
+    st.query_params.pop(keys.URL_QUEUE, None)
 
 
 def draw(workbench: Workbench, session: Session, queue: Queue, *, editing: Item | None = None) -> None:
