@@ -37,10 +37,11 @@ os.environ["RLHF_STORE"] = "sqlite"
 import numpy as np
 
 from benchmarks.api import free_port, wait_until_it_answers
+from rlhf_core.analytics import rails
 from rlhf_core.analytics.sequential import differences, naive_crossed
-from rlhf_core.ground.rollout import Served, State, bucket, decide
+from rlhf_core.ground.rollout import Served, State, bucket, next_entry
 from rlhf_core.ground.settings import Workspace
-from rlhf_core.services import collecting, rolling_out
+from rlhf_core.services import collecting
 from rlhf_core.services.workbench import Workbench
 from tests.e2e.conftest import start_server
 
@@ -91,8 +92,8 @@ def assigning(rounds: int = 7, asks: int = 400) -> tuple[float, float]:
         workbench = Workbench(Workspace.resolve(root))
         _, token = collecting.add_application(workbench, "Benchmark", per_minute=10_000_000)
         for act, about in (("serve", "p1"), ("canary", "p2")):
-            events = workbench.store.rollout.events("policy")
-            workbench.store.rollout.add(decide("policy", events, act, who="b", reason="b", checkpoint_id=about))  # type: ignore[arg-type]
+            last = workbench.store.rollout.last("policy")
+            workbench.store.rollout.add(next_entry("policy", last, act, who="b", reason="b", checkpoint_id=about))  # type: ignore[arg-type]
         server = start_server(root, Path(name) / "server.log")
         bare_port = free_port()
         bare = subprocess.Popen([sys.executable, "-c", BARE, str(bare_port)])
@@ -145,8 +146,8 @@ def canary(rng: np.random.Generator, ratings: int, drop: float) -> Iterator[Serv
 def taken_back(served: list[Served]) -> int | None:
     """The canary's ratings when a rail first broke, looked at after every answer; None: none broke."""
     now = State("p1", canary="p2", share=0.05, salt="s", begun=2)
-    kept = rolling_out.counted(served)
-    seen = rolling_out.judge(now, kept)
+    kept = rails.counted(served)
+    seen = rails.judge(now, kept)
     after = [one.after for one in seen.rails if one.after is not None]
     return min(after) if after else None  # a comparison needs one rating of the canary's
 

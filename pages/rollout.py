@@ -5,7 +5,7 @@ import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.roles import may
-from rlhf_core.ground.rollout import ModelKind
+from rlhf_core.ground.rollout import Act, ModelKind
 from rlhf_core.services import retrained, rolling_out
 from rlhf_core.ui import keys, resources, rollout_parts
 from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
@@ -26,22 +26,9 @@ kind: ModelKind = st.segmented_control(
 PROBLEM, SEEN, SHOWN = (f"{key}:{kind}" for key in (keys.ROLLOUT_PROBLEM, keys.ROLLOUT_SEEN, keys.ROLLOUT_SHOWN))
 
 
-def decide(act: str, reason: str, checkpoint: str | None, share: float | None, *, again: bool, seen: int) -> None:
+def decide(act: Act, reason: str, checkpoint: str | None, share: float | None, *, again: bool, seen: int) -> None:
     try:
-        if act == "start":
-            rolling_out.start(
-                workbench, kind, reason, checkpoint_id=checkpoint, share=share or rolling_out.SHARES[0], again=again, seen=seen
-            )
-        elif act == "share":
-            rolling_out.grow(workbench, kind, share or 0, reason, seen=seen)
-        elif act == "serve":
-            rolling_out.serve(workbench, kind, reason, checkpoint, again=again, seen=seen)
-        elif act == "candidate":
-            rolling_out.candidate(workbench, kind, checkpoint or "", reason, seen=seen)
-        elif act == "drop":
-            rolling_out.drop(workbench, kind, reason, seen=seen)
-        else:
-            rolling_out.back(workbench, kind, reason, seen=seen)
+        rolling_out.decide(workbench, kind, act, reason, checkpoint_id=checkpoint, share=share, again=again, seen=seen)
     except RlhfError as error:
         st.session_state[PROBLEM] = error
     else:
@@ -72,7 +59,7 @@ def choices(seen: rolling_out.Look) -> None:
     with st.form("rollout:decide", border=True):
         st.markdown("**Decide**")
         picked, share, again = None, None, False
-        acts: dict[str, str] = {}
+        acts: dict[Act, str] = {}
         if now.canary is not None:
             options = [one for one in rolling_out.SHARES if one != now.share]
             share = st.selectbox(
@@ -86,7 +73,7 @@ def choices(seen: rolling_out.Look) -> None:
             if now.serving is not None:
                 share = st.selectbox("Share of people", rolling_out.SHARES, format_func=lambda one: f"{one:.0%}")
                 again = st.checkbox("Even if it was taken back before")
-                acts = {"start": "Give it to this share", "candidate": "Make it the candidate"}
+                acts = {"canary": "Give it to this share", "candidate": "Make it the candidate"}
             acts["serve"] = "Let it serve everybody"
         if now.canary is None and now.previous is not None:
             acts["back"] = f"Back to {now.previous}"

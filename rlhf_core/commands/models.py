@@ -47,7 +47,7 @@ def add(command: Command) -> None:
     one = command("rollout", _rollout, "which checkpoint serves people: candidates, a share of people first, back")
     one.add_argument(
         "act", nargs="?", default="status",
-        choices=["status", "history", "candidate", "drop", "start", "share", "serve", "back", "watch"],
+        choices=["status", "history", "candidate", "drop", "canary", "share", "serve", "back", "watch"],
         help="status (default); start gives the candidate or a named checkpoint to a share; watch takes back what is worse",
     )  # fmt: skip
     one.add_argument("checkpoint", nargs="?", metavar="ID")
@@ -144,28 +144,14 @@ def _rollout(arguments: argparse.Namespace) -> int:
             if arguments.every_s is None:
                 return 0
             time.sleep(max(1.0, arguments.every_s))
-    if act == "candidate":
-        if arguments.checkpoint is None:
-            raise InvalidInput("Name the checkpoint that is to be the candidate.")
-        rolling_out.candidate(workbench, kind, arguments.checkpoint, reason)
-    elif act == "drop":
-        rolling_out.drop(workbench, kind, reason)
-    elif act == "start":
-        share = rolling_out.SHARES[0] if arguments.share is None else arguments.share
-        rolling_out.start(workbench, kind, reason, checkpoint_id=arguments.checkpoint, share=share, again=arguments.again)
-    elif act == "share":
-        if arguments.share is None:
-            raise InvalidInput("Say which share of people is to get it with --share.")
-        rolling_out.grow(workbench, kind, arguments.share, reason)
-    elif act == "serve":
-        rolling_out.serve(workbench, kind, reason, arguments.checkpoint, again=arguments.again)
-    elif act == "back":
-        rolling_out.back(workbench, kind, reason)
-    elif act == "history":
+    if act == "history":
         for one in rolling_out.history(workbench, kind):
             share = f", {one.state.share:.0%} of people" if one.act in ("canary", "share") else ""
             print(f"{one.number}  {one.at[:19]}  {one.who}: {one.checkpoint_id} {rolling_out.ACTS[one.act]}{share}. {one.reason}")
         return 0
+    rolling_out.decide(
+        workbench, kind, act, reason, checkpoint_id=arguments.checkpoint, share=arguments.share, again=arguments.again
+    )
     return _standing(workbench, kind)
 
 

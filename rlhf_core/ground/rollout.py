@@ -84,19 +84,20 @@ def state_from(values: Mapping[str, Any]) -> State:
     return State(**{name: values[name] for name in State.__dataclass_fields__ if name in values})
 
 
-def state_of(events: list[ModelEvent]) -> State:
-    return events[-1].state if events else State()
+def state_of(last: ModelEvent | None) -> State:
+    """How things stand after a log's last entry; None: nothing was decided yet."""
+    return last.state if last else State()
 
 
-def decide(
-    kind: ModelKind, events: list[ModelEvent], act: Act, *, who: str, reason: str, checkpoint_id: str | None = None,
+def next_entry(
+    kind: ModelKind, last: ModelEvent | None, act: Act, *, who: str, reason: str, checkpoint_id: str | None = None,
     share: float | None = None, detail: Mapping[str, Any] | None = None, seen: int | None = None,
 ) -> ModelEvent:  # fmt: skip
     """The next entry.
 
     Args:
         kind: Of checkpoint.
-        events: All entries of the kind so far, in order.
+        last: The log's last entry of the kind; None: there is none.
         act: What is decided.
         who: By whom.
         reason: Why.
@@ -109,15 +110,15 @@ def decide(
         Conflict: there is a newer entry.
         InvalidInput: it cannot be decided now, or without saying why.
     """
-    now = state_of(events)
-    if seen is not None and seen != len(events):
+    now, number = state_of(last), last.number + 1 if last else 1
+    if seen is not None and seen != number - 1:
         raise Conflict(MEANWHILE)
     if not reason.strip() or len(reason) > MAX_REASON:
         raise InvalidInput(f"Say why, in at most {MAX_REASON:,} characters: everybody who looks at the log later wants to know.")
     if share is not None and not 0 < share < 1:
         raise InvalidInput(f"The share is {share:g}; give more than 0 and less than 1. All of it is to let the checkpoint serve.")
-    state, about = _after(now, act, checkpoint_id, share, len(events) + 1)
-    return ModelEvent(kind, len(events) + 1, utc_now(), who, act, about, reason.strip(), state, dict(detail or {}))
+    state, about = _after(now, act, checkpoint_id, share, number)
+    return ModelEvent(kind, number, utc_now(), who, act, about, reason.strip(), state, dict(detail or {}))
 
 
 def _after(now: State, act: Act, checkpoint_id: str | None, share: float | None, number: int) -> tuple[State, str]:

@@ -19,7 +19,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from rlhf_core.analytics.pseudonyms import workspace_key
-from rlhf_core.checkpoints.registry import list_checkpoints
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.applications import (
     CONSENT_WORDS,
@@ -36,7 +35,7 @@ from rlhf_core.ground.rollout import ModelKind
 from rlhf_core.intake import personal
 from rlhf_core.intake.personal import without_personal
 from rlhf_core.intake.rows import BadRecord, build_rows
-from rlhf_core.services import comparing, erasing, erasing_runs, rolling_out
+from rlhf_core.services import comparing, erasing, erasing_runs, serving
 from rlhf_core.services.erasing import Erasure
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sqlite_collecting import Place, Request
@@ -272,7 +271,7 @@ def add_chat(
     chat = {"query": query, "response": response, "source": source, "model": model, "created_at": created_at}
     told = None
     if served:
-        begun = rolling_out.under_way(workbench, served["checkpoint"]) if user_id else None
+        begun = serving.under_way(workbench, served["checkpoint"]) if user_id else None
         told = {"checkpoint_id": served["checkpoint"], "begun": begun}
         told |= {name: served.get(name) for name in ("refused", "latency_ms")}
     return workbench.collecting.add_chat(request, chat, steps, told)
@@ -280,10 +279,10 @@ def add_chat(
 
 def assignment(
     workbench: Workbench, caller: Caller, kind: ModelKind, external_id: str | None = None
-) -> rolling_out.Assignment:  # fmt: skip
-    """Which checkpoint answers a person; see :func:`rlhf_core.services.rolling_out.assignment`. Raises as :func:`who`."""
+) -> serving.Assignment:  # fmt: skip
+    """Which checkpoint answers a person; see :func:`rlhf_core.services.serving.assignment`. Raises as :func:`who`."""
     _embedded(workbench)
-    return rolling_out.assignment(workbench, kind, who(workbench, caller, external_id))
+    return serving.assignment(workbench, kind, who(workbench, caller, external_id))
 
 
 def rate(
@@ -345,10 +344,7 @@ def score(workbench: Workbench, answer: Answer, checkpoint: str | None = None) -
         NotFound: there is none.
         InvalidInput, ModelUnavailable, CorruptArtifact, WorkerFailed: as of comparing.
     """
-    if checkpoint is None and workbench.team is None:
-        checkpoint = rolling_out.standing(workbench, "reward").serving
-    if checkpoint is None:
-        checkpoint = next((one.id for one in list_checkpoints(workbench.workspace.checkpoints, "reward")), None)
+    checkpoint = checkpoint or serving.reward_model(workbench)
     if checkpoint is None:
         raise NotFound("There is no reward checkpoint here. Train one first.")
     chosen = comparing.candidate(workbench, checkpoint)

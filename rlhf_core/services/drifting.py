@@ -22,7 +22,7 @@ from rlhf_core.checkpoints.registry import seen_by
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.errors import InvalidInput, RlhfError
 from rlhf_core.ground.text import query_key
-from rlhf_core.services import comparing, rolling_out, snapshots
+from rlhf_core.services import comparing, serving, snapshots
 from rlhf_core.services.workbench import Workbench
 
 WEBHOOK_VARIABLE = "RLHF_WEBHOOK_URL"
@@ -53,9 +53,7 @@ class Generation:
 
 def judge_of(workbench: Workbench) -> str | None:
     """The reward checkpoint by which drift is judged: the one that serves, or the newest."""
-    serving = rolling_out.standing(workbench, "reward").serving
-    able = [one.checkpoint.id for one in comparing.candidates(workbench) if one.checkpoint is not None]
-    return serving if serving in able else next(iter(able), None)
+    return serving.reward_model(workbench)
 
 
 def drift(workbench: Workbench, snapshot_id: str, *, days: int = 7, checkpoint: str | None = None) -> list[Finding]:

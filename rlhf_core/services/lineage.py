@@ -120,7 +120,7 @@ def serves(workbench: Workbench) -> dict[str, list[str]]:
         if queue.hint_checkpoint:
             found.setdefault(queue.hint_checkpoint, []).append(f"queue {queue.name} shows its rewards")
     for model_kind in MODEL_KINDS:
-        for alias, checkpoint_id in state_of(workbench.store.rollout.events(model_kind)).aliases().items():
+        for alias, checkpoint_id in state_of(workbench.store.rollout.last(model_kind)).aliases().items():
             found.setdefault(checkpoint_id, []).append(f"it is {alias} of the {model_kind} checkpoints")
     for run in workbench.ledger.not_over():
         for source, kind, what in _into(run):

@@ -8,15 +8,12 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from weakref import WeakKeyDictionary
 
-import numpy as np
-
-from rlhf_core.analytics.sequential import Floats, Interval, crossed, differences, interval, signs, wealth
+from rlhf_core.analytics.rails import Look, Rail, counted, judge
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint
 from rlhf_core.ground.errors import Conflict, CorruptArtifact, InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.rollout import (
@@ -26,118 +23,37 @@ from rlhf_core.ground.rollout import (
     MODEL_KINDS,
     SHARES,
     Act,
-    Arm,
     ModelEvent,
     ModelKind,
-    Served,
     State,
-    assigned,
-    decide,
+    next_entry,
     state_of,
-)
+)  # fmt: skip
+from rlhf_core.services import serving
 from rlhf_core.services.workbench import Workbench
 
-COUNTS_AT_MOST = 5  # answers of a person: nobody decides alone
-MARGIN = 0.25  # stars; a canary that is shown not to be worse by more may grow
 KEEPS_LOOK_S = 4.0
-KEEPS_S = 2.0  # how long a state that was read serves assignments
+_looks: WeakKeyDictionary[Any, dict[ModelKind, tuple[float, Look]]] = WeakKeyDictionary()  # by what is shared in a process
+_lock = threading.Lock()
 _log = logging.getLogger(__name__)
 
 __all__ = [
-    "ACTS",
-    "MODEL_KINDS",
-    "SHARES",
-    "Assignment",
-    "Look",
-    "Rail",
-    "State",
-    "able",
-    "assignment",
-    "back",
-    "candidate",
-    "counted",
-    "drop",
-    "forget_standing",
-    "glance",
-    "grow",
-    "history",
-    "judge",
-    "look",
-    "serve",
-    "standing",
-    "start",
-    "state",
-    "under_way",
-    "watch",
+    "ACTS", "MODEL_KINDS", "SHARES", "Look", "Rail", "State", "able", "back", "canary", "candidate", "decide", "drop", "glance",
+    "history", "look", "serve", "share_of_people", "state", "watch",
 ]  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True)
-class Rail:
-    """One thing that is watched. ``alpha``: how probable it is at most that it ever takes back a canary without a fault;
-    ``wealth``: evidence against the canary after each comparison (see :mod:`rlhf_core.analytics.sequential`), which takes it back
-    at 1/alpha; ``after``: comparisons until then, None: not yet. ``canary``, ``control``: what is shown of the arms, None: no
-    data."""
-
-    name: str
-    about: str
-    alpha: float
-    wealth: Floats
-    after: int | None
-    canary: float | None
-    control: float | None
-    unit: str
-
-    @property
-    def evidence(self) -> float:
-        return float(self.wealth[-1]) if len(self.wealth) else 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How a roll-out stands. ``number``: of the log's last entry. ``answers``, ``rated``, ``people``: by arm. ``difference``:
-    canary minus control in stars, at every look together, at a level of 95%; ``not_worse_after``: comparisons until it was shown
-    not to be worse by ``MARGIN``; ``fault``: why it has to go back."""
-
-    state: State
-    number: int = 0
-    rails: list[Rail] = field(default_factory=list)
-    answers: dict[Arm, int] = field(default_factory=dict)
-    rated: dict[Arm, int] = field(default_factory=dict)
-    people: dict[Arm, int] = field(default_factory=dict)
-    difference: Interval | None = None
-    not_worse_after: int | None = None
-    fault: str | None = None
-
-    @property
-    def says(self) -> str:
-        """In a sentence."""
-        if self.state.canary is None:
-            return "Nothing is being rolled out."
-        if self.fault:
-            return self.fault
-        for arm in ("canary", "control"):
-            if not self.rated.get(arm):
-                return f"Nobody has rated an answer of the {arm} yet, so there is nothing to compare."
-        if self.not_worse_after is not None:
-            return f"It is not worse by more than {MARGIN:g} stars, so its share may grow."
-        return "There is no sign that it is worse, and not enough yet to say that it is not."
-
-
-@dataclass(frozen=True, slots=True)
-class Assignment:
-    """``checkpoint``: None where nothing serves yet; ``begun``: the roll-out, None where none is under way."""
-
-    checkpoint: str | None
-    arm: Arm
-    begun: int | None
 
 
 # deciding ---------------------------------------------------------------------------------------------------------------
 
 
 def state(workbench: Workbench, kind: ModelKind) -> State:
-    return state_of(history(workbench, kind))
+    """How things stand now."""
+    return state_of(_last(workbench, kind))
+
+
+def _last(workbench: Workbench, kind: ModelKind) -> ModelEvent | None:
+    workbench.require("compare")
+    return workbench.store.rollout.last(kind)
 
 
 def history(workbench: Workbench, kind: ModelKind) -> list[ModelEvent]:
@@ -173,8 +89,8 @@ def drop(workbench: Workbench, kind: ModelKind, reason: str, *, seen: int | None
     return _decide(workbench, kind, "drop", reason, seen=seen)
 
 
-def start(
-    workbench: Workbench, kind: ModelKind, reason: str, *, checkpoint_id: str | None = None, share: float = SHARES[0],
+def canary(
+    workbench: Workbench, kind: ModelKind, reason: str, *, checkpoint_id: str | None = None, share: float | None = None,
     again: bool = False, seen: int | None = None,
 ) -> ModelEvent:  # fmt: skip
     """Give a checkpoint, or the candidate, to a share of people.
@@ -184,7 +100,7 @@ def start(
         kind: Of checkpoint.
         reason: Why.
         checkpoint_id: None: the candidate.
-        share: Of people, above 0 and below 1.
+        share: Of people, above 0 and below 1; None: the first of :data:`SHARES`.
         again: Even where it was taken back before.
         seen: See :func:`candidate`.
 
@@ -194,7 +110,7 @@ def start(
         Conflict: somebody decided something meanwhile.
     """
     events = history(workbench, kind)
-    now = state_of(events)
+    now = state_of(events[-1] if events else None)
     about = checkpoint_id or now.candidate
     if about is not None:
         _fit(workbench, kind, about, events, again=again)
@@ -204,7 +120,7 @@ def start(
     return _decide(workbench, kind, "canary", reason, seen=known, checkpoint_id=about, share=share)
 
 
-def grow(workbench: Workbench, kind: ModelKind, share: float, reason: str, *, seen: int | None = None) -> ModelEvent:
+def share_of_people(workbench: Workbench, kind: ModelKind, share: float, reason: str, *, seen: int | None = None) -> ModelEvent:
     """Change the canary's share; whoever has it keeps it as it grows. The figures of the moment go into the log."""
     found = look(workbench, kind)
     _same(found, seen)
@@ -219,7 +135,7 @@ def serve(
     workbench: Workbench, kind: ModelKind, reason: str, checkpoint_id: str | None = None, *, again: bool = False,
     seen: int | None = None,
 ) -> ModelEvent:  # fmt: skip
-    """Let a checkpoint serve everybody: the one named, the canary, or the candidate. Args and raises as :func:`start`."""
+    """Let a checkpoint serve everybody: the one named, the canary, or the candidate. Args and raises as :func:`canary`."""
     found = look(workbench, kind)
     _same(found, seen)
     about = checkpoint_id or found.state.canary or found.state.candidate
@@ -240,6 +156,41 @@ def back(workbench: Workbench, kind: ModelKind, reason: str, *, seen: int | None
     return _decide(workbench, kind, "back", reason, seen=found.number, detail=_figures(found))
 
 
+def decide(
+    workbench: Workbench, kind: ModelKind, act: Act, reason: str, *, checkpoint_id: str | None = None, share: float | None = None,
+    again: bool = False, seen: int | None = None,
+) -> ModelEvent:  # fmt: skip
+    """Any of the acts above, by its name in the log.
+
+    Args:
+        workbench: Whose.
+        kind: Of checkpoint.
+        act: See :data:`ACTS`.
+        reason: Why.
+        checkpoint_id: Of ``candidate``, ``canary`` and ``serve``.
+        share: Of ``canary`` and ``share``.
+        again: Of ``canary`` and ``serve``: even where it was taken back before.
+        seen: See :func:`candidate`.
+
+    Raises:
+        InvalidInput: what the act needs is not named.
+        NotFound, CorruptArtifact, Conflict: as of each.
+    """
+    if act == "candidate":
+        if checkpoint_id is None:
+            raise InvalidInput("Name the checkpoint that is to be the candidate.")
+        return candidate(workbench, kind, checkpoint_id, reason, seen=seen)
+    if act == "canary":
+        return canary(workbench, kind, reason, checkpoint_id=checkpoint_id, share=share, again=again, seen=seen)
+    if act == "share":
+        if share is None:
+            raise InvalidInput("Say which share of people is to get it (--share).")
+        return share_of_people(workbench, kind, share, reason, seen=seen)
+    if act == "serve":
+        return serve(workbench, kind, reason, checkpoint_id, again=again, seen=seen)
+    return (drop if act == "drop" else back)(workbench, kind, reason, seen=seen)
+
+
 def _same(found: Look, seen: int | None) -> None:
     if seen is not None and seen != found.number:
         raise Conflict(MEANWHILE)
@@ -250,9 +201,11 @@ def _decide(
 ) -> ModelEvent:  # fmt: skip
     workbench.require("promote")
     rollout = workbench.store.rollout
-    event = decide(kind, rollout.events(kind), act, who=by or workbench.name, reason=reason, seen=seen, **more)
+    event = next_entry(kind, rollout.last(kind), act, who=by or workbench.name, reason=reason, seen=seen, **more)
     rollout.add(event)
-    forget_standing(workbench)
+    serving.forget(workbench)
+    with _lock:
+        _looks.pop(workbench.embedded, None)
     workbench.note(f"model {act}", event.checkpoint_id, by, kind=kind, share=event.state.share or None, reason=event.reason)
     return event
 
@@ -289,12 +242,12 @@ def able(workbench: Workbench, kind: ModelKind) -> list[str]:
 
 def look(workbench: Workbench, kind: ModelKind) -> Look:
     """How the roll-out stands now; nothing is decided by it."""
-    events = history(workbench, kind)
-    now = state_of(events)
+    last = _last(workbench, kind)
+    now, number = state_of(last), last.number if last else 0
     if now.canary is None or now.serving is None or now.begun is None:
-        return Look(now, len(events))
+        return Look(now, number)
     served = counted(workbench.store.rollout.served(now.begun, now.canary, now.serving))
-    seen = replace(judge(now, served), number=len(events))
+    seen = replace(judge(now, served), number=number)
     return seen if seen.fault else _with_files(workbench, seen)
 
 
@@ -308,68 +261,6 @@ def glance(workbench: Workbench, kind: ModelKind) -> Look:
         seen = look(workbench, kind)
         looks[kind] = (time.monotonic(), seen)
     return seen
-
-
-def judge(now: State, served: Sequence[Served]) -> Look:
-    """What the answers of both arms say. ``served``: in the order in which they came."""
-    canary_of = [(one, one.checkpoint_id == now.canary) for one in served]
-    rated = _values(canary_of, lambda one: one.rating)
-    apart = differences(rated)
-    refusals = _values(canary_of, lambda one: None if one.refused is None else float(one.refused))
-    lengths = _values(canary_of, lambda one: float(one.characters))
-    delays = _values(canary_of, lambda one: one.latency_ms)
-    rails = [
-        _rail("rating", "people rate its answers lower", 0.02, rated, wealth(apart, worst=4.0), "stars"),
-        _rail("refusals", "it refuses more often", 0.01, refusals, wealth(-differences(refusals), worst=1.0, tolerated=0.05),
-              "of answers"),
-        _rail("length", "its answers are longer", 0.01, lengths, wealth(-signs(lengths), worst=0.5, tolerated=0.15),
-              "characters"),
-        _rail("latency", "it takes longer to answer", 0.01, delays, wealth(-signs(delays), worst=0.5, tolerated=0.15), "ms"),
-    ]  # fmt: skip
-    broken = [one for one in rails if one.after is not None]
-    fault = None
-    if broken:
-        first = broken[0]
-        assert first.after is not None
-        fault = (
-            f"{first.about[0].upper()}{first.about[1:]}: {_told(first.canary)} beside {_told(first.control)} {first.unit}, "
-            f"sure after {first.after:,} comparisons (evidence {first.wealth[first.after - 1]:,.0f}, {1 / first.alpha:,.0f} is "
-            "enough)."
-        )
-    count: dict[bool, Counter[str]] = {False: Counter(), True: Counter()}
-    for one, is_canary in canary_of:
-        count[is_canary]["answers"] += 1
-        count[is_canary]["rated"] += one.rating is not None
-    people = {flag: len({one.user_id for one, is_canary in canary_of if is_canary == flag}) for flag in (False, True)}
-    return Look(
-        now, 0, rails,
-        {"control": count[False]["answers"], "canary": count[True]["answers"]},
-        {"control": count[False]["rated"], "canary": count[True]["rated"]},
-        {"control": people[False], "canary": people[True]},
-        interval(apart, 0.05), crossed(wealth(-(apart + MARGIN), worst=4.0 + MARGIN), 0.05), fault,
-    )  # fmt: skip
-
-
-def _rail(name: str, about: str, alpha: float, values: Sequence[tuple[bool, float]], grown: Floats, unit: str) -> Rail:
-    means = [float(np.mean(some)) if (some := [one for flag, one in values if flag == arm]) else None for arm in (True, False)]
-    return Rail(name, about, alpha, grown, crossed(grown, alpha), means[0], means[1], unit)
-
-
-def _values(canary_of: Sequence[tuple[Served, bool]], value: Callable[[Served], float | None]) -> list[tuple[bool, float]]:
-    """(whether it is the canary's, value) of each that has one."""
-    return [(is_canary, found) for one, is_canary in canary_of if (found := value(one)) is not None]
-
-
-def counted(served: Sequence[Served]) -> list[Served]:
-    """Rated answers of a person count up to a limit, and so do those without a word."""
-    seen: Counter[tuple[str, str, bool]] = Counter()
-    kept = []
-    for one in served:
-        key = (one.user_id, one.checkpoint_id, one.rating is not None)
-        seen[key] += 1
-        if seen[key] <= COUNTS_AT_MOST:
-            kept.append(one)
-    return kept
 
 
 def _with_files(workbench: Workbench, seen: Look) -> Look:
@@ -401,10 +292,6 @@ def _figures(seen: Look) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _told(value: float | None) -> str:
-    return "nothing" if value is None else f"{value:,.2f}" if value < 100 else f"{value:,.0f}"
-
-
 def watch(workbench: Workbench) -> list[ModelEvent]:
     """Look at every roll-out, and take back what has to go. Returns what was decided. What keeps one kind from being looked at
     keeps no other; the last such error is raised at the end where nothing was decided."""
@@ -419,53 +306,8 @@ def watch(workbench: Workbench) -> list[ModelEvent]:
         except Conflict:
             _log.info("somebody decided about the %s roll-out meanwhile", kind)
         except RlhfError as error:
+            _log.warning("the %s roll-out could not be looked at: %s", kind, error)
             failed = error
     if failed is not None and not done:
         raise failed
     return done
-
-
-# serving ----------------------------------------------------------------------------------------------------------------
-
-_known: WeakKeyDictionary[Any, dict[ModelKind, tuple[float, State]]] = WeakKeyDictionary()  # by what is shared in a process
-_looks: WeakKeyDictionary[Any, dict[ModelKind, tuple[float, Look]]] = WeakKeyDictionary()
-_lock = threading.Lock()
-
-
-def _seen_by(workbench: Workbench) -> dict[ModelKind, tuple[float, State]]:
-    with _lock:
-        return _known.setdefault(workbench.embedded, {})
-
-
-def forget_standing(workbench: Workbench) -> None:
-    """Read anew how things stand, because something was decided."""
-    _seen_by(workbench).clear()
-    with _lock:
-        _looks.pop(workbench.embedded, None)
-
-
-def standing(workbench: Workbench, kind: ModelKind) -> State:
-    """How things stand, as of some seconds ago at most. Where the store does not answer: what served when it last did."""
-    known = _seen_by(workbench)
-    read_at, now = known.get(kind, (-KEEPS_S, State()))
-    if time.monotonic() - read_at > KEEPS_S:
-        try:
-            now = state_of(workbench.store.rollout.events(kind))
-            known[kind] = (time.monotonic(), now)
-        except RlhfError as error:
-            _log.warning("people keep the control of %s: %s", kind, error)
-            now = State(now.serving, now.previous)
-    return now
-
-
-def assignment(workbench: Workbench, kind: ModelKind, user_id: str) -> Assignment:
-    """What a person gets."""
-    now = standing(workbench, kind)
-    checkpoint, arm = assigned(now, user_id)
-    return Assignment(checkpoint, arm, now.begun)
-
-
-def under_way(workbench: Workbench, checkpoint_id: str) -> int | None:
-    """The number of the roll-out in which this checkpoint answers, in either arm; None: in none."""
-    states = (standing(workbench, kind) for kind in MODEL_KINDS)
-    return next((now.begun for now in states if checkpoint_id in (now.serving, now.canary)), None)

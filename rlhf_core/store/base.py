@@ -192,6 +192,9 @@ class RolloutStore(Protocol):
     def events(self, kind: ModelKind) -> list[ModelEvent]:
         """All that was decided of a kind of checkpoint, in order."""
 
+    def last(self, kind: ModelKind) -> ModelEvent | None:
+        """The last of them, which says how things stand."""
+
     def add(self, event: ModelEvent) -> None:
         """Add the next entry to the log, durably.
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any
 
 from rlhf_core.ground.errors import Conflict, Duplicate
-from rlhf_core.ground.rollout import MEANWHILE, ModelEvent, ModelKind, Served, state_from
+from rlhf_core.ground.rollout import MEANWHILE, Act, ModelEvent, ModelKind, Served, state_from
 
 
 class SupabaseRollout:
@@ -18,10 +18,11 @@ class SupabaseRollout:
         self._call = call
 
     def events(self, kind: ModelKind) -> list[ModelEvent]:
-        return [
-            ModelEvent(kind, number, at, who, act, about, reason, state_from(state), detail)
-            for number, at, who, act, about, reason, state, detail in self._call("list_model_events", kind=kind)
-        ]
+        return [_event(kind, *row) for row in self._call("list_model_events", kind=kind)]
+
+    def last(self, kind: ModelKind) -> ModelEvent | None:
+        found = self._call("last_model_event", kind=kind)
+        return _event(kind, *found) if found else None
 
     def add(self, event: ModelEvent) -> None:
         values = asdict(event) | {"state": json.dumps(asdict(event.state)), "detail": json.dumps(dict(event.detail))}
@@ -32,3 +33,10 @@ class SupabaseRollout:
 
     def served(self, begun: int, canary: str, control: str) -> list[Served]:
         return [Served(*row) for row in self._call("list_served", begun=begun, canary=canary, control=control)]
+
+
+def _event(
+    kind: ModelKind, number: int, at: str, who: str, act: Act, about: str, reason: str, *rest: dict[str, Any]
+) -> ModelEvent:
+    state, detail = rest
+    return ModelEvent(kind, number, at, who, act, about, reason, state_from(state), detail)

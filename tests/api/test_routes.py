@@ -14,8 +14,8 @@ from rlhf_core.api import guard
 from rlhf_core.checkpoints.registry import seal
 from rlhf_core.ground.answers import AnswerScore
 from rlhf_core.ground.files import building
-from rlhf_core.ground.rollout import decide
-from rlhf_core.services import collecting, comparing, erasing, rolling_out, snapshots
+from rlhf_core.ground.rollout import next_entry
+from rlhf_core.services import collecting, comparing, erasing, serving, snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.api.conftest import TRANSCRIPT, Call, calls
 
@@ -345,11 +345,11 @@ def test_a_person_is_told_the_same_checkpoint_and_it_is_noted(
     nobody = assistant("GET", "/assignment", 200, userId="ana")
     assert nobody == {"checkpoint": None, "arm": "control"}
     for act, about in (("serve", "p1"), ("canary", "p2")):
-        events = workbench.store.rollout.events("policy")
+        last = workbench.store.rollout.last("policy")
         share = 0.5 if act == "canary" else None
-        event = decide("policy", events, act, who="Kim", reason="r", checkpoint_id=about, share=share)  # type: ignore[arg-type]
+        event = next_entry("policy", last, act, who="Kim", reason="r", checkpoint_id=about, share=share)  # type: ignore[arg-type]
         workbench.store.rollout.add(event)
-    rolling_out.forget_standing(workbench)
+    serving.forget(workbench)
     given = assistant("GET", "/assignment", 200, userId="ana")
     assert given == ana_at("GET", "/assignment", 200) == assistant("GET", "/assignment", 200, userId="ana")
     arms = {assistant("GET", "/assignment", 200, userId=f"person {k}")["arm"] for k in range(40)}
@@ -380,20 +380,20 @@ def test_while_the_store_is_away_people_keep_the_control(
     site: TestClient, workbench: Workbench, assistant: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     for act, about in (("serve", "p1"), ("canary", "p2")):
-        events = workbench.store.rollout.events("policy")
+        last = workbench.store.rollout.last("policy")
         share = 0.99 if act == "canary" else None
         workbench.store.rollout.add(
-            decide("policy", events, act, who="Kim", reason="r", checkpoint_id=about, share=share)  # type: ignore[arg-type]
+            next_entry("policy", last, act, who="Kim", reason="r", checkpoint_id=about, share=share)  # type: ignore[arg-type]
         )
-    rolling_out.forget_standing(workbench)
+    serving.forget(workbench)
     assert assistant("GET", "/assignment", 200, userId="ana") == {"checkpoint": "p2", "arm": "canary"}
 
     def away(*_: Any) -> Any:
         raise guard.errors.StoreUnavailable("It is away.")
 
     monkeypatch.setattr(workbench.collecting, "application_of", away)
-    monkeypatch.setattr(type(workbench.store.rollout), "events", away)
-    monkeypatch.setattr(rolling_out, "KEEPS_S", -1.0)
+    monkeypatch.setattr(type(workbench.store.rollout), "last", away)
+    monkeypatch.setattr(serving, "KEEPS_S", -1.0)
     assert assistant("GET", "/assignment", 200, userId="ana") == {"checkpoint": "p1", "arm": "control"}
     assistant("GET", "/me", 503, userId="ana")
     stranger = calls(site, "rlhfa_other")

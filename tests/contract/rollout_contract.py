@@ -10,7 +10,7 @@ import pytest
 
 from rlhf_core.ground.errors import Conflict
 from rlhf_core.ground.records import Session
-from rlhf_core.ground.rollout import ModelEvent, decide, state_of
+from rlhf_core.ground.rollout import ModelEvent, next_entry, state_of
 from rlhf_core.store.base import Store
 from tests.contract.store_contract import Mine
 
@@ -24,7 +24,7 @@ class RolloutContract:
         raise NotImplementedError
 
     def say(self, store: Store, act: Any, **more: Any) -> ModelEvent:
-        event = decide("policy", store.rollout.events("policy"), act, who="Kim", reason="a test", **more)
+        event = next_entry("policy", store.rollout.last("policy"), act, who="Kim", reason="a test", **more)
         store.rollout.add(event)
         return event
 
@@ -42,14 +42,15 @@ class RolloutContract:
         ]
         assert events[-1].detail == {"rated": {"canary": 3}}
         assert (events[0].reason, events[0].at[:10]) == ("a test", said[0].at[:10])
-        state = state_of(events)
+        assert store.rollout.last("policy") == events[-1]
+        state = state_of(events[-1])
         assert (state.serving, state.canary, state.candidate, state.share, state.begun) == ("p1", "p2", None, 0.25, 3)
-        assert store.rollout.events("reward") == []
+        assert (store.rollout.events("reward"), store.rollout.last("reward")) == ([], None)
 
     def test_of_two_who_decide_at_once_the_second_is_refused(self, store: Store) -> None:
         self.say(store, "serve", checkpoint_id="p1")
-        events = store.rollout.events("policy")
-        two = [decide("policy", events, "candidate", who="Kim", reason="r", checkpoint_id=one) for one in ("p2", "p3")]
+        last = store.rollout.last("policy")
+        two = [next_entry("policy", last, "candidate", who="Kim", reason="r", checkpoint_id=one) for one in ("p2", "p3")]
         together, outcomes = threading.Barrier(2), []
 
         def add(event: ModelEvent) -> None:

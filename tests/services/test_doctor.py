@@ -18,7 +18,7 @@ from rlhf_core.analytics.pseudonyms import Pseudonyms, pseudonym_key
 from rlhf_core.ground.errors import RunRefused
 from rlhf_core.ground.files import building
 from rlhf_core.ground.records import utc_now
-from rlhf_core.ground.rollout import decide
+from rlhf_core.ground.rollout import next_entry
 from rlhf_core.ground.settings import Workspace
 from rlhf_core.services import doctor, snapshots, storage
 from rlhf_core.services.workbench import Workbench
@@ -166,7 +166,7 @@ def test_what_is_wrong(copied: Workspace, name: str) -> None:
 def test_who_serves_and_is_gone(copied: Workspace) -> None:
     checkpoint = one_of(copied.checkpoints, "reward-*")
     workbench = Workbench(copied)
-    workbench.store.rollout.add(decide("reward", [], "serve", who="Ana", reason="the first", checkpoint_id=checkpoint.name))
+    workbench.store.rollout.add(next_entry("reward", None, "serve", who="Ana", reason="the first", checkpoint_id=checkpoint.name))
     with pytest.raises(RunRefused, match="serving"):
         storage.remove(workbench, checkpoint.name)
     workbench.close()

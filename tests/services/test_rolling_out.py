@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from rlhf_core.analytics import rails
 from rlhf_core.analytics.sequential import crossed, differences, naive_crossed, signs, wealth
 from rlhf_core.checkpoints.registry import Checkpoint, seal
 from rlhf_core.ground.applications import Caller
 from rlhf_core.ground.errors import Conflict, CorruptArtifact, InvalidInput, NotFound, RunRefused, StoreUnavailable
 from rlhf_core.ground.files import building
 from rlhf_core.ground.rollout import Served, State, assigned, bucket
-from rlhf_core.services import activity, collecting, erasing, rolling_out, storage
+from rlhf_core.services import activity, collecting, erasing, rolling_out, serving, storage
 from rlhf_core.services.collecting import Place
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.sqlite_rollout import SqliteRollout
@@ -46,7 +47,7 @@ def two(workbench: Workbench, make: Make) -> tuple[str, str]:
     """A policy that serves, and one at 5%."""
     old, new = make("old").id, make("new").id
     rolling_out.serve(workbench, "policy", "the first", old)
-    rolling_out.start(workbench, "policy", "better in tests", checkpoint_id=new)
+    rolling_out.canary(workbench, "policy", "better in tests", checkpoint_id=new)
     return old, new
 
 
@@ -68,21 +69,21 @@ def answer(workbench: Workbench, caller: Caller, person: str, number: int, score
 
 def test_one_decision_after_another(workbench: Workbench, make: Make) -> None:
     a, b, c = (make(name).id for name in "abc")
-    assert rolling_out.assignment(workbench, "policy", "ana") == rolling_out.Assignment(None, "control", None)
+    assert serving.assignment(workbench, "policy", "ana") == serving.Assignment(None, "control", None)
     with pytest.raises(InvalidInput, match="Nothing serves yet"):
-        rolling_out.start(workbench, "policy", "r", checkpoint_id=a)
+        rolling_out.canary(workbench, "policy", "r", checkpoint_id=a)
     rolling_out.serve(workbench, "policy", "the first", a)
     with pytest.raises(InvalidInput, match="Say why"):
         rolling_out.candidate(workbench, "policy", b, "  ")
     rolling_out.candidate(workbench, "policy", b, "better on held-out ratings", detail={"gain": 0.1})
-    rolling_out.start(workbench, "policy", "let us see")
+    rolling_out.canary(workbench, "policy", "let us see")
     with pytest.raises(InvalidInput, match="being rolled out already"):
-        rolling_out.start(workbench, "policy", "r", checkpoint_id=c)
+        rolling_out.canary(workbench, "policy", "r", checkpoint_id=c)
     with pytest.raises(InvalidInput, match="Let it serve, or take it back, first"):
         rolling_out.serve(workbench, "policy", "r", c)
     with pytest.raises(InvalidInput, match="more than 0 and less than 1"):
-        rolling_out.grow(workbench, "policy", 1.0, "r")
-    rolling_out.grow(workbench, "policy", 0.25, "no complaints")
+        rolling_out.share_of_people(workbench, "policy", 1.0, "r")
+    rolling_out.share_of_people(workbench, "policy", 0.25, "no complaints")
     rolling_out.serve(workbench, "policy", "good")
     assert rolling_out.state(workbench, "policy").aliases() == {"serving": b, "previous": a}
     rolling_out.back(workbench, "policy", "not so good after all")
@@ -94,8 +95,8 @@ def test_one_decision_after_another(workbench: Workbench, make: Make) -> None:
     assert (log[1].detail, log[3].reason) == ({"gain": 0.1}, "no complaints")
     assert [one.act for one in activity.log(workbench, "model ")][:2] == ["model back", "model serve"]
     with pytest.raises(InvalidInput, match=r"was taken back on .*not so good after all.*--again"):
-        rolling_out.start(workbench, "policy", "r", checkpoint_id=b)
-    rolling_out.start(workbench, "policy", "with another prompt", checkpoint_id=b, again=True)
+        rolling_out.canary(workbench, "policy", "r", checkpoint_id=b)
+    rolling_out.canary(workbench, "policy", "with another prompt", checkpoint_id=b, again=True)
 
 
 def test_a_checkpoint_has_to_be_there_as_it_was_and_of_the_kind(workbench: Workbench, make: Make) -> None:
@@ -124,7 +125,7 @@ def test_of_two_who_promote_at_once_one_is_told(
 
     def late(store: SqliteRollout, event: Any) -> None:
         monkeypatch.setattr(SqliteRollout, "add", kept)
-        rolling_out.grow(workbench, "policy", 0.25, "mine first")
+        rolling_out.share_of_people(workbench, "policy", 0.25, "mine first")
         kept(store, event)
 
     monkeypatch.setattr(SqliteRollout, "add", late)
@@ -139,14 +140,14 @@ def test_whoever_has_the_canary_keeps_it_as_its_share_grows(workbench: Workbench
     before: set[str] = set()
     for share in (0.05, 0.25, 0.5):
         if share > 0.05:
-            rolling_out.grow(workbench, "policy", share, "fine")
+            rolling_out.share_of_people(workbench, "policy", share, "fine")
         state = rolling_out.state(workbench, "policy")
         have = {one for one in people if assigned(state, one) == (new, "canary")}
         assert abs(len(have) / len(people) - share) < 0.03
         assert before <= have
         before = have
     rolling_out.back(workbench, "policy", "enough")
-    rolling_out.start(workbench, "policy", "another try", checkpoint_id=new, share=0.5, again=True)
+    rolling_out.canary(workbench, "policy", "another try", checkpoint_id=new, share=0.5, again=True)
     again = {one for one in people if assigned(rolling_out.state(workbench, "policy"), one)[1] == "canary"}
     assert 0.3 < len(again & before) / len(before) < 0.7, "another draw"
     assert bucket("s", "ana") == bucket("s", "ana") != bucket("t", "ana")
@@ -158,17 +159,17 @@ def test_while_the_store_is_away_people_keep_the_control(
     old, _ = two
     state = rolling_out.state(workbench, "policy")
     lucky = next(one for one in map(str, range(1000)) if assigned(state, one)[1] == "canary")
-    assert rolling_out.assignment(workbench, "policy", lucky).arm == "canary"
-    monkeypatch.setattr(rolling_out, "KEEPS_S", -1.0)
-    monkeypatch.setattr(SqliteRollout, "events", lambda *_: (_ for _ in ()).throw(StoreUnavailable("It is away.")))
-    given = rolling_out.assignment(workbench, "policy", lucky)
+    assert serving.assignment(workbench, "policy", lucky).arm == "canary"
+    monkeypatch.setattr(serving, "KEEPS_S", -1.0)
+    monkeypatch.setattr(SqliteRollout, "last", lambda *_: (_ for _ in ()).throw(StoreUnavailable("It is away.")))
+    given = serving.assignment(workbench, "policy", lucky)
     assert (given.checkpoint, given.arm) == (old, "control")
 
 
 def test_bad_ratings_take_it_back_by_themselves(workbench: Workbench, two: tuple[str, str], caller: Caller) -> None:
     old, new = two
     assert rolling_out.look(workbench, "policy").says.startswith("Nobody has rated an answer of the canary")
-    rolling_out.grow(workbench, "policy", 0.5, "quicker for a test")
+    rolling_out.share_of_people(workbench, "policy", 0.5, "quicker for a test")
     decided, number = [], 0
     while not decided:
         number += 1
@@ -187,11 +188,11 @@ def test_bad_ratings_take_it_back_by_themselves(workbench: Workbench, two: tuple
         answer(workbench, caller, f"person {later}", 2, 5)
     assert rolling_out.watch(workbench) == []
     with pytest.raises(InvalidInput, match="was taken back"):
-        rolling_out.start(workbench, "policy", "again", checkpoint_id=new)
+        rolling_out.canary(workbench, "policy", "again", checkpoint_id=new)
 
 
 def test_a_good_one_may_grow_and_serve(workbench: Workbench, two: tuple[str, str], caller: Caller) -> None:
-    rolling_out.grow(workbench, "policy", 0.5, "quicker for a test")
+    rolling_out.share_of_people(workbench, "policy", 0.5, "quicker for a test")
     for number in range(240):
         person = f"person {number}"
         arm = collecting.assignment(workbench, caller, "policy", person).arm
@@ -232,27 +233,27 @@ def served(rng: np.random.Generator, count: int, **canary: Any) -> list[Served]:
     ],
 )
 def test_each_rail_finds_its_fault(fault: dict[str, Any], said: str) -> None:
-    seen = rolling_out.judge(NOW, served(np.random.default_rng(0), 400, **fault))
+    seen = rails.judge(NOW, served(np.random.default_rng(0), 400, **fault))
     assert seen.fault is not None
     assert seen.fault.startswith(said)
     assert sum(rail.after is not None for rail in seen.rails) == 1
-    assert rolling_out.judge(NOW, served(np.random.default_rng(1), 400)).fault is None
+    assert rails.judge(NOW, served(np.random.default_rng(1), 400)).fault is None
 
 
 def test_without_data_nothing_is_decided() -> None:
     rng = np.random.default_rng(0)
-    assert rolling_out.judge(NOW, []).fault is None
+    assert rails.judge(NOW, []).fault is None
     one_arm = [one for one in served(rng, 500) if one.checkpoint_id == "new"]
-    seen = rolling_out.judge(NOW, one_arm)
+    seen = rails.judge(NOW, one_arm)
     assert (seen.fault, seen.says) == (None, "Nobody has rated an answer of the control yet, so there is nothing to compare.")
     untold = [Served("new" if k % 2 else "old", f"p{k}", None, 10, None, None) for k in range(500)]
-    assert rolling_out.judge(NOW, untold).fault is None
+    assert rails.judge(NOW, untold).fault is None
 
 
 def test_nobody_decides_alone() -> None:
     angry = [Served("new", "angry", 1.0, 10, None, None), Served("old", "x", 4.0, 10, None, None)] * 200
-    assert len([one for one in rolling_out.counted(angry) if one.user_id == "angry"]) == rolling_out.COUNTS_AT_MOST
-    assert rolling_out.judge(NOW, rolling_out.counted(angry)).fault is None
+    assert len([one for one in rails.counted(angry) if one.user_id == "angry"]) == rails.COUNTS_AT_MOST
+    assert rails.judge(NOW, rails.counted(angry)).fault is None
 
 
 def test_peeking_after_every_rating_breaks_a_z_test_and_not_this_one() -> None:
@@ -292,7 +293,7 @@ def test_what_one_decided_on_is_what_is_decided(workbench: Workbench, two: tuple
     for late in (
         lambda: rolling_out.back(workbench, "policy", "yours", seen=seen),
         lambda: rolling_out.serve(workbench, "policy", "yours", seen=seen),
-        lambda: rolling_out.grow(workbench, "policy", 0.5, "yours", seen=seen),
+        lambda: rolling_out.share_of_people(workbench, "policy", 0.5, "yours", seen=seen),
         lambda: rolling_out.candidate(workbench, "policy", new, "yours", seen=seen),
     ):
         with pytest.raises(Conflict, match="Somebody else decided something meanwhile"):
@@ -308,7 +309,7 @@ def test_figures_of_answers_that_were_kept_for_their_time_stay(
     workbench: Workbench, two: tuple[str, str], caller: Caller
 ) -> None:  # fmt: skip
     """So that the evidence is not begun anew each day; nothing says whose they were."""
-    rolling_out.grow(workbench, "policy", 0.5, "quicker for a test")
+    rolling_out.share_of_people(workbench, "policy", 0.5, "quicker for a test")
     for number in range(60):
         person = f"person {number}"
         arm = collecting.assignment(workbench, caller, "policy", person).arm
@@ -362,7 +363,7 @@ def test_a_clock_that_is_moved_changes_no_decision(
     workbench: Workbench, two: tuple[str, str], caller: Caller, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     """Decisions stand in the order of their numbers, assignments do not look at the clock, ratings count whatever their time."""
-    rolling_out.grow(workbench, "policy", 0.5, "quicker for a test")
+    rolling_out.share_of_people(workbench, "policy", 0.5, "quicker for a test")
     people = [f"person {number}" for number in range(60)]
     given = {one: collecting.assignment(workbench, caller, "policy", one) for one in people}
     for number, one in enumerate(people):
@@ -372,7 +373,7 @@ def test_a_clock_that_is_moved_changes_no_decision(
         answer(workbench, caller, one, 1, 3 + number % 3)
     with workbench._database.transaction() as connection:
         connection.execute("UPDATE chat_feedback SET created_at = '2001-01-01T00:00:00.000000Z' WHERE rowid % 2")
-    rolling_out.grow(workbench, "policy", 0.75, "the clock is wrong")
+    rolling_out.share_of_people(workbench, "policy", 0.75, "the clock is wrong")
     log = rolling_out.history(workbench, "policy")
     assert [one.number for one in log] == [1, 2, 3, 4]
     assert (log[-1].at[:4], rolling_out.state(workbench, "policy").share) == ("2001", 0.75)

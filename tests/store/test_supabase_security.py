@@ -17,7 +17,7 @@ from postgrest.exceptions import APIError
 
 from rlhf_core.ground.errors import Conflict, Duplicate, Forbidden, InvalidInput, NotFound
 from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, Session, new_id
-from rlhf_core.ground.rollout import assigned, bucket, decide, state_of
+from rlhf_core.ground.rollout import assigned, bucket, next_entry, state_of
 from rlhf_core.store.supabase import SupabaseStore
 from tests.contract.store_contract import NOW, add_chat, step, uid
 from tests.supabase.server import HERE, MIGRATIONS, TeamServer
@@ -648,19 +648,19 @@ def test_the_database_gives_everybody_the_same_checkpoint_as_python(
     team: TeamServer, sign_in: SignIn, operator: SupabaseStore
 ) -> None:  # fmt: skip
     def say(act: Any, **more: Any) -> None:
-        events = operator.rollout.events("policy")
-        operator.rollout.add(decide("policy", events, act, who="Kim", reason="a test", **more))
+        last = operator.rollout.last("policy")
+        operator.rollout.add(next_entry("policy", last, act, who="Kim", reason="a test", **more))
 
     visitor, store = sign_in("Vic", None)
     assert client(store).rpc("assignment", {}).execute().data == {"checkpoint": None, "arm": "control", "begun": None}
     say("serve", checkpoint_id="p1")
     say("canary", checkpoint_id="p2", share=0.5)
-    state = state_of(operator.rollout.events("policy"))
+    state = state_of(operator.rollout.last("policy"))
     people = [new_id() for _ in range(300)]
     for share in (0.5, 0.75):
         if share > state.share:
             say("share", share=share)
-            state = state_of(operator.rollout.events("policy"))
+            state = state_of(operator.rollout.last("policy"))
         given = client(operator).rpc
         found = [given("assignment", {"p_user_id": one}).execute().data for one in people[: 300 if share == 0.5 else 40]]
         for one, data in zip(people, found, strict=False):
@@ -675,7 +675,7 @@ def test_the_database_gives_everybody_the_same_checkpoint_as_python(
 def test_who_decides_which_checkpoint_serves(team: TeamServer, sign_in: SignIn, operator: SupabaseStore) -> None:
     for role in ("annotator", "analyst", None):
         _, store = sign_in(f"Not{role}", role)
-        event = decide("policy", operator.rollout.events("policy"), "serve", who="me", reason="mine", checkpoint_id="p1")
+        event = next_entry("policy", operator.rollout.last("policy"), "serve", who="me", reason="mine", checkpoint_id="p1")
         with pytest.raises(Forbidden, match="engineer"):
             store.rollout.add(event)
         if role != "analyst":

@@ -3,6 +3,9 @@
 -- name: model_events
 SELECT number, at, who, act, checkpoint_id, reason, state, detail FROM model_log WHERE kind = $kind ORDER BY number;
 
+-- name: last_model_event
+SELECT number, at, who, act, checkpoint_id, reason, state, detail FROM model_log WHERE kind = $kind ORDER BY number DESC LIMIT 1;
+
 -- name: add_model_event
 INSERT INTO model_log (kind, number, at, who, act, checkpoint_id, reason, state, detail)
 VALUES ($kind, $number, $at, $who, $act, $checkpoint_id, $reason, $state, $detail);

@@ -16,3 +16,14 @@ end $$;
 
 -- Nobody asks any more: public.my_progress, next_chat, previous_chat and export_steps. They stay because the grants of
 -- 20261122000400 name them, and grants may be said again at any time.
+
+-- How things stand is asked every few seconds; it stands in the last entry alone.
+create function public.last_model_event(p_kind text) returns jsonb
+language plpgsql stable security definer set search_path = '' as $$
+begin
+  perform private.require_role('analyst', 'engineer', 'admin');
+  return (select jsonb_build_array(m.number, private.utc(m.at), m.who, m.act, m.checkpoint_id, m.reason, m.state, m.detail)
+          from public.model_log m where m.kind = p_kind order by m.number desc limit 1);
+end $$;
+revoke all on function public.last_model_event(text) from public, anon, authenticated, service_role;
+grant execute on function public.last_model_event(text) to authenticated, service_role;
