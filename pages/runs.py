@@ -234,8 +234,7 @@ def show_disk() -> None:
     st.markdown(f"{what}: {plural(len(going), 'item')}, {sum(one.size_mb for one in going):,.1f} MiB.")
     sure = st.checkbox("I want them gone; a note of each stays", key=f"runs:sure:{len(going)}:{going[0].id}")
     if st.button("Remove them", icon=":material/delete:", disabled=not sure, key="runs:remove"):
-        for one in going:
-            storage.remove(workbench, one.id)
+        storage.remove(workbench, [one.id for one in going])
         st.rerun()
 
 

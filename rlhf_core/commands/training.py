@@ -165,11 +165,11 @@ def _clean(arguments: argparse.Namespace) -> None:
     from rlhf_core.services import storage
 
     workbench = open_workbench(arguments)
-    for one in storage.stored(workbench):
-        removed = arguments.remove and not one.kept_for
-        if removed:
-            storage.remove(workbench, one.id)
-        why = "; ".join(one.kept_for) or ("removed" if removed else "serves nothing")
+    found = storage.stored(workbench)
+    if arguments.remove:
+        storage.remove(workbench, [one.id for one in found if not one.kept_for])
+    for one in found:
+        why = "; ".join(one.kept_for) or ("removed" if arguments.remove else "serves nothing")
         print(f"{one.id}  {one.kind:<6}  {one.size_mb:>9,.1f} MiB  {why}")
 
 

@@ -129,6 +129,11 @@ def serves(workbench: Workbench) -> dict[str, list[str]]:
     return found
 
 
+def went_into_runs(runs: Iterable[Run]) -> set[str]:
+    """Checkpoint ids from which any of these began, or by which it was judged."""
+    return {source for run in runs for source, kind, _ in _into(run) if kind == "checkpoint"}
+
+
 def _into(run: Run) -> Iterable[tuple[str, NodeKind, str]]:
     """What a run's row says went into it."""
     if run.snapshot_id:
@@ -139,8 +144,8 @@ def _into(run: Run) -> Iterable[tuple[str, NodeKind, str]]:
     if run.config.get("reward"):
         try:
             sources = parse_sources(str(run.config["reward"]))
-        except InvalidInput:
-            sources = []
+        except InvalidInput:  # as an older version may have let it through: shown as it was said
+            sources = [(str(run.config["reward"]), 1.0)]
         for name, weight in sources:
             yield name, _kind_of(name), "reward" if weight == 1 else f"reward x {weight:g}"
     if run.config.get("judge"):

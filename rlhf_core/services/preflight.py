@@ -211,14 +211,14 @@ def _of_models(workbench: Workbench, config: RunConfig) -> list[Finding]:
     if name != TINY and not locate(name, workbench.workspace.checkpoints).offline:
         also = " minilm-l6 works without a network." if name == DEFAULT else ""
         found.append(Finding("mind", f"{name} is not on this machine; it will be downloaded from the model hub first.{also}"))
-    if isinstance(config, PPOConfig) and config.judge is not None and config.judge in (config.reward or ""):
-        found.append(Finding("mind", "The judge is the reward model itself, so it will not see over-optimisation."))
-    if isinstance(config, PPOConfig) and config.judge is not None and config.reward and ":" not in config.reward:
-        seeds = [
-            open_checkpoint(workbench.workspace.checkpoints, one).manifest["config"]
-            for one in (config.judge, *(name for name, _ in parse_sources(config.reward)))
-        ]
-        if config.judge not in config.reward and all(one == seeds[0] for one in seeds[1:]):
+    if isinstance(config, PPOConfig) and config.judge is not None and config.reward:
+        names = [name for name, _ in parse_sources(config.reward) if ":" not in name]  # the others are functions
+        trained = [
+            open_checkpoint(workbench.workspace.checkpoints, one).manifest["config"] for one in (config.judge, *names)
+        ]  # fmt: skip
+        if config.judge in names:
+            found.append(Finding("mind", "The judge is the reward model itself, so it will not see over-optimisation."))
+        elif names and all(one == trained[0] for one in trained[1:]):
             found.append(
                 Finding("mind", "The judge was trained as the reward model was; one with another seed or reading sees more.")
             )

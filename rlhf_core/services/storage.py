@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint, retire
 from rlhf_core.ground.errors import NotFound, RunRefused, disk_errors
 from rlhf_core.ground.runs import STATE_FILE
-from rlhf_core.services.lineage import ALL_RUNS, serves
+from rlhf_core.services.lineage import ALL_RUNS, serves, went_into_runs
 from rlhf_core.services.workbench import Workbench
 
 MB = 2**20
@@ -34,9 +35,8 @@ def stored(workbench: Workbench) -> list[Stored]:
     checkpoints = list_checkpoints(workbench.workspace.checkpoints)
     runs = workbench.ledger.recent(ALL_RUNS)
     used, best = serves(workbench), {run.checkpoint_id for run in runs}
+    begun = went_into_runs(runs)
     last = {one.run_id: one.id for one in sorted(checkpoints, key=lambda one: one.metrics.get("trained_steps") or 0)}
-    begun = {str(run.config.get(name)) for run in runs for name in ("base_model", "reward_base_model", "judge")}
-    begun |= {part.partition("=")[0].strip() for run in runs for part in str(run.config.get("reward") or "").split(",")}
     found = []
     for one in checkpoints:
         reasons = list(used.get(one.id, []))
@@ -55,26 +55,28 @@ def stored(workbench: Workbench) -> list[Stored]:
     return sorted(found, key=lambda one: -one.size_mb)
 
 
-def remove(workbench: Workbench, what: str) -> None:
-    """Remove a checkpoint, of which a note stays, or where an ended run stood.
+def remove(workbench: Workbench, ids: Sequence[str]) -> None:
+    """Remove checkpoints, of which a note stays, and where ended runs stood: all of them, or none.
 
     Raises:
-        NotFound: there is neither.
-        RunRefused: something uses it now.
+        NotFound: there is no such thing.
+        RunRefused: something uses one now.
     """
     workbench.require("train")
-    one = next((one for one in stored(workbench) if one.id == what), None)
-    if one is None:
-        raise NotFound(f"There is no checkpoint and no saved state {what!r} here.")
-    if one.serves:
-        raise RunRefused(f"{what} cannot be removed: {'; '.join(one.serves)}.")
-    with disk_errors("removing it", workbench.workspace.root):
-        if one.kind == "state":
-            (workbench.workspace.run_folder(what) / STATE_FILE).unlink(missing_ok=True)
-        else:
-            retire(open_checkpoint(workbench.workspace.checkpoints, what))
-            workbench.score_cache.forget(what)
-    workbench.note("remove checkpoint", what, kind=one.kind)
+    found = {one.id: one for one in stored(workbench)}
+    for what in ids:
+        if what not in found:
+            raise NotFound(f"There is no checkpoint and no saved state {what!r} here.")
+        if uses := found[what].serves:
+            raise RunRefused(f"{what} cannot be removed: {'; '.join(uses)}.")
+    for what in ids:
+        with disk_errors("removing it", workbench.workspace.root):
+            if found[what].kind == "state":
+                (workbench.workspace.run_folder(what) / STATE_FILE).unlink(missing_ok=True)
+            else:
+                retire(open_checkpoint(workbench.workspace.checkpoints, what))
+                workbench.score_cache.forget(what)
+        workbench.note("remove checkpoint", what, kind=found[what].kind)
 
 
 def _size_of(checkpoint: Checkpoint) -> float:

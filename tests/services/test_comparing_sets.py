@@ -159,7 +159,7 @@ def test_a_checkpoint_that_was_removed_says_nothing_from_memory(workbench: Workb
     kept, going = two(workbench)
     answers = [Answer("q", "a")]
     assert all(isinstance(one, list) for one in scoring.score_answers(workbench, [kept.ref, going.ref], answers))
-    storage.remove(workbench, going.label)
+    storage.remove(workbench, [going.label])
     found = scoring.score_answers(workbench, [kept.ref, going.ref], answers)
     assert isinstance(found[0], list)
     assert isinstance(found[1], NotFound)

@@ -168,7 +168,7 @@ def test_who_serves_and_is_gone(copied: Workspace) -> None:
     workbench = Workbench(copied)
     workbench.store.rollout.add(next_entry("reward", None, "serve", who="Ana", reason="the first", checkpoint_id=checkpoint.name))
     with pytest.raises(RunRefused, match="serving"):
-        storage.remove(workbench, checkpoint.name)
+        storage.remove(workbench, [checkpoint.name])
     workbench.close()
     assert examined(copied) == []
     shutil.rmtree(checkpoint)

@@ -103,16 +103,16 @@ def test_what_is_kept_and_why(demo: Workbench, loop: dict[str, Any]) -> None:
 def test_removing_leaves_a_note_and_never_what_serves(demo: Workbench, loop: dict[str, Any]) -> None:
     for name, why in (("reward", "queue Hinted"), ("best", "run ppo-2 is queued"), ("judge", "ppo-2 is queued [(]judge")):
         with pytest.raises(RunRefused, match=why):
-            storage.remove(demo, loop[name].id)
+            storage.remove(demo, [loop[name].id])
     gone = loop["between"]
-    storage.remove(demo, gone.id)
+    storage.remove(demo, [gone.id])
     assert gone.id not in {one.id for one in list_checkpoints(demo.workspace.checkpoints)}
     assert not gone.folder.exists()
     assert (demo.workspace.checkpoints / REMOVED / f"{gone.id}.json").is_file()
     with pytest.raises(NotFound):
-        storage.remove(demo, gone.id)
+        storage.remove(demo, [gone.id])
     demo.ledger.request_cancel("ppo-2")
-    storage.remove(demo, loop["best"].id)
+    storage.remove(demo, [loop["best"].id])
     node = lineage.lineage(demo).nodes[loop["best"].id]
     assert node.gone, "its run and what began from it still name it"
     assert "removed" in lineage.as_dot(lineage.lineage(demo).of(loop["best"].id))
@@ -132,10 +132,10 @@ def test_where_a_run_stood_can_be_forgotten_but_not_that_of_a_paused_one(demo: W
     assert (kept["one"].serves, kept["one"].kept_for, kept["one"].size_mb) == ([], ["it can go on from here"], 0.5)
     assert kept["two"].serves == ["run two is paused"]
     assert training.can_resume(demo, demo.ledger.get("one"))
-    storage.remove(demo, "one")
+    storage.remove(demo, ["one"])
     assert not training.can_resume(demo, demo.ledger.get("one"))
     with pytest.raises(RunRefused, match="paused"):
-        storage.remove(demo, "two")
+        storage.remove(demo, ["two"])
 
 
 def measured(workbench: Workbench, run: Run, steps: int, rise: float) -> None:

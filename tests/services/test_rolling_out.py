@@ -114,8 +114,8 @@ def test_a_checkpoint_has_to_be_there_as_it_was_and_of_the_kind(workbench: Workb
 def test_what_serves_is_not_removed(workbench: Workbench, two: tuple[str, str], make: Make) -> None:
     for one, role in zip(two, ("serving", "canary"), strict=True):
         with pytest.raises(RunRefused, match=f"it is {role} of the policy checkpoints"):
-            storage.remove(workbench, one)
-    storage.remove(workbench, make("nobody's").id)
+            storage.remove(workbench, [one])
+    storage.remove(workbench, [make("nobody's").id])
 
 
 def test_of_two_who_promote_at_once_one_is_told(
@@ -349,7 +349,7 @@ def test_the_command(workbench: Workbench, make: Make, root: Any) -> None:
     command("rollout", "serve", a, "--reason", "the first", root=root)
     assert "Say why" in command("rollout", "candidate", b, root=root, check=False).stderr
     command("rollout", "candidate", b, "--reason", "better", root=root)
-    said = command("rollout", "start", "--reason", "try", root=root).stdout
+    said = command("rollout", "canary", "--reason", "try", root=root).stdout
     assert f"canary    {b}  5% of people" in said
     command("rollout", "share", "--share", "0.25", "--reason", "fine", root=root)
     assert command("rollout", "watch", root=root).stdout == ""
