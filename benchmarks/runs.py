@@ -116,7 +116,7 @@ def in_a_terminal(workbench: Workbench, root: Path, snapshot: str, steps: int) -
 
 def launched(tab: Page, server: Server, workbench: Workbench, snapshot: str, steps: int, *, watch: bool) -> float:
     """Seconds a step of a run that the server started, with its live page or another one open."""
-    run = training.add_reward_run(workbench, snapshot, config(steps))
+    run = training.add_run(workbench, "reward", snapshot, config(steps))
     opened(tab, f"{server.url}/train?run={run.id}" if watch else server.url)
     until(workbench, run.id)
     return step_s(workbench, run.id)
@@ -129,7 +129,7 @@ def while_training(
     opened(tab, f"{server.url}/models")
     rerun_ms(tab, 5)
     idle = rerun_ms(tab, rounds)
-    run = training.add_reward_run(workbench, snapshot, config(steps))
+    run = training.add_run(workbench, "reward", snapshot, config(steps))
     until(workbench, run.id, 3)
     busy = []
     while workbench.ledger.get(run.id).phase == "training" and len(busy) < 4 * rounds:
@@ -143,7 +143,7 @@ def memory_growth(tab: Page, server: Server, workbench: Workbench, snapshot: str
     process = psutil.Process(server.process.pid)
 
     def one() -> None:
-        run = training.add_reward_run(workbench, snapshot, config(2))
+        run = training.add_run(workbench, "reward", snapshot, config(2))
         opened(tab, f"{server.url}/train?run={run.id}")
         until(workbench, run.id)
         tab.wait_for_timeout(1500)

@@ -14,7 +14,7 @@ from rlhf_core.services import generating, preflight, snapshots, sweeping, train
 from rlhf_core.services.training import Where
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity, keys, resources, rows, run_curves, run_forms
-from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, markdown_of, plural, show_error
+from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, markdown_of, plain, plural, show_error
 
 WHAT: dict[RunKind, str] = {
     "reward": "reward model",
@@ -63,10 +63,10 @@ def launch_form(kind: RunKind) -> None:
             st.rerun()
         if varied:
             name, _ = sweeping.begin(
-                workbench, kind, sent.snapshot_id, sent.values, varied, where=where, requested_by=session.user_id
+                workbench, kind, sent.snapshot_id, sent.values, varied, where=where
             )  # fmt: skip
             show_sweep(name)
-        run = training.add_run(workbench, kind, sent.snapshot_id, config, requested_by=session.user_id, where=where)
+        run = training.add_run(workbench, kind, sent.snapshot_id, config, where=where)
     except RlhfError as error:
         st.session_state.pop(keys.TRAIN_CHECKED, None)
         show_error(error)
@@ -128,15 +128,15 @@ def buttons(workbench: Workbench, run: Run) -> None:
     if run.unfinished or run.status == "paused":
         return
     if training.can_resume(workbench, run) and button("resume", "Go on from here", "resume", help=RESUME_HELP):
-        choose(training.resume(workbench, run.id, requested_by=session.user_id).id)
+        choose(training.resume(workbench, run.id).id)
         st.rerun()
     if button("again", "Run again", "replay", help="A new run with the same options on the same snapshot."):
-        choose(training.again(workbench, run.id, requested_by=session.user_id).id)
+        choose(training.again(workbench, run.id).id)
         st.rerun()
     if run.remedy:
         options = " and ".join(f"{name} {value}" for name, value in run.remedy.items())
         if button("remedy", "Try again with less memory", "healing", type="primary", help=f"A new run with {options}."):
-            choose(training.again(workbench, run.id, requested_by=session.user_id, **run.remedy).id)
+            choose(training.again(workbench, run.id, **run.remedy).id)
             st.rerun()
 
 
@@ -235,6 +235,8 @@ def watch(run_id: str) -> None:
             if asks:
                 st.json(asks)
             st.json(run.config)
+            if run.requested_by:
+                st.caption(f"Begun by {plain(run.requested_by)}.")
 
 
 st.title("Train")

@@ -259,7 +259,7 @@ def _train(arguments: argparse.Namespace) -> int:
     workbench = open_workbench(arguments)
     if [*values] == ["resume_from"] and arguments.snapshot is None and values["resume_from"]:  # all the rest as it was
         old = training.run(workbench, str(values["resume_from"]))
-        values, arguments.snapshot = old.config | values, old.snapshot_id
+        values, arguments.snapshot = old.config | values, old.snapshot_id or None
     config = options.parse(values)
     if arguments.snapshot is None and kind == "reward":
         raise InvalidInput("Say which snapshot to learn from with --snapshot; only --resume-from alone takes that of its run.")

@@ -17,6 +17,8 @@ MICRO_BATCH_TOKENS = {"reward": {"cpu": 1024, "cuda": 16_384}, "ppo": {"cpu": 51
 Tracking = Literal["none", "tensorboard", "trackio", "wandb"]
 TRACKING = "also send measures to a tracker: tensorboard writes into the run's folder; trackio and wandb as they are set up here"
 
+TINY = "tiny"  # as a policy to begin with: a new one
+
 
 class RunConfig(BaseModel):
     """What options of every kind of run have in common."""
@@ -41,6 +43,16 @@ class RunConfig(BaseModel):
     def begins_from(self) -> str:
         """The model that training starts from: a hub name, a folder, a checkpoint, or (sft) tiny."""
         return str(getattr(self, "reward_base_model", None) or getattr(self, "base_model", ""))
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether such a run saves where it stands, so that it can be paused, and gone on from after it was stopped or killed."""
+        return True
+
+    @property
+    def takes_processes(self) -> bool:
+        """Whether several processes can share such a run."""
+        return False
 
     @classmethod
     def parse(cls, values: dict[str, Any]) -> Self:
@@ -165,6 +177,14 @@ class RewardConfig(RunConfig):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU")
     report_to: Tracking = Field("none", description=TRACKING)
 
+    @property
+    def goes_on(self) -> bool:
+        return self.method != "head"
+
+    @property
+    def takes_processes(self) -> bool:
+        return self.method != "head"
+
     @model_validator(mode="after")
     def _some_left_to_train_on(self) -> Self:
         if self.test_fraction + self.validation_fraction >= 0.95:
@@ -203,6 +223,10 @@ class SFTConfig(RunConfig):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU")
     report_to: Tracking = Field("none", description=TRACKING)
 
+    @property
+    def goes_on(self) -> bool:
+        return False
+
 
 class PPOConfig(RunConfig):
     """Options of a run that improves a policy by its rewards."""
@@ -211,7 +235,7 @@ class PPOConfig(RunConfig):
     reward: str | None = Field(
         None,
         description="what judges answers: reward checkpoints or package.module:function, NAME or NAME=WEIGHT, separated by "
-        "commas; none: the newest reward checkpoint",
+        "commas; none: the reward checkpoint that serves, or the newest",
     )
     judge: str | None = Field(
         None,
@@ -320,6 +344,14 @@ class PPOConfig(RunConfig):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU")
     report_to: Tracking = Field("none", description=TRACKING)
 
+    @property
+    def goes_on(self) -> bool:
+        return self.optimiser == "ppo"
+
+    @property
+    def takes_processes(self) -> bool:
+        return self.optimiser == "ppo"
+
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if self.min_response_tokens > self.max_response_tokens:
@@ -330,7 +362,7 @@ class PPOConfig(RunConfig):
             raise ValueError("a separate critic would be a whole copy beside the adapters; with method lora choose critic shared")
         if self.stop_on_alarm and self.pause_on_alarm:
             raise ValueError("stop_on_alarm and pause_on_alarm cannot both be true")
-        if self.optimiser != "ppo" and self.resume_from is not None:
+        if not self.goes_on and self.resume_from is not None:
             raise ValueError(f"a run of {self.optimiser} does not go on from another; start it anew")
         if (self.kl_in, self.kl_estimator) in (("reward", "k2"), ("loss", "k1")):
             raise ValueError("kl_estimator k2 is a loss and k1 a reward: k1 has no gradient in the loss; choose k1 or k3 in the "

@@ -8,7 +8,6 @@ from typing import Any
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast, set_seed
 
-TINY = "tiny"
 WORDS = 2000
 CONTEXT = 512
 WIDTH = 128

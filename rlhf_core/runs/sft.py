@@ -16,7 +16,7 @@ from transformers.utils import logging as transformers_logging
 from rlhf_core.analytics.snapshot import Snapshot, open_snapshot
 from rlhf_core.checkpoints.base_models import locate
 from rlhf_core.checkpoints.registry import seal
-from rlhf_core.ground.configs import SFTConfig
+from rlhf_core.ground.configs import TINY, SFTConfig
 from rlhf_core.ground.errors import NotEnoughData, RlhfError, disk_errors
 from rlhf_core.ground.files import building, sweep_leftovers
 from rlhf_core.ground.settings import Workspace
@@ -24,7 +24,7 @@ from rlhf_core.ground.text import before_answer
 from rlhf_core.learn.adapters import adapted, merged_weights
 from rlhf_core.learn.examples import build_examples
 from rlhf_core.learn.reward_model import in_bf16, library_versions, pick_device
-from rlhf_core.learn.tiny_policy import TINY, tiny_policy
+from rlhf_core.learn.tiny_policy import tiny_policy
 from rlhf_core.learn.writing import load_policy, prompt_of, reply_of
 from rlhf_core.runs.recording import Cancelled, Recorder, log
 from rlhf_core.runs.trl_trainers import Watch, carry_out, options

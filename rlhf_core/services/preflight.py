@@ -16,6 +16,7 @@ from rlhf_core.ground import footprint, machine
 from rlhf_core.ground.configs import (
     CONFIGS,
     MICRO_BATCH_TOKENS,
+    TINY,
     GenerateConfig,
     PPOConfig,
     RewardConfig,
@@ -30,7 +31,6 @@ from rlhf_core.ground.runs import Run, RunKind
 from rlhf_core.services.workbench import Workbench
 
 Level = Literal["stop", "mind", "fine"]
-TINY = "tiny"
 TINY_SIZE = Size(700_000, 2, 128, 4, 2_000)
 FEW_RATINGS, VERY_FEW_RATINGS = 100, 20
 FEW_QUERIES = 20

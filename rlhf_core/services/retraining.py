@@ -201,7 +201,7 @@ def _trained(workbench: Workbench, carry: Carry, snapshot: Snapshot, options: Re
         stood = next((run for run in same if training.can_resume(workbench, run)), None)
         run = (
             training.resume(workbench, stood.id, here=True) if stood
-            else training.add_reward_run(workbench, snapshot.id, options, here=True)
+            else training.add_run(workbench, "reward", snapshot.id, options, here=True)
         )  # fmt: skip
         carry(run)
         done = workbench.ledger.get(run.id)

@@ -133,7 +133,7 @@ def points(space: Space, how: How, count: int | None = None, seed: int = 0) -> l
 
 def begin(
     workbench: Workbench, kind: RunKind, snapshot_id: str | None, base: Mapping[str, Any], varied: Sequence[Mapping[str, Any]], *,
-    where: Where = HERE, requested_by: str | None = None,
+    where: Where = HERE,
 ) -> tuple[str, list[Run]]:  # fmt: skip
     """Queue a run for each. Returns what the sweep is called, and the runs.
 
@@ -143,7 +143,6 @@ def begin(
         base: Options that all have.
         varied: Options of each, over those.
         where: Which engine carries them out.
-        requested_by: Who asks.
 
     Raises:
         InvalidInput: one of them has wrong options; nothing was queued.
@@ -162,7 +161,7 @@ def begin(
     runs: list[Run] = []
     for config in configs:
         try:
-            runs.append(training.add_run(workbench, kind, snapshot_id, config, requested_by=requested_by, where=place))
+            runs.append(training.add_run(workbench, kind, snapshot_id, config, where=place))
         except RlhfError:
             for run in runs:  # all of them or none
                 with contextlib.suppress(RunRefused):

@@ -10,12 +10,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rlhf_core.analytics.snapshot import list_snapshots, open_snapshot
+from rlhf_core.analytics.snapshot import Snapshot, list_snapshots, open_snapshot
 from rlhf_core.checkpoints.base_models import BUNDLED, DEFAULT, locate, offline_names
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint
 from rlhf_core.ground import footprint, machine, settings
 from rlhf_core.ground.cards import Kind
-from rlhf_core.ground.configs import CONFIGS, GenerateConfig, PPOConfig, RewardConfig, RunConfig, SFTConfig, parse_sources
+from rlhf_core.ground.configs import CONFIGS, TINY, GenerateConfig, PPOConfig, RunConfig, parse_sources
 from rlhf_core.ground.engines import Capacity, Resources, engine_named
 from rlhf_core.ground.errors import InvalidInput, NotEnoughData, NotFound, RunRefused, disk_errors
 from rlhf_core.ground.files import write_json
@@ -38,6 +38,7 @@ from rlhf_core.ground.runs import (
 )
 from rlhf_core.launchers.local import LocalLauncher
 from rlhf_core.launchers.open import launcher_of
+from rlhf_core.services import serving
 from rlhf_core.services.background import Background, Seen
 from rlhf_core.services.modelling import gate
 from rlhf_core.services.preflight import memory_of
@@ -57,143 +58,71 @@ class Where:
 HERE = Where()
 LOG_TAIL_BYTES = 20_000
 CAPACITY_FOR_S = 10.0  # what an engine answered is good for so long
-NEW_TINY = "tiny"  # as a policy to begin with: a new one
-
-
-def add_reward_run(
-    workbench: Workbench,
-    snapshot_id: str,
-    config: RewardConfig,
-    *,
-    requested_by: str | None = None,
-    here: bool = False,
-    where: Where = HERE,
-) -> Run:
-    """Write the config and a row. A supervisor starts it, or this process does (``here``).
-
-    Raises:
-        NotFound, CorruptArtifact: the snapshot.
-        NotEnoughData: it has no ratings.
-        ModelUnavailable: the base model's path has no model.
-        RunRefused: it is to go on from a run that is still at work, or had other options or another snapshot.
-    """
-    workbench.require("train")
-    _check_resumable(workbench, "reward", snapshot_id, config)
-    snapshot = open_snapshot(workbench.workspace.snapshots, snapshot_id)
-    if snapshot.ratings == 0 and snapshot.rows["preferences"] == 0:
-        raise NotEnoughData(f"Snapshot {snapshot.id} has no ratings. Rate some chats and take a new snapshot.")
-    locate(config.reward_base_model, workbench.workspace.checkpoints)
-    return _add(workbench, "reward", snapshot.id, config, requested_by, here, where)
-
-
-def add_ppo_run(
-    workbench: Workbench,
-    snapshot_id: str | None,
-    config: PPOConfig,
-    *,
-    requested_by: str | None = None,
-    here: bool = False,
-    where: Where = HERE,
-) -> Run:
-    """The same for a policy. Its prompts are the snapshot's queries; without one, or where it has no recent chats, five examples.
-
-    Raises:
-        NotFound, CorruptArtifact: the snapshot, or a reward checkpoint; there is none at all.
-        ModelRefused: a reward model's report card does not allow it, and ``accept_ungated_reward`` is off.
-        ModelUnavailable: the policy's path has no model.
-        RunRefused: as of :func:`add_reward_run`.
-    """
-    workbench.require("train")
-    if config.reward is None:
-        config = config.model_copy(update={"reward": _newest_reward_model(workbench)})
-    _check_resumable(workbench, "ppo", snapshot_id or "", config)
-    snapshot = open_snapshot(workbench.workspace.snapshots, snapshot_id) if snapshot_id else None
-    locate(config.base_model, workbench.workspace.checkpoints)
-    kind: Kind = "steps" if config.reward_on == "steps" else "answers"
-    for name, _ in parse_sources(config.reward or ""):
-        if ":" in name:
-            settings.check_reward_function(name)
-        elif not config.accept_ungated_reward:
-            gate(workbench, name, kind, "PPO")
-    if config.judge is not None:
-        open_checkpoint(workbench.workspace.checkpoints, config.judge)
-    return _add(workbench, "ppo", snapshot.id if snapshot else "", config, requested_by, here, where)
-
-
-def add_sft_run(
-    workbench: Workbench,
-    snapshot_id: str,
-    config: SFTConfig,
-    *,
-    requested_by: str | None = None,
-    here: bool = False,
-    where: Where = HERE,
-) -> Run:
-    """The same for a policy that is taught well-rated answers.
-
-    Raises:
-        NotFound, CorruptArtifact: the snapshot.
-        NotEnoughData: it has no chats.
-        ModelUnavailable: the policy's path has no model.
-    """
-    workbench.require("train")
-    snapshot = open_snapshot(workbench.workspace.snapshots, snapshot_id)
-    if snapshot.rows["chats"] == 0:
-        raise NotEnoughData(f"Snapshot {snapshot.id} has no chats. Import some and take a new snapshot.")
-    if config.base_model != NEW_TINY:
-        locate(config.base_model, workbench.workspace.checkpoints)
-    return _add(workbench, "sft", snapshot.id, config, requested_by, here, where)
-
-
-def add_generate_run(
-    workbench: Workbench, snapshot_id: str, config: GenerateConfig, *, requested_by: str | None = None, here: bool = False,
-    where: Where = HERE,
-) -> Run:  # fmt: skip
-    """The same for a run that writes answers to the snapshot's queries.
-
-    Raises:
-        NotFound, CorruptArtifact: the snapshot, or there is no such endpoint in the settings.
-        NotEnoughData: it has no chats.
-        ModelUnavailable: the policy's path has no model.
-        RunRefused: as of :func:`add_reward_run`.
-    """
-    workbench.require("train")
-    _check_resumable(workbench, "generate", snapshot_id, config)
-    snapshot = open_snapshot(workbench.workspace.snapshots, snapshot_id)
-    if snapshot.rows["chats"] == 0:
-        raise NotEnoughData(f"Snapshot {snapshot.id} has no chats. Import some and take a new snapshot.")
-    if config.endpoint is None:
-        locate(config.base_model, workbench.workspace.checkpoints)
-    else:
-        settings.endpoint_named(config.endpoint)
-    return _add(workbench, "generate", snapshot.id, config, requested_by, here, where)
 
 
 def add_run(
-    workbench: Workbench, kind: RunKind, snapshot_id: str | None, config: RunConfig, *, requested_by: str | None = None,
-    here: bool = False, where: Where = HERE,
+    workbench: Workbench, kind: RunKind, snapshot_id: str | None, config: RunConfig, *, here: bool = False, where: Where = HERE
 ) -> Run:  # fmt: skip
-    """A run of any kind: see :func:`add_reward_run`, :func:`add_sft_run`, :func:`add_ppo_run`, :func:`add_generate_run`."""
-    if kind != "ppo" and snapshot_id is None and config.resume_from is None:
+    """Write a run's options and its row. A supervisor starts it, or this process carries it out (``here``).
+
+    Args:
+        workbench: The opened workspace.
+        kind: What it is to do.
+        snapshot_id: What it learns from, or whose queries it answers. None: what the run had that it goes on from; a policy that
+            improves then has five example questions, all others want one.
+        config: Its options, of the kind's class (:data:`~rlhf_core.ground.configs.CONFIGS`).
+        here: Whether it is running from the start, in this process.
+        where: Which engine carries it out.
+
+    Raises:
+        NotFound, CorruptArtifact: the snapshot, a checkpoint or an endpoint.
+        NotEnoughData: the snapshot has nothing of what is learned from.
+        ModelUnavailable: a model's path has none.
+        ModelRefused: a reward model's report card does not allow what it is for, and ``accept_ungated_reward`` is off.
+        RunRefused: it is to go on from a run that is still at work, or had other options or another snapshot.
+        InvalidInput: the options, or the place, do not fit.
+    """
+    workbench.require("train")
+    if config.resume_from is not None and snapshot_id is None:
+        snapshot_id = workbench.ledger.get(config.resume_from).snapshot_id or None
+    if isinstance(config, PPOConfig) and config.reward is None:
+        config = config.model_copy(update={"reward": _reward_model(workbench)})
+    _check_resumable(workbench, kind, snapshot_id, config)
+    if snapshot_id is None and kind != "ppo":
         raise NotFound("There is no snapshot yet. Take one with `python -m rlhf_core snapshot`.")
-    if kind == "generate":
-        assert isinstance(config, GenerateConfig)
-        return add_generate_run(workbench, snapshot_id or "", config, requested_by=requested_by, here=here, where=where)
-    if kind == "sft":
-        assert isinstance(config, SFTConfig)
-        assert snapshot_id is not None
-        return add_sft_run(workbench, snapshot_id, config, requested_by=requested_by, here=here, where=where)
-    if kind == "ppo":
-        assert isinstance(config, PPOConfig)
-        return add_ppo_run(workbench, snapshot_id, config, requested_by=requested_by, here=here, where=where)
-    assert isinstance(config, RewardConfig)
-    return add_reward_run(workbench, snapshot_id or "", config, requested_by=requested_by, here=here, where=where)
+    snapshot = open_snapshot(workbench.workspace.snapshots, snapshot_id) if snapshot_id is not None else None
+    _check_data(kind, snapshot)
+    _check_models(workbench, config)
+    return _add(workbench, kind, snapshot.id if snapshot else "", config, here, where)
 
 
-def _add(
-    workbench: Workbench, kind: RunKind, snapshot_id: str, config: RunConfig, requested_by: str | None, here: bool,
-    where: Where,
-) -> Run:  # fmt: skip
+def _check_data(kind: RunKind, snapshot: Snapshot | None) -> None:
+    if snapshot is None or kind == "ppo":
+        return  # without recent chats it has five example questions
+    if kind == "reward" and snapshot.ratings == 0 and snapshot.rows["preferences"] == 0:
+        raise NotEnoughData(f"Snapshot {snapshot.id} has no ratings. Rate some chats and take a new snapshot.")
+    if snapshot.rows["chats"] == 0:
+        raise NotEnoughData(f"Snapshot {snapshot.id} has no chats. Import some and take a new snapshot.")
+
+
+def _check_models(workbench: Workbench, config: RunConfig) -> None:
+    """All that it begins from, is judged by or asks is here, or can be fetched."""
+    if isinstance(config, GenerateConfig) and config.endpoint is not None:
+        settings.endpoint_named(config.endpoint)
+    elif config.begins_from != TINY:
+        locate(config.begins_from, workbench.workspace.checkpoints)
+    if isinstance(config, PPOConfig):
+        kind: Kind = "steps" if config.reward_on == "steps" else "answers"
+        for name, _ in parse_sources(config.reward or ""):
+            if ":" in name:
+                settings.check_reward_function(name)
+            elif not config.accept_ungated_reward:
+                gate(workbench, name, kind, "PPO")
+        if config.judge is not None:
+            open_checkpoint(workbench.workspace.checkpoints, config.judge)
+
+
+def _add(workbench: Workbench, kind: RunKind, snapshot_id: str, config: RunConfig, here: bool, where: Where) -> Run:
     check_place(kind, config, where)
     run_id = f"{datetime.now(UTC):%Y%m%d-%H%M%S}-{new_id()[:6]}"
     folder = workbench.workspace.run_folder(run_id)
@@ -205,7 +134,7 @@ def _add(
     parts = memory_of(workbench, config, device)
     need = None if parts is None else footprint.total(parts, device)
     run = workbench.ledger.add(
-        run_id, kind, config.model_dump(), snapshot_id, requested_by, host, need, engine=where.engine,
+        run_id, kind, config.model_dump(), snapshot_id, workbench.name, host, need, engine=where.engine,
         resources=where.resources.model_dump(exclude_defaults=True), sweep=where.sweep,
     )  # fmt: skip
     workbench.note("train", run.id, kind=kind, snapshot=snapshot_id, engine=where.engine)
@@ -225,10 +154,7 @@ def check_place(kind: RunKind, config: RunConfig, where: Where) -> None:
         raise InvalidInput(f"{needs.processes} processes take a GPU each, or none; it asks for {needs.gpus}.")
     if needs.processes == 1 and needs.sharding == "none":
         return
-    alone = {
-        "reward": getattr(config, "method", "") == "head", "ppo": getattr(config, "optimiser", "ppo") != "ppo"
-    }.get(kind, True)  # fmt: skip
-    if alone:
+    if not config.takes_processes:
         raise InvalidInput(
             f"A run of {kind} with these options takes one process. Several train reward models (methods finetune, lora) and "
             "policies by optimiser ppo."
@@ -289,17 +215,17 @@ def newest_snapshot(workbench: Workbench) -> str | None:
     return found[0].id if found else None
 
 
-def _newest_reward_model(workbench: Workbench) -> str:
-    found = [one for one in list_checkpoints(workbench.workspace.checkpoints, "reward") if one.complete]
-    if not found:
+def _reward_model(workbench: Workbench) -> str:
+    found = serving.reward_model(workbench)
+    if found is None:
         raise NotFound(
             "There is no reward model to learn from. Train one first (`python -m rlhf_core train reward`), or name a function "
             "with reward package.module:function."
         )
-    return found[0].id
+    return found
 
 
-def resume(workbench: Workbench, run_id: str, *, requested_by: str | None = None, here: bool = False) -> Run:
+def resume(workbench: Workbench, run_id: str, *, here: bool = False) -> Run:
     """A new run that goes on where a stopped or killed one stood, to the numbers that one would have come to.
 
     Raises:
@@ -310,7 +236,7 @@ def resume(workbench: Workbench, run_id: str, *, requested_by: str | None = None
     old = workbench.ledger.get(run_id)
     config = CONFIGS[old.kind].parse(old.config | {"resume_from": old.id})
     where = HERE if here else place_of(old)
-    return add_run(workbench, old.kind, old.snapshot_id, config, requested_by=requested_by, here=here, where=where)
+    return add_run(workbench, old.kind, old.snapshot_id or None, config, here=here, where=where)
 
 
 def can_resume(workbench: Workbench, run: Run) -> bool:
@@ -321,7 +247,7 @@ def can_resume(workbench: Workbench, run: Run) -> bool:
     return not run.unfinished and (folder / STATE_FILE).is_file()
 
 
-def _check_resumable(workbench: Workbench, kind: RunKind, snapshot_id: str, config: RunConfig) -> None:
+def _check_resumable(workbench: Workbench, kind: RunKind, snapshot_id: str | None, config: RunConfig) -> None:
     if config.resume_from is None:
         return
     old = workbench.ledger.get(config.resume_from)
@@ -339,7 +265,8 @@ def _check_resumable(workbench: Workbench, kind: RunKind, snapshot_id: str, conf
         )
     then, now = (CONFIGS[kind].parse(one).model_dump(exclude={"resume_from"}) for one in (old.config, config.model_dump()))
     other = [name for name in now if now[name] != then[name]]
-    if other or not old.snapshot_id.startswith(snapshot_id):
+    same = old.snapshot_id.startswith(snapshot_id) if snapshot_id else not old.snapshot_id
+    if other or not same:
         raise RunRefused(
             f"Run {old.id} can only go on as it began, on snapshot {old.snapshot_id}; "
             + (f"{', '.join(other)} would be different." if other else "this is another snapshot.")
@@ -399,11 +326,7 @@ def pause(workbench: Workbench, run_id: str) -> Run:
 
 def can_pause(run: Run) -> bool:
     """Whether a run of this kind saves where it stands. One that only waits can always be held back."""
-    return run.status == "queued" or (run.status == "running" and not _starts_over(run))
-
-
-def _starts_over(run: Run) -> bool:
-    return run.kind == "sft" or run.config.get("method") == "head" or run.config.get("optimiser", "ppo") != "ppo"
+    return run.status == "queued" or (run.status == "running" and CONFIGS[run.kind].parse(run.config).goes_on)
 
 
 def _what(run: Run) -> str:
@@ -417,7 +340,7 @@ def go_on(workbench: Workbench, run_id: str) -> Run:
     return workbench.ledger.go_on(run_id)
 
 
-def again(workbench: Workbench, run_id: str, *, requested_by: str | None = None, **other: Any) -> Run:
+def again(workbench: Workbench, run_id: str, **other: Any) -> Run:
     """A new run with the options and the snapshot of one that has ended, but for ``other`` ones.
 
     Raises:
@@ -426,7 +349,7 @@ def again(workbench: Workbench, run_id: str, *, requested_by: str | None = None,
     workbench.require("train")
     old = workbench.ledger.get(run_id)
     config = CONFIGS[old.kind].parse(old.config | {"resume_from": None} | other)
-    return add_run(workbench, old.kind, old.snapshot_id or None, config, requested_by=requested_by, where=place_of(old))
+    return add_run(workbench, old.kind, old.snapshot_id or None, config, where=place_of(old))
 
 
 def place_of(run: Run) -> Where:

@@ -9,7 +9,7 @@ from typing import Any
 import streamlit as st
 
 from rlhf_core.ground import engines, settings
-from rlhf_core.ground.configs import CONFIGS, PRESET_TITLES, PRESETS, Preset
+from rlhf_core.ground.configs import CONFIGS, PRESET_TITLES, PRESETS, TINY, Preset
 from rlhf_core.ground.engines import Resources
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.runs import LOCAL, RunKind
@@ -199,7 +199,7 @@ def _base(workbench: Workbench, kind: RunKind) -> dict[str, str | None]:
             names += [f"endpoint:{one.name}" for one in settings.endpoints()]
             note = "A policy of this workspace, or an endpoint of the settings." if names else "Teach a policy first."
         elif kind == "sft":
-            names, note = [training.NEW_TINY, *names], "tiny makes a new small one of the snapshot's own words, in a minute."
+            names, note = [TINY, *names], "tiny makes a new small one of the snapshot's own words, in a minute."
         else:
             note = "A policy of this workspace." if names else "Teach one first, or type a hub name or a folder."
     base = st.selectbox(

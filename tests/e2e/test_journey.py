@@ -140,7 +140,7 @@ def test_a_run_outlives_the_server_and_is_found_again(
     first = serve()
     snapshot, _ = snapshots.take(demo)
     config = RewardConfig(reward_base_model=str(tiny_encoder), epochs=100, batch_size=1, max_length=64, max_eval_examples=20)
-    run = training.add_reward_run(demo, snapshot.id, config)
+    run = training.add_run(demo, "reward", snapshot.id, config)
     page.goto(f"{first.url}/train?run={run.id}")
     expect(page.locator('[data-testid="stVegaLiteChart"]').first).to_be_visible(timeout=60_000)
     first.process.kill()

@@ -39,7 +39,7 @@ def test_two_servers_one_run_and_nobody_watching(
         reward_base_model=str(tiny_encoder), epochs=100, batch_size=1, max_length=64, max_eval_examples=20, learning_curve=False,
         readout_first=False,
     )  # fmt: skip
-    run = training.add_reward_run(demo, snapshot.id, config)
+    run = training.add_run(demo, "reward", snapshot.id, config)
     other = page.context.new_page()
     for tab, server in zip((page, other), servers, strict=True):
         tab.goto(f"{server.url}/train?run={run.id}")

@@ -287,7 +287,7 @@ def test_launching_a_run_queues_it_with_its_config(demo: Workbench) -> None:
     next(one for one in app.number_input if one.label == "Max steps").set_value(2)
     next(button for button in app.button if button.label == "Start training").click().run()
     (run,) = training.runs(demo)
-    assert (run.status, run.snapshot_id, run.requested_by) == ("queued", snapshot.id, demo.people()[0].user_id)
+    assert (run.status, run.snapshot_id, run.requested_by) == ("queued", snapshot.id, demo.name)
     assert (run.config["epochs"], run.config["max_steps"], run.config["reward_base_model"]) == (1, 2, "minilm-l6")
     assert run.id in texts(check(app))
     next(button for button in app.button if button.label == "Cancel").click().run()
@@ -335,7 +335,7 @@ def test_presets_fill_the_form(demo: Workbench) -> None:
 def test_a_run_is_held_back_moved_up_and_run_again(demo: Workbench) -> None:
     snapshot, _ = snapshots.take(demo)
     config = RewardConfig.parse({"reward_base_model": "minilm-l6"})
-    first, second = (training.add_reward_run(demo, snapshot.id, config) for _ in range(2))
+    first, second = (training.add_run(demo, "reward", snapshot.id, config) for _ in range(2))
     app = check(open_page("train.py", run=second.id))
     press(app, "Start before others")
     assert [run.id for run in demo.ledger.unfinished()] == [second.id, first.id]
@@ -366,7 +366,7 @@ def test_a_run_is_held_back_moved_up_and_run_again(demo: Workbench) -> None:
 
 def test_a_run_that_ran_out_of_memory_is_tried_again_with_less(demo: Workbench) -> None:
     snapshot, _ = snapshots.take(demo)
-    run = training.add_reward_run(demo, snapshot.id, RewardConfig.parse({"reward_base_model": "minilm-l6"}))
+    run = training.add_run(demo, "reward", snapshot.id, RewardConfig.parse({"reward_base_model": "minilm-l6"}))
     demo.ledger.claim(run.id, "h")
     demo.ledger.finish(run.id, "failed", "Memory ran out: so much.", None, {"micro_batch_tokens": 256})
     app = check(open_page("train.py", run=run.id))
@@ -378,7 +378,7 @@ def test_a_run_that_ran_out_of_memory_is_tried_again_with_less(demo: Workbench) 
 
 def test_a_run_whose_method_starts_over_is_not_paused(demo: Workbench) -> None:
     snapshot, _ = snapshots.take(demo)
-    run = training.add_reward_run(demo, snapshot.id, RewardConfig.parse({"reward_base_model": "minilm-l6", "method": "head"}))
+    run = training.add_run(demo, "reward", snapshot.id, RewardConfig.parse({"reward_base_model": "minilm-l6", "method": "head"}))
     demo.ledger.claim(run.id, "h")
     assert "Pause" not in labels(check(open_page("train.py", run=run.id)))
     with pytest.raises(RunRefused, match="cannot go on from its middle"):
@@ -390,7 +390,7 @@ def test_runs_are_found_compared_and_traced(demo: Workbench) -> None:
     assert "No run yet" in texts(app)
     snapshot, _ = snapshots.take(demo)
     first = ppo_run(demo)
-    run = training.add_reward_run(demo, snapshot.id, RewardConfig.parse({"reward_base_model": "minilm-l6"}))
+    run = training.add_run(demo, "reward", snapshot.id, RewardConfig.parse({"reward_base_model": "minilm-l6"}))
     app = check(open_page("runs.py"))
     assert "2 runs. Mark one to open it, two or more" in texts(app)
     app.multiselect[0].set_value(["reward"]).run()

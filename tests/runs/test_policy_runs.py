@@ -159,7 +159,7 @@ def test_a_paused_run_goes_on_as_itself_to_the_same_numbers(workbench: Workbench
     slow = config(tiny_causal, kl_goal=1.0, reward="tests.runs.rewards:count_e_slowly")
     command("train", "ppo", *config(tiny_causal, kl_goal=1.0).arguments(), root=root)
     (whole,) = training.runs(workbench)
-    run = training.add_ppo_run(workbench, None, slow)
+    run = training.add_run(workbench, "ppo", None, slow)
     supervisor = Supervisor(workbench.workspace, workbench.ledger)
 
     def reaches(status: str, step: int = 0) -> Run:
@@ -285,9 +285,9 @@ def test_what_is_no_policy_is_said(workbench: Workbench, tiny_encoder: Path, tin
     with pytest.raises(ModelUnavailable, match="has no end token, so its answers would never end"):
         train_here(workbench, endless)
     with pytest.raises(NotFound, match="There is no reward model to learn from"):
-        training.add_ppo_run(workbench, None, PPOConfig.parse({"base_model": str(tiny_causal)}))
+        training.add_run(workbench, "ppo", None, PPOConfig.parse({"base_model": str(tiny_causal)}))
     with pytest.raises(NotFound, match="There is no checkpoint 'reward-1'"):
-        training.add_ppo_run(workbench, None, PPOConfig.parse({"base_model": str(tiny_causal), "reward": "reward-1=0.5"}))
+        training.add_run(workbench, "ppo", None, PPOConfig.parse({"base_model": str(tiny_causal), "reward": "reward-1=0.5"}))
     with pytest.raises(InvalidInput, match="min_response_tokens is above"):
         PPOConfig.parse({"base_model": "x", "min_response_tokens": 9, "max_response_tokens": 8})
 
@@ -313,7 +313,7 @@ def test_adapters_and_checkpoints_on_the_way(workbench: Workbench, root: Path, t
 
 def test_a_queued_run_is_the_command_that_is_shown(workbench: Workbench, tiny_causal: Path) -> None:
     asked = PPOConfig.parse({"base_model": str(tiny_causal), "reward": FUNCTION})
-    run = training.add_ppo_run(workbench, None, asked)
+    run = training.add_run(workbench, "ppo", None, asked)
     shown = training.command_of(workbench, run)
     assert shown[2:5] == ["rlhf_core", "train", "ppo"]
     assert "--snapshot" not in shown

@@ -41,7 +41,7 @@ def test_on_a_teams_store_only_listed_functions_judge(
     monkeypatch.setattr("rlhf_core.ground.settings.team_settings", lambda: TeamSettings("https://x.example", "sb_publishable_x"))
     config = PPOConfig(base_model=str(tiny_causal), reward="pydoc:pipepager")
     with pytest.raises(InvalidInput, match="'pydoc:pipepager' is not one that the operator lists"):
-        training.add_ppo_run(workbench, None, config)
+        training.add_run(workbench, "ppo", None, config)
     with pytest.raises(InvalidInput, match="is not one that the operator lists"):
         FunctionRewards("os:system")
     monkeypatch.setenv(REWARD_FUNCTIONS_VARIABLE, "tests.runs.rewards:count_e, x:y")

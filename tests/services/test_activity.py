@@ -24,7 +24,7 @@ def test_what_is_done_is_written_down(workbench: Workbench, add_chats: Any, ana:
     snapshots.take(workbench)  # the same: nothing was taken
     snapshots.export_to(workbench, snapshot.id, "chats", tmp_path / "out.jsonl")
     config = RewardConfig.parse({"reward_base_model": "minilm-l6"})
-    run = training.add_reward_run(workbench, snapshot.id, config)
+    run = training.add_run(workbench, "reward", snapshot.id, config)
     training.cancel(workbench, run.id)
     queue = labeling.save_queue(workbench, Queue(new_id(), "Careful"))
     collecting.add_application(workbench, "Assistant")

@@ -42,7 +42,9 @@ def loop(demo: Workbench) -> dict[str, Any]:
     snapshot, _ = snapshots.take(demo)
     found: dict[str, Any] = {"snapshot": snapshot.id}
     for name in ("reward", "judge"):
-        run = training.add_reward_run(demo, snapshot.id, RewardConfig.parse({"reward_base_model": "minilm-l6", "method": "head"}))
+        run = training.add_run(
+            demo, "reward", snapshot.id, RewardConfig.parse({"reward_base_model": "minilm-l6", "method": "head"})
+        )
         found[name] = made(demo, run)
         found[f"{name} run"] = ended(demo, run, found[name])
     config = PPOConfig.parse({"base_model": "some/policy", "reward": f"{found['reward'].id}=0.5", "judge": found["judge"].id})

@@ -128,7 +128,7 @@ def test_time_by_a_run_like_it(demo: Workbench) -> None:
     assert first.from_run is None
     assert "very roughly" in preflight.time_in_words(first)
     snapshot, _ = snapshots.take(demo)
-    run = training.add_reward_run(demo, snapshot.id, RewardConfig.parse(MINILM | {"method": "head"}))
+    run = training.add_run(demo, "reward", snapshot.id, RewardConfig.parse(MINILM | {"method": "head"}))
     demo.ledger.claim(run.id, "h", "cpu")
     demo.ledger.finish(run.id, "succeeded", "done", None)
     took = 40.0
@@ -149,5 +149,5 @@ def test_the_row_remembers_what_it_will_need(add_chats: Any, workbench: Workbenc
     add_chats(*learnable_chats())
     snapshot, _ = snapshots.take(workbench)
     config = RewardConfig.parse(MINILM)
-    run = training.add_reward_run(workbench, snapshot.id, config)
+    run = training.add_run(workbench, "reward", snapshot.id, config)
     assert run.memory_mb == preflight.check(workbench, "reward", snapshot.id, config).memory_mb

@@ -147,7 +147,7 @@ def test_a_cancel_in_any_phase_ends_in_words_and_whole_files(
 
     config = RewardConfig(reward_base_model=str(tiny_encoder), epochs=2, max_length=64, learning_curve=False)
     snapshot = snapshots.listing(learnable)[0]
-    run = training.add_reward_run(learnable, snapshot.id, config)
+    run = training.add_run(learnable, "reward", snapshot.id, config)
     before = {one.id for one in list_checkpoints(learnable.workspace.checkpoints)}
     monkeypatch.setattr(recording, "Recorder", StopsAt)
     monkeypatch.setattr(StopsAt, "at", phase)

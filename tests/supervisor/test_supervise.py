@@ -282,7 +282,7 @@ def test_the_app_dies_training_goes_on_and_is_recorded(
 ) -> None:
     add_chats(*learnable_chats())
     config = RewardConfig(reward_base_model=str(tiny_encoder), epochs=2)
-    run = training.add_reward_run(workbench, snapshots.take(workbench)[0].id, config)
+    run = training.add_run(workbench, "reward", snapshots.take(workbench)[0].id, config)
     headless = subprocess.Popen(
         [sys.executable, "-m", "rlhf_core", "supervise", "--workspace", str(root)],
         stdout=subprocess.DEVNULL,
