@@ -56,6 +56,9 @@ def check_score(score: object) -> int:
     return score
 
 
+DISLIKED, MIDDLE, LIKED = 2.0, 3.0, 4.0  # stars: so many or fewer are no good, so many or more are good
+
+
 def is_good(score: int | None) -> bool | None:
     """Whether a score says good (4-5) or bad (1-2); None for neither."""
     return None if score is None or score == 3 else score > 3

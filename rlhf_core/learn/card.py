@@ -27,8 +27,9 @@ from rlhf_core.ground.cards import (
     StepReadings,
     Value,
 )
+from rlhf_core.ground.records import DISLIKED, LIKED
 from rlhf_core.ground.text import query_key
-from rlhf_core.learn.examples import DISLIKED, LIKED, Example
+from rlhf_core.learn.examples import Example
 from rlhf_core.learn.floors import Predict, PredictPairs, length_floor, pair_length_floor, pair_words_floor, words_floor
 from rlhf_core.learn.measures import (
     Floats,

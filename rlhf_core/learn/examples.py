@@ -23,7 +23,6 @@ from rlhf_core.learn.reading import Reading, up_to_step, whole_answer
 from rlhf_core.learn.scales import star_shares
 
 LearnFrom = Literal["both", "answers", "steps"]
-LIKED, DISLIKED = 4.0, 2.0
 
 
 @dataclass(frozen=True, slots=True)

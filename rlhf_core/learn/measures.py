@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from scipy.stats import kendalltau, rankdata
 from sklearn.linear_model import LogisticRegression
 
-from rlhf_core.learn.examples import DISLIKED, LIKED, Example
+from rlhf_core.ground.records import DISLIKED, LIKED
+from rlhf_core.learn.examples import Example
 
 Floats = NDArray[np.float64]
 Statistic = Callable[..., float | None]

@@ -6,7 +6,8 @@ import random
 from collections.abc import Callable, Sequence
 
 from rlhf_core.ground.cards import Probe
-from rlhf_core.learn.examples import LIKED, Example
+from rlhf_core.ground.records import LIKED
+from rlhf_core.learn.examples import Example
 from rlhf_core.learn.pairs import Pair
 
 Score = Callable[[Sequence[tuple[str, str]]], list[float]]

@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.ground.configs import RewardConfig
 from rlhf_core.ground.errors import NotEnoughData
+from rlhf_core.ground.records import DISLIKED, LIKED
 from rlhf_core.ground.text import query_key
 from rlhf_core.learn.examples import (
-    DISLIKED,
-    LIKED,
     Example,
     Split,
     build_examples,

@@ -10,11 +10,10 @@ from rlhf_core.checkpoints.base_models import offline_names
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_scorer
 from rlhf_core.ground.answers import Answer, AnswerScore
 from rlhf_core.ground.errors import InvalidInput, RlhfError
-from rlhf_core.ground.records import Chat
+from rlhf_core.ground.records import DISLIKED, Chat
 from rlhf_core.ground.text import shorten
 from rlhf_core.inference.client import ModelRef
 from rlhf_core.intake.splitting import split_answer
-from rlhf_core.learn.examples import DISLIKED
 from rlhf_core.services import scoring
 from rlhf_core.services.workbench import Workbench
 

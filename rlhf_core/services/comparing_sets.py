@@ -20,13 +20,12 @@ from rlhf_core.checkpoints.registry import Checkpoint, seen_by
 from rlhf_core.ground.answers import Answer, AnswerScore
 from rlhf_core.ground.cards import Kind
 from rlhf_core.ground.errors import InvalidInput, NotFound, disk_errors
-from rlhf_core.ground.records import Queue, new_id
+from rlhf_core.ground.records import DISLIKED, Queue, new_id
 from rlhf_core.ground.text import query_key
 from rlhf_core.intake.parsing import parse_file
 from rlhf_core.intake.rows import MAX_STEPS
 from rlhf_core.intake.splitting import answer_of
 from rlhf_core.learn import side_by_side
-from rlhf_core.learn.examples import DISLIKED
 from rlhf_core.learn.measures import first_below
 from rlhf_core.learn.side_by_side import (
     Ahead,
@@ -43,7 +42,7 @@ from rlhf_core.learn.side_by_side import (
     of_aspect,
     slices,
 )
-from rlhf_core.services import comparing, importing, snapshots
+from rlhf_core.services import comparing, importing, labeling, snapshots
 from rlhf_core.services.comparing import Candidate
 from rlhf_core.services.workbench import Workbench
 
@@ -461,8 +460,8 @@ def to_queue(
     if not any(_is_there(workbench, chat_id) for chat_id in chats):
         raise InvalidInput("These answers are not in the store, so nobody can label them there. Import the file first.")
     guidelines = f"Checkpoints disagree on these: {', '.join(compared.labels)}."
-    queue = workbench.store.save_queue(Queue(new_id(), name, guidelines, overlap=overlap, listed=True))
-    return queue, workbench.store.set_queue_chats(queue.id, {one: sorted(steps) for one, steps in chats.items()})
+    queue = Queue(new_id(), name, guidelines, overlap=overlap)
+    return labeling.queue_of_chats(workbench, queue, {one: sorted(steps) for one, steps in chats.items()})
 
 
 def _is_there(workbench: Workbench, chat_id: str) -> bool:

@@ -43,6 +43,11 @@ class Case:
 
 
 def gold(workbench: Workbench) -> list[Gold]:
+    """All known answers.
+
+    Raises:
+        Forbidden: the role.
+    """
     workbench.require("queues")
     return workbench.store.gold()
 
@@ -76,7 +81,8 @@ def make_gold(workbench: Workbench, session: Session, chat_id: str, explanation:
     workbench.require("queues")
     mine = workbench.store.for_user(session)
     answer = known_answer(mine.view(chat_id, other_id))
-    mine.save_gold(chat_id, answer, explanation, other_id)
+    gold_id = mine.save_gold(chat_id, answer, explanation, other_id)
+    workbench.note("known answer", gold_id, chat=chat_id)
     return answer
 
 
@@ -93,18 +99,30 @@ def gold_of_case(workbench: Workbench, session: Session, case: Case) -> GoldAnsw
     first, verdict = case.decision("first_error"), case.decision("preference")
     answer = GoldAnswer(scores, first.value if first else None, verdict.value if verdict else None)  # type: ignore[arg-type]
     reasons = dict.fromkeys(one.reason for one in case.decisions)
-    workbench.store.for_user(session).save_gold(
+    gold_id = workbench.store.for_user(session).save_gold(
         case.chat.id, answer, "\n\n".join(reasons), case.other.id if case.other else None
     )  # fmt: skip
+    workbench.note("known answer", gold_id, chat=case.chat.id)
     return answer
 
 
 def remove_gold(workbench: Workbench, gold_id: str) -> None:
+    """Its item is one like all others again.
+
+    Raises:
+        Forbidden: the role.
+    """
     workbench.require("queues")
     workbench.store.remove_gold(gold_id)
+    workbench.note("remove known answer", gold_id)
 
 
 def screenings(workbench: Workbench, queue: Queue) -> list[Screening]:
+    """How everybody who met known answers in the queue did.
+
+    Raises:
+        Forbidden: the role.
+    """
     workbench.require("queues")
     return workbench.store.screenings(queue)
 
@@ -113,6 +131,7 @@ def forget_screening(workbench: Workbench, queue_id: str, user_id: str) -> None:
     """Let somebody try again."""
     workbench.require("queues")
     workbench.store.forget_screening(queue_id, user_id)
+    workbench.note("screening", queue_id)
 
 
 def disputes(workbench: Workbench, limit: int = 200) -> list[Dispute]:
@@ -146,8 +165,15 @@ def decide(workbench: Workbench, session: Session, decisions: Sequence[Decision]
     mine = workbench.store.for_user(session)
     for one in decisions:
         mine.decide(replace(one, id=new_id(), reason=reason))
+    workbench.note("decide", decisions[0].chat_id, decisions=len(decisions), reason=reason)
 
 
 def undecide(workbench: Workbench, session: Session, decision: Decision) -> None:
+    """Take a decision back: what people said counts again.
+
+    Raises:
+        Forbidden: the role.
+    """
     workbench.require("adjudicate")
     workbench.store.for_user(session).undecide(decision)
+    workbench.note("undecide", decision.chat_id, kind=decision.kind)

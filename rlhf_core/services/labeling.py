@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rlhf_core.ground.answers import Answer, AnswerScore
 from rlhf_core.ground.errors import InvalidInput, NotFound, RlhfError
 from rlhf_core.ground.judgement import After, Aspect, Rubric
-from rlhf_core.ground.records import Change, Chosen, LabelOp, LabelView, Queue, QueueProgress, Session, Task, Worked
+from rlhf_core.ground.records import MIDDLE, Change, Chosen, LabelOp, LabelView, Queue, QueueProgress, Session, Task, Worked
 from rlhf_core.inference.client import ModelRef
 from rlhf_core.services import scoring
 from rlhf_core.services.workbench import Workbench
 
-BAD_BELOW = 3.0  # stars
 SCORED_AT_MOST = 1000  # chats
 SCORED_AT_ONCE = 16
 
@@ -37,6 +37,23 @@ def save_queue(workbench: Workbench, queue: Queue) -> Queue:
     saved = workbench.store.save_queue(queue)
     workbench.note("queue", saved.id, name=saved.name)
     return saved
+
+
+def queue_of_chats(workbench: Workbench, queue: Queue, chats: Mapping[str, Sequence[int]]) -> tuple[Queue, int]:
+    """Add a queue of these chats alone, by id, each with the steps that are asked for (none named: all of it).
+
+    Returns:
+        The queue, and how many of them are in the store and so in it.
+
+    Raises:
+        Forbidden, Duplicate, InvalidInput: as of :func:`save_queue`.
+    """
+    saved = save_queue(workbench, replace(queue, listed=True))
+    try:
+        return saved, workbench.store.set_queue_chats(saved.id, chats)
+    except RlhfError:  # nobody is to be sent to a queue of nothing
+        workbench.store.archive_queue(saved.id)
+        raise
 
 
 def archive_queue(workbench: Workbench, queue_id: str, *, archived: bool = True) -> None:
@@ -70,17 +87,18 @@ def prioritise(
             given = workbench.store.mean_scores(chat.id)
             if given:
                 people[chat.id] = sum(mean * n for mean, n in given.values()) / sum(n for _, n in given.values())
-        chats = [chat for chat in chats if people.get(chat.id, BAD_BELOW) < BAD_BELOW]
+        chats = [chat for chat in chats if people.get(chat.id, MIDDLE) < MIDDLE]
     priorities: dict[str, float] = {}
     model = ModelRef(checkpoint=queue.checkpoint_id)
     for begin in range(0, len(chats), SCORED_AT_ONCE):
         some = chats[begin : begin + SCORED_AT_ONCE]
         for chat, score in zip(some, _scores(workbench, model, [Answer(one.query, one.response) for one in some]), strict=True):
             reward = score.whole
-            priorities[chat.id] = -abs(reward - BAD_BELOW) if queue.item_order == "uncertain" else reward - people[chat.id]
+            priorities[chat.id] = -abs(reward - MIDDLE) if queue.item_order == "uncertain" else reward - people[chat.id]
         if on_progress:
             on_progress(begin + len(some), len(chats))
     workbench.store.set_priorities(queue.id, priorities)
+    workbench.note("queue order", queue.id, checkpoint=queue.checkpoint_id, chats=len(priorities))
     return len(priorities)
 
 
@@ -114,6 +132,7 @@ def prepare_hints(
         if on_progress:
             on_progress(begin + len(some), len(chats))
     workbench.store.set_hints(queue.id, queue.hint_checkpoint, rewards)
+    workbench.note("hints", queue.id, checkpoint=queue.hint_checkpoint, chats=len(rewards))
     return len(rewards)
 
 
@@ -170,7 +189,9 @@ def save_rubric(workbench: Workbench, queue_id: str, aspects: Sequence[Aspect]) 
         Forbidden, InvalidInput, NotFound: see :meth:`rlhf_core.store.base.Store.save_rubric`.
     """
     workbench.require("queues")
-    return workbench.store.save_rubric(queue_id, aspects)
+    saved = workbench.store.save_rubric(queue_id, aspects)
+    workbench.note("rubric", queue_id, version=saved.version)
+    return saved
 
 
 def apply(workbench: Workbench, session: Session, ops: Sequence[LabelOp]) -> dict[str, str]:

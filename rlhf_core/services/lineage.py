@@ -15,7 +15,6 @@ from rlhf_core.ground.runs import Run
 from rlhf_core.services.workbench import Workbench
 
 NodeKind = Literal["snapshot", "run", "checkpoint", "base", "queue"]
-ALL_RUNS = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +88,7 @@ def lineage(workbench: Workbench) -> Lineage:
     checkpoints = list_checkpoints(workbench.workspace.checkpoints)
     for one in checkpoints:
         nodes[one.id] = Node(one.id, "checkpoint", (one.created_at[:10], *(() if one.complete else ("stopped early",))))
-    runs = workbench.ledger.recent(ALL_RUNS)
+    runs = workbench.ledger.recent(None)
     for run in runs:
         nodes[run.id] = Node(run.id, "run", (run.kind, run.status))
     for run in runs:

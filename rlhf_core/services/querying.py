@@ -13,7 +13,7 @@ from rlhf_core.analytics.sandbox import MAX_ROWS, TIMEOUT_S, Result, Running
 from rlhf_core.ground.errors import InvalidInput, disk_errors
 from rlhf_core.ground.files import write_json
 from rlhf_core.ground.records import Queue, Task, new_id, utc_now
-from rlhf_core.services import snapshots
+from rlhf_core.services import labeling, snapshots
 from rlhf_core.services.workbench import Workbench
 
 __all__ = [
@@ -197,5 +197,4 @@ def to_queue(
     """
     workbench.require("queues")
     chats = items(workbench, snapshot_id, result)
-    queue = workbench.store.save_queue(Queue(new_id(), name, guidelines, overlap=overlap, task=task, listed=True))
-    return queue, workbench.store.set_queue_chats(queue.id, chats)
+    return labeling.queue_of_chats(workbench, Queue(new_id(), name, guidelines, overlap=overlap, task=task), chats)

@@ -192,7 +192,7 @@ def _proposed(
 def _trained(workbench: Workbench, carry: Carry, snapshot: Snapshot, options: RewardConfig) -> tuple[Run, Checkpoint | None]:
     """The run on this snapshot with these options: done before, going on where it was stopped, or begun now."""
     same = [
-        run for run in workbench.ledger.recent(10_000)
+        run for run in workbench.ledger.recent(None)
         if run.kind == "reward" and run.snapshot_id == snapshot.id
         and run.config | {"resume_from": None} == options.model_dump() | {"resume_from": None}
     ]  # fmt: skip

@@ -66,7 +66,7 @@ def answer(workbench: Workbench, snapshot_id: str, question: str, **params: Any)
 
 def used_by(workbench: Workbench, snapshot_id: str) -> tuple[list[str], list[str]]:
     """Runs and checkpoints made from a snapshot, by id."""
-    runs = [run.id for run in workbench.ledger.recent(100_000) if run.snapshot_id == snapshot_id]
+    runs = [run.id for run in workbench.ledger.recent(None) if run.snapshot_id == snapshot_id]
     found = list_checkpoints(workbench.workspace.checkpoints)
     return runs, [one.id for one in found if one.snapshot_id == snapshot_id]
 

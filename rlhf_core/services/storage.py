@@ -9,7 +9,7 @@ from typing import Literal
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint, retire
 from rlhf_core.ground.errors import NotFound, RunRefused, disk_errors
 from rlhf_core.ground.runs import STATE_FILE
-from rlhf_core.services.lineage import ALL_RUNS, serves, went_into_runs
+from rlhf_core.services.lineage import serves, went_into_runs
 from rlhf_core.services.workbench import Workbench
 
 MB = 2**20
@@ -33,7 +33,7 @@ def stored(workbench: Workbench) -> list[Stored]:
     """All of it, the largest first."""
     workbench.require("train")
     checkpoints = list_checkpoints(workbench.workspace.checkpoints)
-    runs = workbench.ledger.recent(ALL_RUNS)
+    runs = workbench.ledger.recent(None)
     used, best = serves(workbench), {run.checkpoint_id for run in runs}
     begun = went_into_runs(runs)
     last = {one.run_id: one.id for one in sorted(checkpoints, key=lambda one: one.metrics.get("trained_steps") or 0)}

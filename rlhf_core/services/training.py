@@ -321,7 +321,9 @@ def pause(workbench: Workbench, run_id: str) -> Run:
     run = workbench.ledger.get(run_id)
     if not can_pause(run):
         raise RunRefused(f"Run {run.id} cannot go on from its middle ({_what(run)}). Let it end, or cancel it.")
-    return workbench.ledger.request_pause(run_id)
+    run = workbench.ledger.request_pause(run_id)
+    workbench.note("pause", run.id)
+    return run
 
 
 def can_pause(run: Run) -> bool:
@@ -337,7 +339,9 @@ def go_on(workbench: Workbench, run_id: str) -> Run:
     """Queue a paused run again; it goes on to the numbers that it would have come to without the pause. See
     :meth:`RunLedger.go_on` for errors."""
     workbench.require("train")
-    return workbench.ledger.go_on(run_id)
+    run = workbench.ledger.go_on(run_id)
+    workbench.note("go on", run.id)
+    return run
 
 
 def again(workbench: Workbench, run_id: str, **other: Any) -> Run:
@@ -361,7 +365,9 @@ def move_first(workbench: Workbench, run_id: str) -> Run:
     """Let a run that waits start before all others that do. See :meth:`RunLedger.set_priority` for errors."""
     workbench.require("train")
     highest = max((one.priority for one in workbench.ledger.unfinished() if one.status == "queued"), default=0)
-    return workbench.ledger.set_priority(run_id, highest + 1)
+    run = workbench.ledger.set_priority(run_id, highest + 1)
+    workbench.note("move first", run.id)
+    return run
 
 
 def waiting_for(workbench: Workbench, run: Run) -> list[str]:

@@ -409,8 +409,8 @@ class RunLedger(RunRecord, Protocol):
     def restore(self, run: Run) -> bool:
         """Add the row of a run that ended elsewhere; no engine has it. False if one of its id is here already."""
 
-    def recent(self, limit: int = 200) -> list[Run]:
-        """Newest first."""
+    def recent(self, limit: int | None = 200) -> list[Run]:
+        """Newest first; None: all."""
 
     def find(
         self, kinds: Sequence[str] = (), statuses: Sequence[str] = (), words: str = "", limit: int = -1, sweep: str | None = None

@@ -64,8 +64,8 @@ class SqliteRunLedger:
             raise NotFound(f"There is no run {run_id!r} in this workspace. `python -m rlhf_core runs` lists them.")
         return rows[0]
 
-    def recent(self, limit: int = 200) -> list[Run]:
-        return self._read("runs", limit=limit)
+    def recent(self, limit: int | None = 200) -> list[Run]:
+        return self._read("runs", limit=-1 if limit is None else limit)
 
     def find(
         self, kinds: Sequence[str] = (), statuses: Sequence[str] = (), words: str = "", limit: int = -1, sweep: str | None = None
