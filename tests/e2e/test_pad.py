@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from rlhf_core.ground.records import EVERYTHING, Feedback
+from rlhf_core.ground.records import EVERYTHING, Feedback, Queue, new_id
 from rlhf_core.services import importing
 from rlhf_core.services.workbench import Workbench
 from tests.conftest import write_lines
@@ -202,14 +202,61 @@ def test_words_for_what_was_just_rated(serve: Serve, page: Page, chats: Workbenc
 def test_by_tab_alone(serve: Serve, page: Page, chats: Workbench) -> None:
     open_pad(page, serve().url)
     card(page, 0).focus()
-    page.keyboard.press("Tab")
-    page.keyboard.press("Tab")
+    page.keyboard.press("Tab")  # the stars are one stop
+    page.keyboard.press("ArrowRight")
     page.keyboard.press("Space")  # the second star
     saved(page)
     assert scores(chats) == {"Part 1": 2}
-    for _ in range(9):  # the other stars, thumbs and words of this step
+    for _ in range(6):  # thumbs and words of this step
         page.keyboard.press("Tab")
     expect(card(page, 1)).to_have_class("card here")  # on to the next step
+    card(page, 0).focus()
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("radio", name="2 of 5 stars").first).to_be_focused()  # where one had chosen
+
+
+def test_the_keys_window_and_what_comes_after_it(serve: Serve, page: Page, chats: Workbench) -> None:
+    open_pad(page, serve().url)
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog", name="Keys").get_by_role("button", name="Close")).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog", name="Keys")).to_have_count(0)
+    page.keyboard.press("3")
+    saved(page)
+    page.keyboard.press("j")
+    page.keyboard.press("Enter")  # nothing is rated here yet
+    expect(page.locator(".pad .status.bad")).to_have_text("Rate first, then comment.")
+    page.keyboard.press("4")  # as it was told
+    saved(page)
+    assert scores(chats) == {"Part 1": 3, "Part 3": 4}
+
+
+def test_a_queue_that_was_chosen_gets_the_next_key(serve: Serve, page: Page, chats: Workbench) -> None:
+    chats.store.save_queue(Queue(new_id(), "Worst steps", "Mind the sources.", words="Question"))
+    open_pad(page, serve().url)
+    page.get_by_role("combobox").click()
+    page.get_by_role("option", name="Worst steps").click()
+    expect(page.get_by_text("Mind the sources.")).to_be_visible()  # guidelines are open until one folds them
+    page.keyboard.press("5")
+    saved(page)
+    assert 5 in [view.feedback_score for view in mine(chats).values()]
+    page.get_by_text("Guidelines: Worst steps").click()
+    page.reload()
+    expect(card(page, 0)).to_be_visible()
+    expect(page.get_by_text("Mind the sources.")).not_to_be_visible()
+
+
+def test_words_that_were_begun_survive_a_reload(serve: Serve, page: Page, chats: Workbench) -> None:
+    open_pad(page, serve().url)
+    page.keyboard.press("w")
+    page.get_by_label("How should this step read?").fill("Ask the career center first")
+    page.reload()
+    expect(card(page, 0)).to_be_visible()
+    page.keyboard.press("w")
+    expect(page.get_by_label("How should this step read?")).to_have_value("Ask the career center first")
+    page.keyboard.press("Escape")
+    page.keyboard.press("w")
+    expect(page.get_by_label("How should this step read?")).to_have_value("Part 1")  # dropped is dropped
 
 
 def test_two_tabs_of_one_person(serve: Serve, page: Page, chats: Workbench) -> None:

@@ -24,7 +24,7 @@ from rlhf_core.ground.records import (
     Task,
 )
 from rlhf_core.ground.roles import may
-from rlhf_core.services import labeling
+from rlhf_core.services import labeling, playing
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity, keys, resources
 from rlhf_core.ui.pad.telling import stands_left, telling
@@ -101,6 +101,15 @@ def page(title: str, task: Task) -> None:
     label(queue)
 
 
+@st.cache_data(ttl=60, show_spinner=False)
+def _somebody_proposes(root: str, _workbench: Workbench) -> bool:  # noqa: ARG001  # the root tells workspaces apart
+    """Whether there is a policy, or an endpoint, that could write a step, in the workspace at ``root``."""
+    try:
+        return bool(playing.voices(_workbench))
+    except RlhfError:  # a wrong setting of an endpoint is said where one talks to it
+        return False
+
+
 def _keep_queue(key: str) -> None:
     st.query_params[keys.URL_QUEUE] = st.session_state[key]
 
@@ -133,12 +142,13 @@ def draw(workbench: Workbench, session: Session, queue: Queue, *, editing: Item 
     after = st.session_state.get(keys.PAD_AFTER)
     rubric: Rubric | None = st.session_state[keys.PAD_RUBRIC][1]
     done = f"Everything in this queue is done or in somebody's hands. Thank you, {session.display_name}."
+    proposes = may(session.role, "compare") and _somebody_proposes(str(workbench.workspace.root), workbench)
     _component()(
         key=keys.PAD,
         data={
             "user": session.user_id, "queue_id": queue.id, "queue": queue.name, "editing": editing is not None, "done": done,
             "guidelines": safe_html(queue.guidelines) if queue.guidelines.strip() else "", "flags": FLAGS,
-            "task": queue.task, "asks": queue.asks, "rubric": _asked(rubric), "proposes": may(session.role, "compare"),
+            "task": queue.task, "asks": queue.asks, "rubric": _asked(rubric), "proposes": proposes,
             "limits": {"comment": COMMENT_MAX_CHARS, "reason": REASON_MAX_CHARS, "step": MAX_STEP_CHARS},
             "items": st.session_state[keys.PAD_DRAWN], "seen": bool(items and (items[0].ratings or items[0].preferences)),
         },

@@ -13,6 +13,8 @@ const KEYS = [
   ["Ctrl + Enter", "submit, and on to the next chat"], ["?", "these keys"],
 ];
 
+const MEANS = ["wrong or harmful", "poor", "partly right", "good", "right and useful"]; // unless the queue says what scores mean
+
 const make = (tag, attributes = {}, ...children) => {
   const one = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
@@ -22,6 +24,12 @@ const make = (tag, attributes = {}, ...children) => {
   }
   one.append(...children);
   return one;
+};
+const remembered = (name) => { try { return localStorage.getItem(name); } catch { return null; } };
+const remember = (name, value) => { try { value === null ? localStorage.removeItem(name) : localStorage.setItem(name, value); } catch { /* a browser that keeps nothing */ } };
+const drafted = (name, value) => { // read, write, or with null forget
+  try { return value === undefined ? sessionStorage.getItem(name) : value === null ? sessionStorage.removeItem(name) : sessionStorage.setItem(name, value); }
+  catch { return null; }
 };
 const uuid = () => crypto.randomUUID ? crypto.randomUUID() : "10000000-1000-4000-8000-100000000000".replace(/[018]/g, (c) =>
   (+c ^ (crypto.getRandomValues(new Uint8Array(1))[0] & (15 >> (+c / 4)))).toString(16));
@@ -56,6 +64,7 @@ class Pad {
     this.deafUntil = 0;
     this.onKey = (event) => this.key(event);
     document.addEventListener("keydown", this.onKey, true);
+    root.addEventListener("pointerdown", () => { this.deafUntil = 0; });
     document.addEventListener("visibilitychange", () => this.clock());
     document.addEventListener("rlhf-acks", () => this.heard());
     this.timer = setInterval(() => {
@@ -69,6 +78,8 @@ class Pad {
   update(data, setStateValue) {
     this.setStateValue = setStateValue;
     this.data = data;
+    const before = this.queue;
+    this.queue = data.queue_id;
     if (this.user !== data.user) {
       this.user = data.user;
       this.states.clear(); this.undo = []; this.shown = null;
@@ -80,6 +91,10 @@ class Pad {
     this.heard();
     this.frame();
     this.send(false);
+    if (before && before !== this.queue) { // the menu of queues would get the keys that are meant for this
+      document.activeElement?.blur?.();
+      this.cards[this.cursor]?.focus({ preventScroll: true });
+    }
   }
 
   heard() { // what the server says of the operations that it got
@@ -215,10 +230,17 @@ class Pad {
     this.bar = make("div", { class: "bar" }, make("div"));
     const top = make("div", { class: "top" }, this.count, this.status,
       make("button", { class: "quiet", title: "Keys (?)", "aria-label": "Show the keys", onclick: () => this.help() }, "?"));
-    this.root.append(top, this.bar);
+    const edge = make("div", { class: "edge" });
+    this.root.append(edge, top, this.bar);
+    this.edge?.disconnect();
+    this.edge = new IntersectionObserver(([one]) => top.classList.toggle("stuck", !one.isIntersecting && one.boundingClientRect.top < 60),
+      { rootMargin: "-57px 0px 0px 0px" });
+    this.edge.observe(edge);
     this.root.append(...this.tellings);
     if (this.data.guidelines) {
-      const panel = make("details", { class: "guidelines" }, make("summary", {}, `Guidelines: ${this.data.queue}`));
+      const closed = `rlhf-guidelines:${this.data.queue_id}:${this.data.guidelines.length}`; // who has read them folds them
+      const panel = make("details", { class: "guidelines", open: !remembered(closed), ontoggle: () => remember(closed, panel.open ? null : "closed") },
+        make("summary", {}, `Guidelines: ${this.data.queue}`));
       const words = make("div");
       words.innerHTML = this.data.guidelines; // made safe on the server
       panel.append(words);
@@ -232,6 +254,8 @@ class Pad {
     const query = make("div", { class: "words" });
     query.innerHTML = this.item.query;
     this.root.append(make("section", { class: "query", "aria-label": "Question", dir: "auto" }, make("h2", {}, "Question"), query));
+    if (!this.pair && this.data.asks === "everything" && !Object.keys(this.data.rubric?.overall ?? {}).length)
+      this.root.append(make("p", { class: "means" }, ...MEANS.map((words, k) => make("span", {}, `${k + 1} ${words}`))));
     this.list = make("div", { class: "cards", role: "group", "aria-label": this.pair ? "Choices" : "Steps" });
     this.cards = this.places.map((place, index) => this.pair ? this.choice(place, index) : this.card(place, index));
     if (this.pair) this.showPair();
@@ -281,7 +305,7 @@ class Pad {
     else words.innerHTML = whole ? "How good is the answer, all steps together?" : this.item.steps.find((one) => one.id === step).html;
     const stars = make("div", { class: "stars", role: "radiogroup", "aria-label": `Stars for ${title.toLowerCase()}` },
       ...STARS.map((score) => make("button", {
-        role: "radio", "aria-checked": "false", "data-score": score, tabindex: "-1", title: `${score} of 5`,
+        role: "radio", "aria-checked": "false", "data-score": score, tabindex: "-1", title: `${score} of 5${aspect || this.data.rubric?.overall?.[score] ? "" : `: ${MEANS[score - 1]}`}`,
         "aria-label": `${score} of 5 stars`, onclick: () => { this.move(index, false); this.rate(index, score, "stars"); } }, "★")));
     const thumb = (score, name) => make("button", {
       class: "thumb", "data-thumb": score, "aria-pressed": "false", tabindex: "-1", "aria-label": name, title: name,
@@ -384,6 +408,10 @@ class Pad {
     card.classList.toggle("here", here);
     card.setAttribute("aria-current", String(here));
     card.querySelectorAll(".tools button, .scale button").forEach((one) => { one.tabIndex = here ? 0 : -1; });
+    for (const group of card.querySelectorAll("[role=radiogroup]")) { // one stop for each; left and right go through it
+      const radios = [...group.querySelectorAll("[role=radio]")], at = radios.find((one) => one.getAttribute("aria-checked") === "true") ?? radios[0];
+      for (const one of radios) one.tabIndex = here && one === at ? 0 : -1;
+    }
   }
 
   rate(index, score, scale) {
@@ -404,6 +432,7 @@ class Pad {
       this.paint(index); this.move(index);
     });
     this.paint(index);
+    if (index === this.cursor) this.mark(index, true);
     this.frame();
   }
 
@@ -464,14 +493,16 @@ class Pad {
     this.frame();
   }
 
-  ask(after, label, text, most, done) { // a line of words without leaving the keyboard
+  ask(after, label, text, most, done) { // a line of words without leaving the keyboard; one begun and not ended is kept in this tab
     this.root.querySelector(".ask")?.remove();
+    const draft = `rlhf-draft:${this.user}:${this.item.id}:${this.here?.key}:${label}`;
     const area = make("textarea", { "aria-label": label, placeholder: `${label} Enter saves, Esc drops it.`, maxlength: most,
       rows: Math.min(12, 2 + Math.floor(text.length / 90)), dir: "auto" });
-    area.value = text;
+    area.value = drafted(draft) ?? text;
+    area.addEventListener("input", () => drafted(draft, area.value));
     const box = make("div", { class: "ask" }, area, make("button", { class: "primary", onclick: () => finish(true) }, "Save"),
       make("button", { onclick: () => finish(false) }, "Cancel"));
-    const finish = (keep) => { box.remove(); if (keep) done(area.value.trim()); this.cards[this.cursor]?.focus({ preventScroll: true }); };
+    const finish = (keep) => { box.remove(); drafted(draft, null); if (keep) done(area.value.trim()); this.cards[this.cursor]?.focus({ preventScroll: true }); };
     area.addEventListener("keydown", (event) => {
       event.stopPropagation();
       if (event.key === "Escape") { event.preventDefault(); finish(false); }
@@ -504,6 +535,7 @@ class Pad {
   rateFirst(words) {
     this.problem = words;
     this.deafUntil = performance.now() + DEAF_MS;
+    this.swallowed = false;
     this.frame();
   }
 
@@ -513,7 +545,7 @@ class Pad {
     const end = this.state.first ? order(this.state.first) : Infinity;
     const listed = !this.pair && (this.item.asked ?? []).length > 0; // the queue asks about some of the steps
     return this.places.flatMap(({ key, step }, index) =>
-      given.has(key) || (step && (this.pair || order(step) > end)) || (listed && !this.isAsked(step)) ? [] : [index]);
+      given.has(key) || (step && !this.pair && order(step) > end) || (listed && !this.isAsked(step)) ? [] : [index]);
   }
 
   leave(kind, value) {
@@ -575,7 +607,7 @@ class Pad {
 
   help() {
     const there = this.root.querySelector(".help");
-    if (there) { there.remove(); return; }
+    if (there) { there.remove(); this.cards?.[this.cursor]?.focus({ preventScroll: true }); return; }
     const words = () => this.timing
       ? "How long you look at each step, changes and skips are noted with your ratings. Press to stop it."
       : "How long you look at a step, changes and skips are not noted. Press to note them.";
@@ -585,7 +617,8 @@ class Pad {
     } }, words());
     this.root.append(make("div", { class: "help", role: "dialog", "aria-label": "Keys" },
       make("table", {}, ...(this.data.task === "choose" ? PAIR_KEYS : KEYS).map(([keys, what]) => make("tr", {}, make("th", {}, keys), make("td", {}, what)))),
-      make("p", {}, timing), make("button", { onclick: () => this.help() }, "Close")));
+      make("p", {}, timing), make("button", { class: "primary close", onclick: () => this.help() }, "Close")));
+    this.root.querySelector(".help .close").focus({ preventScroll: true });
   }
 
   key(event) {
@@ -594,11 +627,20 @@ class Pad {
     const typing = target?.matches?.("input, textarea, select, [contenteditable]") || target?.isContentEditable;
     if ((event.ctrlKey || event.metaKey) && event.key === "Enter" && !typing) { event.preventDefault(); this.submit(); return; }
     if (!typing && performance.now() < this.deafUntil && event.key.length === 1 && !event.ctrlKey && !event.metaKey && !event.altKey) {
-      this.deafUntil = performance.now() + DEAF_MS;
-      event.preventDefault(); event.stopPropagation(); return;
+      if (this.swallowed || !"01234567?".includes(event.key)) { // a number at first is what was asked for
+        this.deafUntil = performance.now() + DEAF_MS;
+        this.swallowed = true;
+        event.preventDefault(); event.stopPropagation(); return;
+      }
+      this.deafUntil = 0;
     }
     if (typing || event.ctrlKey || event.metaKey || event.altKey || event.isComposing) return;
-    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key;
+    const key = event.key.length === 1 ? event.key.toLowerCase() : event.key, radio = target?.closest?.("[role=radio]");
+    if (radio && (key === "ArrowLeft" || key === "ArrowRight")) {
+      const next = key === "ArrowLeft" ? radio.previousElementSibling : radio.nextElementSibling;
+      if (next) { event.preventDefault(); radio.tabIndex = -1; next.tabIndex = 0; next.focus(); }
+      return;
+    }
     if (key === "Enter" && target?.matches?.("button, a, summary")) return; // it presses what has the focus
     const deed = {
       j: () => this.move(this.cursor + 1), ArrowDown: () => this.move(this.cursor + 1),
@@ -606,7 +648,7 @@ class Pad {
       t: () => this.rateOn(5, "thumbs"), g: () => this.rateOn(1, "thumbs"), e: () => this.first(), u: () => this.takeBack(),
       s: () => this.skip(), Enter: () => this.comment(), b: () => this.flag("bad_prompt"), q: () => this.flag("unsure"),
       w: () => this.rewrite(), d: () => this.pair && this.stepwise(),
-      "?": () => this.help(), Escape: () => { this.root.querySelector(".help")?.remove(); this.forget(...this.tellings); },
+      "?": () => this.help(), Escape: () => { if (this.root.querySelector(".help")) this.help(); this.forget(...this.tellings); },
     }[key] ?? (key.length === 1 && this.pair && "01234567".includes(key) ? () => this.chooseOn(+key)
       : key.length === 1 && STARS.includes(+key) ? () => this.rateOn(+key, "stars") : null);
     if (!deed || (!this.item && key !== "?")) return;
