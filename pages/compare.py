@@ -111,7 +111,9 @@ view = st.segmented_control(
     "View", VIEWS, format_func=VIEWS.__getitem__, default=None if keys.COMPARE_VIEW in st.session_state else "one",
     key=keys.COMPARE_VIEW, label_visibility="collapsed",
 )  # fmt: skip
-labels = st.multiselect("Checkpoints", choices, default=[*trained[:2], *untrained[:1]], placeholder="Choose two or more")
+labels = st.multiselect(
+    "Checkpoints", choices, default=[*trained[:2], *untrained[: 2 - len(trained[:2])]], placeholder="Choose two or more"
+)
 for label in st.session_state.get(keys.COMPARE_CHOSEN, []):
     if label not in choices:
         st.warning(f"{label} is not on this machine any more: somebody removed it.", icon=":material/delete:")

@@ -18,7 +18,7 @@ from rlhf_core.ui.texts import markdown_of, plural, show_error
 LISTED = 200
 SHOWN_STEPS = 60
 SPREAD = 2  # stars apart
-VERDICTS: dict[str, str] = {"chat": "First", "other": "Second", "tie": "Equal", "both_bad": "Both bad"}
+VERDICTS: dict[str, str] = {"chat": "A", "other": "B", "tie": "Equal", "both_bad": "Both bad"}
 workbench, session = resources.workbench(), resources.session()
 
 
@@ -37,7 +37,7 @@ def describe(one: Dispute) -> str:
     ]
     facts += ["which answer is better" if one.verdicts else ""]
     said = ", ".join(fact for fact in facts if fact)
-    state = " · :green[decided]" if one.decided else ""
+    state = " · :green[decided]" if not one.open else f" · {one.open} of its places open" if one.decided else ""
     return f"{plural(one.raters, 'rater')}: {said}{state}"
 
 
@@ -67,8 +67,8 @@ def score_of(case: judging.Case, place: str | None, label: str) -> Decision | No
         st.markdown(words_on(case, place, "score") or "not rated", width="content")
         if decided or (scores and max(scores) - min(scores) >= SPREAD):
             chosen = st.segmented_control(
-                f"What counts for {label}", [1, 2, 3, 4, 5], default=int(decided.value) if decided else None,
-                key=f"disputes:score:{case.chat.id}:{place}", label_visibility="collapsed",
+                f"What counts for {label} (stars)", [1, 2, 3, 4, 5], default=int(decided.value) if decided else None,
+                key=f"disputes:score:{case.chat.id}:{place}",
             )  # fmt: skip
         else:
             chosen = None
@@ -107,7 +107,7 @@ def chat_case(case: judging.Case) -> list[Decision]:
 def pair_case(case: judging.Case) -> list[Decision]:
     assert case.other is not None
     names = letters(case)
-    for column, chat, title in zip(st.columns(2), (case.chat, case.other), ("First", "Second"), strict=True):
+    for column, chat, title in zip(st.columns(2), (case.chat, case.other), ("A", "B"), strict=True):
         with column.container(border=True, height="stretch"):
             st.markdown(f"**{title}**")
             st.markdown(markdown_of(chat.response) or "*an empty answer*")
@@ -129,12 +129,25 @@ def pair_case(case: judging.Case) -> list[Decision]:
     return [Decision("", case.chat.id, case.other.id, None, "preference", chosen, "")] if chosen else []
 
 
-def settle(one: Dispute) -> None:
+def decision_in_words(case: judging.Case, one: Decision) -> str:
+    """What was decided of which place."""
+    orders = {step.id: step.step_order for step in case.chat.steps}
+    if one.kind == "first_error":
+        return f"the first error is step {orders.get(one.value, '?')}" if one.value else "there is no error"
+    if one.kind == "preference":
+        return f"better is: {VERDICTS.get(one.value, one.value).lower()}"
+    place = f"step {orders.get(one.step_id, '?')}" if one.step_id else "the whole answer"
+    return f"{place} counts {one.value} of 5"
+
+
+def settle(one: Dispute, following: str | None) -> None:
     case = judging.case(workbench, one.chat_id, one.other_id)
     st.subheader(markdown_of(shorten(case.chat.query, 160)), anchor=False)
     chosen = pair_case(case) if case.other else chat_case(case)
     for old in case.decisions:
-        st.caption(f"Decided: {markdown_of(old.reason)}")
+        st.caption(f"Decided, {decision_in_words(case, old)}: {markdown_of(old.reason)}")
+    if case.decisions and one.open:
+        st.markdown(f":orange[:material/pending:] {plural(one.open, 'place')} of it still without a decision.")
     settled = {(old.kind, old.step_id): old.value for old in case.decisions}
     fresh = [new for new in chosen if settled.get((new.kind, new.step_id)) != new.value]
     reason = st.text_area(
@@ -153,6 +166,8 @@ def settle(one: Dispute) -> None:
                 st.rerun()
             except RlhfError as error:
                 show_error(error)
+        if following is not None and not one.open:
+            st.button("Next dispute", icon=":material/arrow_forward:", on_click=choose, args=(following,))
         if case.decisions and st.button("Take it back", icon=":material/undo:"):
             for old in case.decisions:
                 judging.undecide(workbench, session, old)
@@ -170,7 +185,7 @@ found = judging.disputes(workbench, LISTED)
 if not found:
     st.info("Nobody disagrees: nothing is in dispute yet. It takes a queue whose chats go to two raters or more.")
     st.stop()
-open_ones = sum(not one.decided for one in found)
+open_ones = sum(one.open > 0 for one in found)
 st.caption(
     f"{plural(open_ones, 'dispute')} open, {len(found) - open_ones} decided"
     + (f"; the first {LISTED} are listed" if len(found) == LISTED else "")
@@ -178,7 +193,7 @@ st.caption(
 by_row = {id_of(one): one for one in found}
 chosen_row = st.session_state.get(keys.DISPUTE)
 if chosen_row in by_row:  # above the list: what one pressed is in sight
-    settle(by_row[chosen_row])
+    settle(by_row[chosen_row], next((row for row, one in by_row.items() if one.open and row != chosen_row), None))
     st.subheader("All disputes")
 rows.pick(
     "disputes",

@@ -10,6 +10,7 @@ from rlhf_core.ui import resources
 from rlhf_core.ui.texts import ago, plural
 
 FEW = 24  # chats: too few to train on
+TILE, CARD = 172, 300  # pixels; as many in a row as there is room for
 workbench, session = resources.workbench(), resources.session()
 counts = workbench.counts()
 
@@ -59,15 +60,16 @@ stages: list[tuple[Action, str, str, int, str]] = [
     ("compare", "Compare", "compare.py", checkpoints, "trained checkpoints" if checkpoints != 1 else "trained checkpoint"),
 ]
 stages = [stage for stage in stages if may(session.role, stage[0])]
-for column, (_, title, target, figure, note) in zip(st.columns(len(stages)), stages, strict=True):
-    with column.container(border=True, height="stretch"):
-        st.page_link(target, label=f"**{title}**", icon=":material/arrow_forward:", icon_position="right")
-        st.markdown(f"#### {figure:,}\n{note}")
+with st.container(horizontal=True):
+    for _, title, target, figure, note in stages:
+        with st.container(border=True, width=TILE, height="stretch"):
+            st.page_link(target, label=f"**{title}**", icon=":material/arrow_forward:", icon_position="right")
+            st.markdown(f"#### {figure:,}\n{note}")
 
 
 def role(title: str, words: str, *links: tuple[str, str, str]) -> None:
     """What somebody in this role does next: in words, and the pages for it, the first one the very next."""
-    with st.container(border=True, height="stretch"):
+    with st.container(border=True, width=CARD, height="stretch"):
         st.markdown(f"**{title}**  \n{words}")
         with st.container(horizontal=True):
             for target, label, icon in links:
@@ -129,8 +131,8 @@ def train() -> None:
 
 st.subheader("What next?")
 mine = [draw for draw, theirs in ((rate, may(session.role, "label")), (analyse, explores), (train, trains)) if theirs]
-for column, draw in zip(st.columns(len(mine)), mine, strict=True):
-    with column:
+with st.container(horizontal=True):
+    for draw in mine:
         draw()
 
 if counts.chats < FEW and may(session.role, "import") and not demo.is_loaded(workbench):

@@ -56,6 +56,8 @@ def locate(name: str, checkpoints: Path | None = None, *, verify: bool = False) 
         return BaseModel(name, "bundled", str(bundled))
     if checkpoints is not None and (checkpoints / name).is_dir() and "/" not in name:
         return BaseModel(name, "checkpoint", str(open_checkpoint(checkpoints, name, verify=verify).folder))
+    if "/" not in name and name.startswith(("policy-", "reward-")):
+        raise ModelUnavailable(f"There is no checkpoint {name} here. `python -m rlhf_core checkpoints` lists those that are.")
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise ModelUnavailable(f"There is no folder {name}. {offline_choices(checkpoints)}")
     return BaseModel(name, "cache" if _cached(name) else "hub", name)

@@ -97,12 +97,15 @@ def _import(arguments: argparse.Namespace) -> None:
 
 def _demo(arguments: argparse.Namespace) -> int:
     from rlhf_core.services import training
-    from rlhf_core.services.demo import TINY_POLICY, load_demo
+    from rlhf_core.services.demo import TINY_POLICY, has_policy, load_demo
 
     workbench = open_workbench(arguments)
     for report in load_demo(workbench):
         print(report)
-    if arguments.no_policy or training.policies(workbench):
+    if arguments.no_policy:
+        return 0
+    if has_policy(workbench):
+        print("Its tiny policy is here already.")
         return 0
     print(
         "Now a tiny policy learns the set's answers, so that PPO has something to improve: some minutes on a laptop. "

@@ -213,8 +213,13 @@ class SFTConfig(RunConfig):
     lora_rank: int = Field(16, ge=1, le=1024, description="rank of the adapters, with method lora")
     lora_alpha: int = Field(32, ge=1, le=4096, description="their scale is lora_alpha / lora_rank")
     batch_size: int = Field(8, ge=1, le=1024, description="answers in one optimiser step")
-    epochs: float = Field(3.0, gt=0, le=1000, description="passes over the answers")
-    learning_rate: float = Field(2e-5, gt=0, le=1, description="peak learning rate of AdamW; falls to 0")
+    epochs: float | None = Field(None, gt=0, le=1000, description="passes over the answers; none: 3, and 25 of tiny")
+    learning_rate: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="peak learning rate of AdamW; falls to 0; none: 2e-5, and 3e-3 of tiny, which knows nothing yet",
+    )
     max_length: int = Field(1024, ge=16, le=32_768, description="longest prompt and answer in tokens; longer ones are left out")
     gradient_checkpointing: bool = Field(False, description="compute layers twice and keep less: for large models on a small GPU")
     resume_from: None = Field(None, description="these runs are short and do not go on from another")
@@ -222,6 +227,16 @@ class SFTConfig(RunConfig):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to train; auto takes a GPU if there is one")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="bf16 autocast or full fp32; auto takes bf16 on a GPU")
     report_to: Tracking = Field("none", description=TRACKING)
+
+    @property
+    def passes(self) -> float:
+        """Over the answers."""
+        return self.epochs or (25.0 if self.base_model == TINY else 3.0)
+
+    @property
+    def rate(self) -> float:
+        """The learning rate at its peak."""
+        return self.learning_rate or (3e-3 if self.base_model == TINY else 2e-5)
 
     @property
     def goes_on(self) -> bool:
@@ -419,7 +434,7 @@ PRESETS: dict[RunKind, dict[Preset, dict[str, Any]]] = {
         "full": {"epochs": 5, "patience": 2},
     },
     "sft": {
-        "cpu": {"epochs": 1.0, "max_length": 512},
+        "cpu": {"max_length": 512},
         "small-gpu": {"method": "lora", "gradient_checkpointing": True, "batch_size": 4, "learning_rate": 2e-4},
         "full": {"batch_size": 16},
     },

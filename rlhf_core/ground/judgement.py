@@ -183,7 +183,8 @@ class Screening:
 @dataclass(frozen=True, slots=True)
 class Dispute:
     """A chat or a pair that people judge differently. ``spread`` in stars between the highest and lowest score of one thing;
-    ``stops``: different first errors (none is one of them); ``verdicts``: different words on which is better."""
+    ``stops``: different first errors (none is one of them); ``verdicts``: different words on which is better. ``decided``: how
+    many decisions there are; ``open``: how many of the places on which they differ have none."""
 
     chat_id: str
     other_id: str | None
@@ -193,6 +194,7 @@ class Dispute:
     stops: int
     verdicts: int
     decided: int
+    open: int
 
 
 @dataclass(frozen=True, slots=True)

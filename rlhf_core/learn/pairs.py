@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.ground.text import query_key, step_prefixes
 from rlhf_core.learn.examples import Example
 from rlhf_core.learn.reading import Reading, up_to_step, whole_answer
@@ -45,6 +46,16 @@ class Pair:
 
 def _rows(table: pa.Table, *columns: str) -> Iterator[tuple[Any, ...]]:
     return zip(*(table[name].to_pylist() for name in columns), strict=True)
+
+
+FEWEST_TO_LEARN = 4  # decided pairs of whole answers from which dpo learns at all
+
+
+def decided_pairs(snapshot: Snapshot) -> list[Pair]:
+    """Pairs of whole answers of which people prefer one: what dpo learns from."""
+    chats, steps, decisions = (snapshot.table(name) for name in ("chats", "reasoning_steps", "decisions"))
+    found = preferred_pairs(chats, steps, snapshot.table("preferences"), decisions)
+    return [one for one in found if one.chance != 0.5 and not one.aspect]
 
 
 def preferred_pairs(chats: pa.Table, steps: pa.Table, preferences: pa.Table, decisions: pa.Table | None = None) -> list[Pair]:

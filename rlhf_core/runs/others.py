@@ -15,14 +15,13 @@ import torch
 from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.ground.configs import PPOConfig
 from rlhf_core.ground.errors import NotEnoughData, RunRefused
-from rlhf_core.learn.pairs import Pair, preferred_pairs
+from rlhf_core.learn.pairs import FEWEST_TO_LEARN, Pair, decided_pairs
 from rlhf_core.learn.policy import Batch, Policy
 from rlhf_core.learn.rewards import Answer, Source, steps_of
 from rlhf_core.learn.writing import prompt_of, reply_of
 from rlhf_core.runs.recording import Recorder
 from rlhf_core.runs.trl_trainers import Watch, carry_out, options
 
-FEWEST_PAIRS = 8
 NAMES = {  # TRL's names and ours
     "reward": "reward", "reward_std": "reward_std", "kl": "kl", "entropy": "entropy", "completions/mean_length": "tokens",
     "grad_norm": "gradient", "learning_rate": "learning_rate", "loss": "policy_loss", "rewards/accuracies": "accuracy",
@@ -106,17 +105,14 @@ def pairs_of(snapshot: Snapshot | None) -> list[Pair]:
     """Decided pairs of whole answers.
 
     Raises:
-        NotEnoughData: fewer than eight.
+        NotEnoughData: too few.
     """
-    found: list[Pair] = []
-    if snapshot is not None:
-        chats, steps, decisions = (snapshot.table(name) for name in ("chats", "reasoning_steps", "decisions"))
-        found = preferred_pairs(chats, steps, snapshot.table("preferences"), decisions)
-    decided = [one for one in found if one.chance != 0.5 and not one.aspect]
-    if len(decided) < FEWEST_PAIRS:
+    decided = decided_pairs(snapshot) if snapshot is not None else []
+    if len(decided) < FEWEST_TO_LEARN:
         name = snapshot.id if snapshot else "none"
         raise NotEnoughData(
-            f"optimiser dpo learns from preferred pairs; snapshot {name} has {len(decided)} and it takes {FEWEST_PAIRS}. Choose "
+            f"optimiser dpo learns from preferred pairs; snapshot {name} has {len(decided)} and it takes "
+            f"{FEWEST_TO_LEARN}. Choose "
             "between more answers on the page Prefer, or use optimiser ppo."
         )
     return decided

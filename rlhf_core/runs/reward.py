@@ -559,6 +559,6 @@ def _in_words(measured: dict[str, Any]) -> str:
     show = lambda name: "none" if measured[name] is None else f"{measured[name]:.3f}"  # noqa: E731  # a local shorthand
     pairs = "" if measured["accuracy"] is None else f", {measured['accuracy']:.0%} of pairs right"
     return (
-        f"step AUC {show('step_auc')} (length alone {show('length_auc')}), answer AUC {show('answer_auc')}, "
+        f"step AUC {show('step_auc')}, answer AUC {show('answer_auc')}, "
         f"error {show('rmse')} stars (guessing {show('rmse_of_mean')}){pairs}"
     )

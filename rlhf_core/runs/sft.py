@@ -159,7 +159,7 @@ def _learn(
     bf16 = in_bf16(pick_device(config.device), config.precision)
     arguments = TrlConfig(
         **options(scratch, config.seed, device, bf16=bf16, checkpointing=config.gradient_checkpointing),
-        per_device_train_batch_size=config.batch_size, num_train_epochs=config.epochs, learning_rate=config.learning_rate,
+        per_device_train_batch_size=config.batch_size, num_train_epochs=config.passes, learning_rate=config.rate,
         warmup_steps=0.05, data_seed=config.seed, max_length=longest, completion_only_loss=True, packing=False,
         train_sampling_strategy="group_by_length", eos_token=tokenizer.eos_token,
     )  # fmt: skip
@@ -170,7 +170,7 @@ def _learn(
     begun = time.monotonic()
     done = carry_out(trainer)
     if losses and losses[-1] != losses[-1]:
-        raise RlhfError(f"The loss became {losses[-1]}. Lower learning_rate (now {config.learning_rate:g}).")
+        raise RlhfError(f"The loss became {losses[-1]}. Lower learning_rate (now {config.rate:g}).")
     return done, int(trainer.state.max_steps), losses, time.monotonic() - begun
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rlhf_core.ground.configs import SFTConfig
+from rlhf_core.services import training
 from rlhf_core.services.importing import ImportReport, import_file
 from rlhf_core.services.workbench import Workbench
 
@@ -16,6 +17,11 @@ TINY_POLICY = SFTConfig.parse({"base_model": "tiny", "min_score": 1, "unrated": 
 
 def is_loaded(workbench: Workbench) -> bool:
     return bool(workbench.store.profiles("demo"))
+
+
+def has_policy(workbench: Workbench) -> bool:
+    """Whether the set's own tiny policy is here; others say nothing of it."""
+    return any(TINY_POLICY.model_dump().items() <= one.manifest["config"].items() for one in training.policies(workbench))
 
 
 def load_demo(workbench: Workbench) -> tuple[ImportReport, ImportReport]:

@@ -28,6 +28,7 @@ from rlhf_core.ground.footprint import Part, Size
 from rlhf_core.ground.machine import Device
 from rlhf_core.ground.records import parse_utc
 from rlhf_core.ground.runs import Run, RunKind
+from rlhf_core.learn.pairs import FEWEST_TO_LEARN, decided_pairs
 from rlhf_core.services.workbench import Workbench
 
 Level = Literal["stop", "mind", "fine"]
@@ -236,8 +237,10 @@ def _of_data(kind: RunKind, snapshot: Snapshot | None, config: RunConfig) -> lis
     if kind == "ppo":
         if queries < FEW_QUERIES:
             found.append(Finding("mind", f"Only {queries} different queries: the policy will know them by heart."))
-        if getattr(config, "optimiser", "ppo") == "dpo" and snapshot.rows["preferences"] < FEW_QUERIES:
-            found.append(Finding("mind", f"Only {snapshot.rows['preferences']} preferred pairs, from which dpo learns."))
+        if getattr(config, "optimiser", "ppo") == "dpo" and (pairs := len(decided_pairs(snapshot))) < FEW_QUERIES:
+            few = pairs < FEWEST_TO_LEARN
+            least = f" {FEWEST_TO_LEARN} are the least. Choose between more answers on the page Prefer." if few else ""
+            found.append(Finding("stop" if few else "mind", f"Only {pairs} decided pairs, from which dpo learns.{least}"))
         return found or [Finding("fine", f"{queries:,} different queries.")]
     if isinstance(config, GenerateConfig):
         asked = min(queries, config.max_queries or queries)
@@ -345,7 +348,7 @@ def _work(workbench: Workbench, snapshot: Snapshot | None, config: RunConfig) ->
     if isinstance(config, SFTConfig):
         if snapshot is None:
             return None
-        return policy.parameters * 6 * config.epochs * snapshot.rows["chats"] * min(config.max_length, _tokens(snapshot))
+        return policy.parameters * 6 * config.passes * snapshot.rows["chats"] * min(config.max_length, _tokens(snapshot))
     assert isinstance(config, PPOConfig)
     answer = (config.min_response_tokens + config.max_response_tokens) / 2
     asked = min(config.max_prompt_tokens, _tokens(snapshot) if snapshot else 40)

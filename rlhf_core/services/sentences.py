@@ -50,16 +50,16 @@ def sentence(name: str, frame: Any) -> str:
             low, high = known.loc[known["mean_score"].idxmin()], known.loc[known["mean_score"].idxmax()]
             if len(frame) == 1:
                 return f"Only step {int(low['step_order'])} is rated: {_between(low)}."
-            return f"Step {int(low['step_order'])} scores lowest, {_between(low)}; step {int(high['step_order'])} highest, {_between(high)}: {_apart(high, low)}."
+            of = f"Of steps with {ENOUGH} ratings or more, step" if len(known) < len(frame) else "Step"
+            return f"{of} {int(low['step_order'])} scores lowest, {_between(low)}; step {int(high['step_order'])} highest, {_between(high)}: {_apart(high, low)}."
         case "scores_by_step_spread":
             ratings = frame.groupby("step_order")["ratings"].sum()
             steps = ratings.index[ratings >= min(ENOUGH, ratings.max())]
             bad = frame[(frame["score"] <= 2) & frame["step_order"].isin(steps)].groupby("step_order")["share"].sum()
-            return (
-                f"Most bad scores, {bad.max():.0%}, are given at step {int(bad.idxmax())}."
-                if len(bad)
-                else "No step was given a bad score."
-            )
+            if bad.empty:
+                return "No step was given a bad score."
+            few = f" of those with {min(ENOUGH, ratings.max())} ratings or more" if len(steps) < len(ratings) else ""
+            return f"Step {int(bad.idxmax())} is found bad most often{few}: {bad.max():.0%} of its scores are 1 or 2 stars."
         case "most_problematic_steps":
             return f"The lowest scored step has a shrunken mean of {first['shrunken_score']:.2f} stars from {int(first['ratings'])} ratings; a few ratings alone do not lead this list."
         case "problem_themes":
@@ -70,7 +70,10 @@ def sentence(name: str, frame: Any) -> str:
         case "first_error_position":
             at = frame.loc[frame["first_errors"].idxmax()]
             clean = 1 - frame["share"].sum()
-            return f"Most first errors stand at step {int(at['step_order'])} ({at['share']:.0%} of the judged answers); in {clean:.0%} people found none."
+            reached = frame[frame["reached"] >= min(ENOUGH, frame["reached"].max())]
+            worst = reached.loc[reached["hazard"].idxmax()]
+            few = f" of those that {ENOUGH} judgements or more reach" if len(reached) < len(frame) else ""
+            return f"Most first errors, {int(at['first_errors']):,}, stand at step {int(at['step_order'])}, which most answers reach; of answers right until then step {int(worst['step_order'])} goes wrong most often{few}, {worst['hazard']:.0%}. In {clean:.0%} people found none."
         case "scores_by_source" | "scores_by_model":
             what = name.rpartition("_")[2]
             ranked = _known(frame).sort_values("mean_score")
@@ -150,11 +153,15 @@ def sentence(name: str, frame: Any) -> str:
         case "rater_pace":
             return (
                 f"The quickest rater looks {first['median_s']:.1f} s at a step, the slowest {last['median_s']:.1f} s (medians)."
+                if len(frame) > 1
+                else f"One rater's time is known: {first['median_s']:.1f} s a step (median)."
             )
         case "position_bias":
             known = frame[frame["left_share"].notna()]
             return (
-                f"The left answer won {(known['left_share'] * known['preferred']).sum() / known['preferred'].sum():.0%} of {int(known['preferred'].sum())} decided pairs; 50% is even."
+                f"The left answer won {int((known['left_share'] * known['preferred']).sum().round()):,} of {int(known['preferred'].sum()):,} decided pairs, too few to tell."
+                if len(known) and known["preferred"].sum() < ENOUGH
+                else f"The left answer won {(known['left_share'] * known['preferred']).sum() / known['preferred'].sum():.0%} of {int(known['preferred'].sum())} decided pairs; 50% is even."
                 if len(known)
                 else ""
             )

@@ -38,6 +38,8 @@ class Workbench:
         self.team = team
         self.person: Session | None = None
         """Who uses it, on a team's store; None: nobody yet, or everybody (embedded), or the operator."""
+        self.local_name: str | None = None
+        """What whoever is at the keyboard is called, on the embedded store; None: the account that it runs under."""
         self._database = Database(workspace.database)
         self.embedded = SqliteStore(self._database)
         self._store: Store | None = self.embedded if team is None else None
@@ -104,6 +106,12 @@ class Workbench:
         own.person = person
         return own
 
+    def named(self, name: str) -> Workbench:
+        """This workspace on the embedded store, as somebody uses it who is called so."""
+        own = copy.copy(self)
+        own.local_name = name
+        return own
+
     def require(self, action: Action) -> None:
         """
         Raises:
@@ -115,7 +123,7 @@ class Workbench:
     @property
     def name(self) -> str:
         """Of who decides, for logs: the person here, or the account that it runs under."""
-        return self.person.display_name if self.person else _account_name()
+        return self.person.display_name if self.person else self.local_name or _account_name()
 
     def note(self, act: str, what: str, who: str | None = None, **detail: Any) -> None:
         """Write into the log of who did what (``who`` None: the person here), here and on a team's store; see

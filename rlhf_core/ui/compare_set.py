@@ -107,7 +107,9 @@ def gather(workbench: Workbench, chosen: Sequence[Candidate]) -> Gathered | None
                 "Held out", key="compare:held_out",
                 help="Leave out every question that one of the chosen checkpoints learned from.",
             )  # fmt: skip
-            rated = st.checkbox("Rated only", True, key="compare:rated")
+            rated = st.checkbox(
+                "Judged by people only", True, key="compare:rated", help="Answers that people rated, or chose between.",
+            )  # fmt: skip
         sent = st.form_submit_button("Compare", type="primary", icon=":material/compare_arrows:", disabled=not chosen)
     if not sent:
         return None

@@ -38,7 +38,7 @@ def workbench() -> Workbench:
     """
     one = shared()
     if one.team is None:
-        return one
+        return one.named(identity.local_person(one).display_name)
     person = identity.signed_in()
     if person is None:
         raise SignInRequired("Sign in first.")

@@ -399,6 +399,7 @@ class JudgementContract:
         )
         assert (found[stops, None].spread, found[stops, None].stops) == (1, 2)
         assert found[pair[0], pair[1]].verdicts == 2
+        assert [found[place].open for place in ((one, None), (stops, None), (pair[0], pair[1]))] == [2, 1, 1]
         assert len(store.disputes(limit=1)) == 1
 
         assert Counter((word.kind, word.value) for word in store.judgements(one)) == {
@@ -416,6 +417,8 @@ class JudgementContract:
         keeper.decide(Decision(new_id(), one, None, step(one, 1), "score", "3", "On a second look."))
         assert [(word.value, word.reason) for word in store.decisions(one)] == [("3", "On a second look.")]
         assert all(dispute.decided == 1 for dispute in store.disputes())
+        assert (store.disputes()[0].chat_id, store.disputes()[0].open) == (one, 1), "one of its two places is decided"
+        assert sorted(dispute.open for dispute in store.disputes()) == [0, 0, 1]
         assert store.mean_scores(one) == {step(one, 1): (3.0, 3)}, "the decision counts, not the mean"
         assert keeper.undecide(decision)
         assert not keeper.undecide(decision)

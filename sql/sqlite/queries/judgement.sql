@@ -150,9 +150,12 @@ ON CONFLICT (user_id, queue_id, chat_id, ifnull(other_id, ''), ifnull(step_id, '
 -- name: disputes
 -- Chats and pairs on which people who judged the same thing differ by two stars or more, on the first error, or on which is better.
 WITH scored AS (
-    SELECT chat_id, max(spread) AS spread, max(n) AS raters FROM (
-        SELECT chat_id, max(feedback_score) - min(feedback_score) AS spread, count(*) AS n
-        FROM chat_feedback GROUP BY chat_id, step_id)
+    SELECT chat_id, max(spread) AS spread, max(n) AS raters, sum(
+        spread >= 2 AND NOT EXISTS (SELECT 1 FROM decisions AS d
+                                    WHERE d.chat_id = p.chat_id AND d.step_id IS p.step_id AND d.kind = 'score')) AS open
+    FROM (
+        SELECT chat_id, step_id, max(feedback_score) - min(feedback_score) AS spread, count(*) AS n
+        FROM chat_feedback GROUP BY chat_id, step_id) AS p
     GROUP BY chat_id
 ),
 judged AS ( -- a person's first error: what they marked, else the first step they found bad, else none (0)
@@ -167,23 +170,29 @@ judged AS ( -- a person's first error: what they marked, else the first step the
     GROUP BY f.chat_id, f.user_id
 ),
 stops AS (
-    SELECT chat_id, count(DISTINCT ifnull(at, 0)) AS stops, count(*) AS raters FROM judged GROUP BY chat_id
+    SELECT chat_id, count(DISTINCT ifnull(at, 0)) AS stops, count(*) AS raters,
+           count(DISTINCT ifnull(at, 0)) > 1 AND NOT EXISTS (
+               SELECT 1 FROM decisions AS d WHERE d.chat_id = judged.chat_id AND d.kind = 'first_error') AS open
+    FROM judged GROUP BY chat_id
 ),
 chosen AS (
     SELECT chat_id, other_id, count(DISTINCT verdict) AS verdicts, count(*) AS raters FROM preferences
     WHERE step_order IS NULL AND aspect = '' GROUP BY chat_id, other_id HAVING count(DISTINCT verdict) > 1
 ),
 found AS (
-    SELECT chat_id, NULL AS other_id, max(raters) AS raters, max(spread) AS spread, max(stops) AS stops, 0 AS verdicts
-    FROM (SELECT chat_id, raters, spread, 0 AS stops FROM scored UNION ALL SELECT chat_id, raters, 0, stops FROM stops)
+    SELECT chat_id, NULL AS other_id, max(raters) AS raters, max(spread) AS spread, max(stops) AS stops, 0 AS verdicts,
+           sum(open) AS open
+    FROM (SELECT chat_id, raters, spread, 0 AS stops, open FROM scored UNION ALL SELECT chat_id, raters, 0, stops, open FROM stops)
     GROUP BY chat_id HAVING max(spread) >= 2 OR max(stops) > 1
     UNION ALL
-    SELECT chat_id, other_id, raters, 0, 0, verdicts FROM chosen
+    SELECT chat_id, other_id, raters, 0, 0, verdicts, NOT EXISTS (
+        SELECT 1 FROM decisions AS d WHERE d.chat_id = chosen.chat_id AND d.other_id = chosen.other_id AND d.kind = 'preference')
+    FROM chosen
 )
 SELECT f.chat_id, f.other_id, c.query, f.raters, f.spread, f.stops, f.verdicts,
-       (SELECT count(*) FROM decisions AS d WHERE d.chat_id = f.chat_id AND d.other_id IS f.other_id) AS decided
+       (SELECT count(*) FROM decisions AS d WHERE d.chat_id = f.chat_id AND d.other_id IS f.other_id) AS decided, f.open
 FROM found AS f JOIN chats AS c ON c.id = f.chat_id
-ORDER BY decided > 0, f.verdicts DESC, f.stops > 1 DESC, f.spread DESC, f.raters DESC, f.chat_id, f.other_id
+ORDER BY f.open = 0, f.verdicts DESC, f.stops > 1 DESC, f.spread DESC, f.raters DESC, f.chat_id, f.other_id
 LIMIT $limit;
 
 -- name: judgements_of_chat
