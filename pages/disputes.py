@@ -197,7 +197,7 @@ if chosen_row in by_row:  # above the list: what one pressed is in sight
     st.subheader("All disputes")
 rows.pick(
     "disputes",
-    [rows.Row(row, describe(one), markdown_of(shorten(one.query, 60))) for row, one in by_row.items()],
+    [rows.Row(row, describe(one), markdown_of(shorten(one.query, 100))) for row, one in by_row.items()],
     chosen_row,
     choose,
 )

@@ -32,6 +32,8 @@ def talk(voices: list[Voice]) -> None:
             help="Sides are shuffled, and who wrote which is said when you have chosen",
         )  # fmt: skip
     scorers = [choices[label] for label in labels]
+    if any(one.tiny for one in (first, second) if one is not None):
+        st.caption("A tiny policy strings together words of the few texts it learned: it shows how the loop works, no more.")
     branches.begin_from_url(workbench)
     query = st.chat_input("Ask something", key="playground:query")
     if query:

@@ -45,7 +45,7 @@ def pairs() -> bool:
     picked = st.session_state.get(keys.WORK_PAIR)
     rows.pick(
         "pairs",
-        [rows.Row(row, ago(one.last_at), markdown_of(shorten(one.query, 70))) for row, one in ids.items()],
+        [rows.Row(row, ago(one.last_at), markdown_of(shorten(one.query, 100))) for row, one in ids.items()],
         picked,
         choose_pair,
     )
@@ -55,6 +55,39 @@ def pairs() -> bool:
             st.page_link("prefer.py", label="Look at it and change it", icon=":material/edit:", query_params=query)
             gold(ids[picked].chat_id, ids[picked].other_id)
     return True
+
+
+def said(chat_id: str) -> None:
+    """What one says of a chat now, place by place, and what one said of it before."""
+    try:
+        view = labeling.open_item(workbench, session, chat_id)
+    except RlhfError as error:
+        show_error(error)
+        return
+    orders = {step.id: f"Step {step.step_order}" for step in view.chat.steps}
+    words = {step.id: shorten(step.step_content, 90) for step in view.chat.steps}
+    for place in [*orders, None]:
+        rating = view.ratings.get(place)
+        if rating is None:
+            continue
+        name = orders.get(place, "The whole answer") if place else "The whole answer"
+        marks = " · the first error" if place and place == view.marks.first_error else ""
+        st.markdown(f"**{name}**, {rating.feedback_score} of 5{marks}  \n{markdown_of(words.get(place, '')) if place else ''}")
+        if rating.comment:
+            st.caption(f"Comment: {markdown_of(rating.comment)}")
+        if better := view.rewrites.get(place or ""):
+            st.caption(f"Better: {markdown_of(better)}")
+    changes = labeling.changes(workbench, session, chat_id)
+    if not changes:
+        return
+    with st.expander(f"What you said before ({len(changes)})"):
+        for change in changes:
+            st.text(
+                f"{change.given_at[:16].replace('T', ' ')} UTC, {orders.get(change.step_id or '', 'the whole answer')}: "
+                f"{change.score} of 5"
+                + (f", {change.comment!r}" if change.comment else "")
+                + (" (taken back)" if change.withdrawn else " (changed since)")
+            )
 
 
 def choose_pair(row: str) -> None:
@@ -112,7 +145,7 @@ rows.pick(
         rows.Row(
             one.chat_id,
             f"{plural(one.ratings, 'rating')} · {one.mean_score:.1f} stars · {ago(one.last_at)}",
-            markdown_of(shorten(one.query, 70)),
+            markdown_of(shorten(one.query, 100)),
         )
         for one in worked
     ],
@@ -124,12 +157,7 @@ if chosen in {one.chat_id for one in worked}:
         query = {keys.URL_CHAT: chosen}
         st.page_link("label.py", label="Look at it and change it", icon=":material/edit:", query_params=query)
         gold(chosen)
-    for change in labeling.changes(workbench, session, chosen):
-        st.text(
-            f"{change.given_at[:16].replace('T', ' ')} UTC: {change.score} of 5"
-            + (f", {change.comment!r}" if change.comment else "")
-            + (" (taken back)" if change.withdrawn else " (changed since)")
-        )
+    said(chosen)
 st.subheader("Yours to take or delete")
 consent, since = erasing.consent(workbench, session)
 if consent is None:
@@ -153,4 +181,5 @@ with st.container(horizontal=True):
             "This deletes every rating, comment, mark and time of yours from the store, and takes you out of the snapshots on "
             "this machine. What models have learnt from them stays learnt."
         )
-        st.button("Delete my feedback", type="primary", on_click=erase)
+        sure = st.checkbox("I know that this cannot be undone", key="work:sure")
+        st.button("Delete my feedback", type="primary", on_click=erase, disabled=not sure)

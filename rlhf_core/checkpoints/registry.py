@@ -43,6 +43,11 @@ class Checkpoint:
     def kind(self) -> str:
         return str(self.manifest["kind"])
 
+    @property
+    def size_bytes(self) -> int:
+        """Of its files together."""
+        return sum(entry["size_bytes"] for entry in self.manifest["files"].values())
+
     def verify(self) -> None:
         """
         Raises:

@@ -8,6 +8,7 @@ policy that did best there is kept beside the last.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -364,6 +365,14 @@ def _go_on_with_samples(old: Path, folder: Path, step: int) -> None:
         )
 
 
+def _least_sure(first: dict[str, Any], best: dict[str, Any], name: str) -> float | None:
+    """The gain that two standard errors of the difference make, in stars; None where the gain is more. The better of many looks
+    is luckier than that, so it is the least that one has to ask for."""
+    count = min(first["prompts"], best["prompts"])
+    least = 2 * math.sqrt((first[f"{name}_std"] ** 2 + best[f"{name}_std"] ** 2) / count)
+    return least if best[name] - first[name] < least else None
+
+
 def _in_words(place: Place, judges: Judges, best: str, last: str, ended_early: str) -> str:
     assert place.best is not None
     first, name = place.tables[0], "judge" if judges.judge is not None else "reward"
@@ -376,6 +385,10 @@ def _in_words(place: Place, judges: Judges, best: str, last: str, ended_early: s
         if judges.judge is not None:
             words += f" and the judge's from {first['judge']:.2f} to {place.best['judge']:.2f}"
         words += f", {place.best['kl']:.1f} nats from the reference, at step {place.best['step']} (the best in {name})."
+        if (least := _least_sure(first, place.best, name)) is not None:
+            words += (
+                f" That may be chance: on {place.best['prompts']} prompts a gain of less than {least:.2f} cannot be told from it."
+            )
     if last != best:
         words += f" The last policy is {last}."
     if ended_early:

@@ -33,12 +33,17 @@ LOOK_S = 0.25  # at most between two looks at what is written
 Kind = Literal["policy", "endpoint"]
 
 
+TINY_BYTES = 50 * 2**20  # of a checkpoint's files: some ten million weights
+
+
 class Voice(NamedTuple):
-    """Who writes: a policy's checkpoint id, or the name of an endpoint. ``by``: how a policy was made: taught, ppo, dpo, ..."""
+    """Who writes: a policy's checkpoint id, or the name of an endpoint. ``by``: how a policy was made: taught, ppo, dpo, ...;
+    ``tiny``: so few weights that no sense is to be expected of it."""
 
     kind: Kind
     name: str
     by: str = ""
+    tiny: bool = False
 
     @property
     def label(self) -> str:
@@ -102,8 +107,13 @@ def voices(workbench: Workbench) -> list[Voice]:
     """
     workbench.require("compare")
     policies = list_checkpoints(workbench.workspace.checkpoints, "policy")
-    return [*(Voice("policy", one.id, one.manifest["config"].get("optimiser", "taught")) for one in policies),
-            *(Voice("endpoint", one.name, "endpoint") for one in settings.endpoints())]  # fmt: skip
+    return [
+        *(
+            Voice("policy", one.id, one.manifest["config"].get("optimiser", "taught"), one.size_bytes < TINY_BYTES)
+            for one in policies
+        ),
+        *(Voice("endpoint", one.name, "endpoint") for one in settings.endpoints()),
+    ]
 
 
 class Exchange:

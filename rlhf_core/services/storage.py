@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint, retire
+from rlhf_core.checkpoints.registry import list_checkpoints, open_checkpoint, retire
 from rlhf_core.ground.errors import NotFound, RunRefused, disk_errors
 from rlhf_core.ground.runs import STATE_FILE
 from rlhf_core.services.lineage import serves, went_into_runs
@@ -44,7 +44,7 @@ def stored(workbench: Workbench) -> list[Stored]:
         reasons += ["the last of its run"] if last[one.run_id] == one.id and one.id not in best else []
         reasons += ["a run began from it or was judged by it"] if one.id in begun else []
         kind: Literal["reward", "policy"] = "policy" if one.kind == "policy" else "reward"
-        found.append(Stored(one.id, kind, _size_of(one), one.created_at, one.run_id, used.get(one.id, []), reasons))
+        found.append(Stored(one.id, kind, one.size_bytes / MB, one.created_at, one.run_id, used.get(one.id, []), reasons))
     for run in runs:
         path = workbench.workspace.run_folder(run.id) / STATE_FILE
         if path.is_file():
@@ -77,7 +77,3 @@ def remove(workbench: Workbench, ids: Sequence[str]) -> None:
                 retire(open_checkpoint(workbench.workspace.checkpoints, what))
                 workbench.score_cache.forget(what)
         workbench.note("remove checkpoint", what, kind=found[what].kind)
-
-
-def _size_of(checkpoint: Checkpoint) -> float:
-    return float(sum(entry["size_bytes"] for entry in checkpoint.manifest["files"].values())) / MB

@@ -211,6 +211,7 @@ def test_my_work(demo: Workbench) -> None:
     next(one for one in app.button if one.label == "Give back the chats I hold").click().run()
     with demo._database.connection() as connection:
         assert connection.execute("SELECT count(*) FROM assignments").fetchone() == (0,)
+    next(one for one in app.checkbox if one.label == "I know that this cannot be undone").check().run()
     next(one for one in app.button if one.label == "Delete my feedback").click().run()
     assert "You have rated nothing yet" in texts(check(app))
     assert not any(mine.everything().values())
