@@ -165,6 +165,11 @@ def check_place(kind: RunKind, config: RunConfig, where: Where) -> None:
         raise InvalidInput(f"batch_size {config.batch_size} gives {needs.processes} processes no prompt each. Raise it.")
 
 
+def has_gpu() -> bool:
+    """Whether this machine has one to train on."""
+    return bool(machine.gpus())
+
+
 def capacity(workbench: Workbench, engine: str) -> Capacity:
     """What an engine has, and what waits there. Asks it, which may take some seconds.
 

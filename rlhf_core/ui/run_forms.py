@@ -66,7 +66,8 @@ def run_form(workbench: Workbench, kind: RunKind, taken: Sequence[Snapshot]) -> 
     with st.container(horizontal=True, vertical_alignment="bottom"):
         preset: Preset | None = st.segmented_control(
             "Preset", [*PRESET_TITLES], format_func=PRESET_TITLES.__getitem__, key=f"train:preset:{kind}",
-            help="Options to begin with; none of them: the defaults. Each can be changed below.",
+            default=None if training.has_gpu() else "cpu",
+            help="Options to begin with, at first those that suit this machine; none of them: the defaults. Each can be changed.",
         )  # fmt: skip
         all_options = st.toggle("All options", key=f"train:all:{kind}")
         sweeps = kind != "generate" and st.toggle("Sweep", key=f"train:sweep:{kind}", help=SWEEP_HELP)

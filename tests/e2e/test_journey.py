@@ -76,6 +76,9 @@ def test_from_the_demo_set_to_a_comparison(serve: Callable[[], Server], page: Pa
     page.get_by_role("link", name="Train").first.click()
     page.get_by_role("button", name="New reward model").click()
     page.get_by_text("All options").click()
+    menu = page.get_by_role("combobox", name="Method")  # begins with the one that suits a machine without a GPU
+    menu.click()
+    page.get_by_role("option", name="finetune").click()
     for label, value in (("Max length", "64"), ("Max steps", "6"), ("Max eval examples", "20")):
         field = page.get_by_label(label, exact=True)
         field.fill(value)

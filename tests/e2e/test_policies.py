@@ -22,7 +22,7 @@ ENDED_MS = 180_000
 def fill(page: Page, **options: object) -> None:
     """Set options by their labels, each committed before the next."""
     for name, value in options.items():
-        field = page.get_by_label(name.replace("_", " ").capitalize(), exact=True)
+        field = page.get_by_label(name.replace("_", " "), exact=True)
         field.fill(str(value))
         field.press("Tab")
 
@@ -53,7 +53,7 @@ def test_a_policy_is_taught_and_improved(serve: Callable[[], Server], page: Page
     page.get_by_role("button", name="Improve a policy").click()
     page.get_by_text("All options").click()
     choose(page, "Reward model", "tests.runs.rewards:count_e")
-    fill(page, Ppo_steps=4, Batch_size=4, Max_response_tokens=16, Min_response_tokens=8, Evaluate_every=2, Evaluate_prompts=4)
+    fill(page, PPO_steps=4, Batch_size=4, Max_response_tokens=16, Min_response_tokens=8, Evaluate_every=2, Evaluate_prompts=4)
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_text("Command and options")).to_be_visible()
     page.reload()
@@ -79,7 +79,7 @@ def test_a_policy_run_that_fails_says_why(serve: Callable[[], Server], page: Pag
     page.get_by_text("All options").click()
     choose(page, "Policy", str(tmp_path / "policy"))
     choose(page, "Reward model", "tests.runs.rewards:always_two")
-    fill(page, Ppo_steps=20, Batch_size=4, Max_response_tokens=12, Min_response_tokens=8, Evaluate_prompts=2)
+    fill(page, PPO_steps=20, Batch_size=4, Max_response_tokens=12, Min_response_tokens=8, Evaluate_prompts=2)
     page.get_by_role("button", name="Start training").click()
     expect(page.get_by_text("got the same reward (2)").first).to_be_visible(timeout=ENDED_MS)
     expect(page.get_by_text("failed", exact=True).first).to_be_visible()

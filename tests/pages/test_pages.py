@@ -509,6 +509,9 @@ def test_a_set_is_compared_part_by_part(demo: Workbench, monkeypatch: pytest.Mon
     first, second = make(demo.workspace.checkpoints, "one"), make(demo.workspace.checkpoints, "two")
     app = open_page("compare.py")
     app.segmented_control[0].set_value("set").run()
+    (checkpoints,) = [one for one in app.multiselect if one.label == "Checkpoints"]
+    assert len(checkpoints.value) == 2  # the trained ones: how they differ from an untrained one is another question
+    checkpoints.set_value([*checkpoints.value, "untrained base"]).run()
     next(button for button in app.button if button.label == "Compare").click().run()
     words = texts(check(app))
     assert "60 answers" in words
@@ -538,7 +541,7 @@ def test_answers_are_asked_for_from_a_form_and_put_into_the_store(demo: Workbenc
     assert "different queries" in texts(app)
     check(next(one for one in app.button if one.label == "Start writing").click().run())
     (run,) = training.runs(demo)
-    assert (run.kind, run.snapshot_id, run.config["base_model"], run.config["answers"]) == ("generate", snapshot.id, policy.id, 4)
+    assert (run.kind, run.snapshot_id, run.config["base_model"], run.config["answers"]) == ("generate", snapshot.id, policy.id, 2)
     assert training.command_of(demo, run)[1:4] == ["-m", "rlhf_core", "generate"]
     (demo.workspace.run_folder(run.id) / "answers.jsonl").write_text(
         json.dumps({"query": "How :red[now]?", "response": "Call $5.", "model": policy.id, "ended": True, "last": True}) + "\n"
