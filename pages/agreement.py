@@ -66,10 +66,18 @@ def agree() -> None:
         return
     note = " Ratings after a rater's own first error are left out." if what == "steps" else ""
     over = f"Over {plural(whole.units, 'thing')} that two or more of {plural(whole.raters, 'rater')} judged"
-    st.caption(f"{over}, {plural(whole.ratings, 'judgement')}.{note}")
+    reads = (
+        "reliable"
+        if whole.value >= 0.8
+        else "enough for tentative conclusions"
+        if whole.value >= 2 / 3
+        else "too little to rely on"
+    )
+    st.caption(f"{over}, {plural(whole.ratings, 'judgement')}: {reads}, as alpha is usually read.{note}")
     if what == "first errors":
         apart()
     if len(found) > 1:
+        st.caption("The dashed lines: from 0.67 usually good enough for tentative conclusions, from 0.80 reliable.")
         st.altair_chart(charts.agreement_by(found, short, by))
         if missing := [row for row in found if row.alpha.value is None]:
             st.caption(

@@ -7,7 +7,7 @@ from rlhf_core.ground.runs import UNFINISHED
 from rlhf_core.services import demo, snapshots, training
 from rlhf_core.services.comparing import trained_count
 from rlhf_core.ui import resources
-from rlhf_core.ui.texts import ago, plural
+from rlhf_core.ui.texts import ago, plain, plural
 
 FEW = 24  # chats: too few to train on
 TILE, CARD = 172, 300  # pixels; as many in a row as there is room for
@@ -21,7 +21,9 @@ def load_demo() -> None:
     st.rerun()
 
 
-st.title("RLHF Workbench")
+with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
+    st.title("RLHF Workbench", width="content")
+    st.page_link("account.py", label=plain(session.display_name), icon=":material/person:", help="Who is working; change it here")
 st.markdown("People's judgement of an assistant's **reasoning steps** becomes a better model: rate, snapshot, train, compare.")
 
 if counts.chats == 0 and not may(session.role, "import"):
@@ -31,8 +33,8 @@ if counts.chats == 0:
     with st.container(border=True):
         st.subheader("This workspace is empty")
         st.markdown(
-            "Look around with 60 rated chats about clean-energy jobs in Massachusetts and eight pairs of answers (raters are "
-            "fictional and marked as demo), or bring your own chats."
+            "Look around with 60 rated chats about clean-energy jobs in Massachusetts and 16 more in eight pairs of answers "
+            "(raters are fictional and marked as demo), or bring your own chats."
         )
         with st.container(horizontal=True):
             if st.button("Load the demo set", type="primary", icon=":material/science:"):

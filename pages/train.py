@@ -14,6 +14,7 @@ from rlhf_core.services import generating, preflight, snapshots, sweeping, train
 from rlhf_core.services.training import Where
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity, keys, resources, rows, run_curves, run_forms
+from rlhf_core.ui.beginning import without_a_snapshot
 from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, markdown_of, plain, plural, show_error
 
 WHAT: dict[RunKind, str] = {
@@ -33,8 +34,7 @@ workbench, session = resources.workbench(), resources.session()
 
 def launch_form(kind: RunKind) -> None:
     if not taken and kind != "ppo":
-        st.info("Training reads a snapshot. Take one first.")
-        st.page_link("snapshots.py", label="Snapshots", icon=":material/photo_camera:")
+        without_a_snapshot(workbench, "Training reads a snapshot")
         return
     sent = run_forms.run_form(workbench, kind, taken)
     waiting: dict[str, Any] | None = st.session_state.get(keys.TRAIN_CHECKED)
@@ -175,7 +175,7 @@ def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) 
     elif run.message:
         show = st.success if run.status == "succeeded" else st.warning if run.status == "cancelled" else st.error
         show(markdown_of(run.message))
-        st.caption(f"{run.step} of {run.total_steps or '?'} steps in {elapsed}")
+        st.caption(f"{run.step} of {run.total_steps} steps in {elapsed}" if run.total_steps else f"In {elapsed}")
     if run.kind == "generate" and not run.unfinished:
         answers_into_store(workbench, run)
     if run.checkpoint_id:
@@ -185,6 +185,8 @@ def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) 
                 st.page_link("models.py", label="Its report card", icon=":material/verified:", query_params=query)
                 st.page_link("compare.py", label=f"Compare {run.checkpoint_id}", icon=":material/compare_arrows:")
             else:
+                st.page_link("playground.py", label="Talk to it", icon=":material/forum:")
+                st.page_link("rollout.py", label="Roll it out", icon=":material/rocket_launch:")
                 st.caption(f"The policy is the folder `{training.checkpoint_folder(workbench, run.checkpoint_id)}`.")
 
 
@@ -217,7 +219,7 @@ def watch(run_id: str) -> None:
             words = st.text_input("Log", placeholder="lines that hold ...", key=f"train:log:{run_id}")
             if words:
                 text = "\n".join(line for line in text.splitlines() if words.casefold() in line.casefold())
-            with st.container(height=380):
+            with st.container(height=380, autoscroll=True):
                 st.text(text or ("No line holds that." if words else "Nothing yet."))
         if now.kind == "ppo":
             run_curves.draw_samples(training.samples(workbench, run_id))

@@ -116,7 +116,19 @@ def agree_or_not() -> None:
     agree("given" if st.session_state[keys.WORK_CONSENT] else "withdrawn")
 
 
+def ask_consent() -> None:
+    """Whether what one says may be used; asked at the top until it is answered, and changed at the bottom."""
+    st.markdown("**May what you say be used for training and analysis?** Nobody asked you yet; until you say no, it is.")
+    with st.container(horizontal=True):
+        st.button("Yes, it may", icon=":material/check:", on_click=agree, args=("given",))
+        st.button("No", on_click=agree, args=("withdrawn",), help="Nothing of yours is in snapshots taken from then on.")
+
+
 st.title("My work")
+consent, since = erasing.consent(workbench, session)
+if consent is None:
+    with st.container(border=True):
+        ask_consent()
 for queue in labeling.queues(workbench):
     progress = labeling.queue_progress(workbench, session, queue.id)
     if queue.task == "choose" and progress.items == 0:
@@ -159,13 +171,7 @@ if chosen in {one.chat_id for one in worked}:
         gold(chosen)
     said(chosen)
 st.subheader("Yours to take or delete")
-consent, since = erasing.consent(workbench, session)
-if consent is None:
-    st.markdown("May what you say be used for training and analysis? Nobody asked you yet; until you say no, it is.")
-    with st.container(horizontal=True):
-        st.button("Yes, it may", icon=":material/check:", on_click=agree, args=("given",))
-        st.button("No", on_click=agree, args=("withdrawn",), help="Nothing of yours is in snapshots taken from then on.")
-else:
+if consent is not None:
     st.toggle(
         "What I say may be used for training and analysis", value=consent != "withdrawn", key=keys.WORK_CONSENT,
         on_change=agree_or_not, help="Switched off, nothing of yours is in snapshots taken from then on.",

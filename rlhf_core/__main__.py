@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from rlhf_core import __version__
@@ -19,8 +20,11 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a file's odd characters must not break a report
-    parser = _parser()
-    arguments = parser.parse_args(argv)
+    parser, names = _parser()
+    given = sys.argv[1:] if argv is None else argv
+    if given and given[0] not in names and (like := difflib.get_close_matches(given[0], names, 1)):
+        parser.error(f"there is no command {given[0]!r}; did you mean {like[0]}?")
+    arguments = parser.parse_args(given)
     try:
         return int(arguments.do(arguments) or 0)
     except ImportRejected as error:
@@ -37,7 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     return 1
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, Collection[str]]:
+    """It, and the names of its commands."""
     parser = argparse.ArgumentParser(
         prog="python -m rlhf_core", description="People's judgement of reasoning steps becomes a better model."
     )
@@ -59,7 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     for part in (workspace, analysis, models, elsewhere):
         part.add(command)
     training.add(command, commands, [shared])
-    return parser
+    return parser, commands.choices
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from rlhf_core.intake import formats
 
 def add(command: Command) -> None:
     one = command("app", _app, "open the workbench in the browser")
-    one.add_argument("--port", type=int, default=8501)
+    one.add_argument("--port", type=int, default=8501, help="where it answers on this machine (default: 8501)")
     one = command(
         "import", _import, "bring in a file of chats: whole or not at all", epilog=formats.describe(),
         formatter_class=argparse.RawDescriptionHelpFormatter,

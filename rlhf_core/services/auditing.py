@@ -153,7 +153,7 @@ def _raters(work: Any, leniency: Any, lines: Any) -> list[Finding]:
         found.append(
             Finding(
                 "Bias by rater", severity,
-                f"{len(sure)} of {len(known)} raters surely score apart from the others, by up to {far:.2f} stars.",
+                f"{len(sure)} of {len(known)} raters surely score apart from the others, by up to {far:.2f} stars{', which is little' if severity == 'fine' and len(sure) else ''}.",
                 "Nothing." if severity == "fine" else "Show them the anchors; learn with the rater's leniency taken off.",
                 "rater_leniency",
             )
@@ -188,10 +188,9 @@ def _length(lengths: Any) -> Finding:
 def _contradictions(contradictory: Any, disputed: Any) -> Finding:
     open_ones = int(disputed["decided"].isna().sum()) if len(disputed) else 0
     severity: Severity = "look" if len(contradictory) or open_ones else "fine"
-    found = (
-        f"{len(contradictory)} times somebody gave the same words scores 3 or more stars apart; at least {open_ones} steps are disputed "
-        "and not decided."
-    )
+    times = f"{len(contradictory)} times somebody" if len(contradictory) else "Nobody"
+    some = f"at least {open_ones} steps are disputed and not decided" if open_ones else "no dispute is open"
+    found = f"{times} gave the same words scores 3 or more stars apart; {some}."
     return Finding(
         "Contradictions",
         severity,

@@ -11,6 +11,7 @@ from rlhf_core.services.rolling_out import Look, Rail, State
 from rlhf_core.ui.texts import markdown_of, plural
 
 MOST_POINTS = 400  # of a curve
+PLACE = 218  # pixels; as many in a row as there is room for
 ROLES = {
     "serving": ("Serving", ":material/groups:", "Everybody else gets it"),
     "canary": ("Canary", ":material/science:", "A share of people gets it"),
@@ -22,12 +23,13 @@ ROLES = {
 def aliases(now: State) -> None:
     """Four places, filled or not."""
     held = now.aliases()
-    for column, (alias, (title, icon, about)) in zip(st.columns(4), ROLES.items(), strict=True):
-        with column.container(border=True, height="stretch"):
-            share = f" · {now.share:.0%} of people" if alias == "canary" and now.canary else ""
-            st.markdown(f"{icon} **{title}**{share}")
-            st.markdown(markdown_of(held[alias]) if alias in held else ":gray[nothing]")
-            st.caption(about)
+    with st.container(horizontal=True):
+        for alias, (title, icon, about) in ROLES.items():
+            with st.container(border=True, width=PLACE, height="stretch"):
+                share = f" · {now.share:.0%} of people" if alias == "canary" and now.canary else ""
+                st.markdown(f"{icon} **{title}**{share}")
+                st.markdown(markdown_of(held[alias]) if alias in held else ":gray[nothing]")
+                st.caption("Everybody gets it" if alias == "serving" and now.canary is None else about)
 
 
 def comparison(seen: Look) -> None:
@@ -52,7 +54,7 @@ def comparison(seen: Look) -> None:
             f"{plural(seen.people.get(arm, 0), 'person').replace('persons', 'people')}"
             for arm in ("canary", "control")
         )  # fmt: skip
-        st.caption(counts)
+        st.caption(f"{counts}. Evidence grows with each comparison that speaks against the canary; at its limit it goes back.")
         if seen.difference is not None:
             one = seen.difference
             st.caption(

@@ -75,7 +75,7 @@ def test_every_page_of_the_documentation_can_be_reached() -> None:
 def test_commands_that_pages_name_exist() -> None:
     from rlhf_core.__main__ import _parser
 
-    known = set(_parser()._subparsers._group_actions[0].choices)  # type: ignore[union-attr, arg-type]
+    known = set(_parser()[0]._subparsers._group_actions[0].choices)  # type: ignore[union-attr, arg-type]
     found = 0
     for path in DOCS:
         for line in path.read_text(encoding="utf-8").splitlines():

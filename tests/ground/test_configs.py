@@ -31,19 +31,19 @@ def test_splits_must_leave_something_to_train_on() -> None:
 
 def test_the_command_line_has_every_option_and_round_trips() -> None:
     config = RewardConfig(epochs=7, max_steps=3, learning_rate=1e-4, learn_from="steps", max_eval_examples=None)
-    parsed = vars(_parser().parse_args(["train", "reward", "--snapshot", "x", *config.arguments()]))
+    parsed = vars(_parser()[0].parse_args(["train", "reward", "--snapshot", "x", *config.arguments()]))
     assert isinstance(parsed, dict)
     given = {name: None if value == "none" else value for name, value in parsed.items() if name in RewardConfig.model_fields}
     assert RewardConfig.parse(given) == config
 
 
 def test_help_prints() -> None:
-    assert isinstance(_parser(), argparse.ArgumentParser)
+    assert isinstance(_parser()[0], argparse.ArgumentParser)
     assert "step_labels" in _subparser_help("import")
 
 
 def _subparser_help(name: str) -> str:
-    actions = [action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)]
+    actions = [action for action in _parser()[0]._actions if isinstance(action, argparse._SubParsersAction)]
     return actions[0].choices[name].format_help()
 
 
