@@ -206,7 +206,7 @@ def against_floors(auc: Value, floors: Sequence[Floor]) -> alt.LayerChart:
     order = list(frame["what"])
     place = alt.Y("what:N", title=None, sort=order, axis=alt.Axis(labelLimit=200, labelOverlap=False))
     scale = alt.Scale(domain=[0, 1])
-    colour = alt.condition("datum.what == 'the model'", alt.value("#0f766e"), alt.value("#85948f"))
+    colour = alt.condition("datum.what == 'the model'", alt.value("#0d9488"), alt.value("#85948f"))
     base = alt.Chart(frame.dropna(subset=["value"]))
     bars = base.mark_rule(strokeWidth=2).encode(
         place, alt.X("low:Q", scale=scale, title="AUC (0.5 is chance)"), alt.X2("high:Q"), color=colour
@@ -226,8 +226,8 @@ def learning_curve(curve: Curve) -> alt.LayerChart:
     base = alt.Chart(frame.dropna(subset=["value"]))
     place = alt.X("judgements:Q", title="judgements learned from", scale=alt.Scale(zero=False))
     scale = alt.Scale(zero=False)
-    band = base.mark_area(opacity=0.2, color="#0f766e").encode(place, alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q"))
-    line = base.mark_line(point=True, color="#0f766e").encode(
+    band = base.mark_area(opacity=0.2, color="#0d9488").encode(place, alt.Y("low:Q", title=title, scale=scale), alt.Y2("high:Q"))
+    line = base.mark_line(point=True, color="#0d9488").encode(
         place, alt.Y("value:Q", title=title, scale=scale),
         tooltip=["judgements", *(alt.Tooltip(f"{name}:Q", format=".3f") for name in ("value", "low", "high"))],
     )  # fmt: skip

@@ -143,7 +143,7 @@ def reward_curves() -> charts.Specification:
         .encode(
             step, alt.Y("held:Q", title=title, scale=scale),
             alt.Color("who:N", title=None, legend=alt.Legend(orient="top", labelLimit=300),
-                      scale=alt.Scale(domain=[*HELD_OUT.values()], range=["#0f766e", "#d97706"])),
+                      scale=alt.Scale(domain=[*HELD_OUT.values()], range=["#0d9488", "#d97706"])),
             tooltip=["step:Q", "who:N", alt.Tooltip("held:Q", title="reward", format=".3f")],
         )
     )  # fmt: skip
