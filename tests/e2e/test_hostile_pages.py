@@ -14,7 +14,7 @@ from playwright.sync_api import Browser, Page, Request, expect
 
 from rlhf_core.ground.judgement import Aspect, Decision
 from rlhf_core.ground.records import LabelOp, Queue, new_id
-from rlhf_core.ground.rollout import decide
+from rlhf_core.ground.rollout import next_entry
 from rlhf_core.services import collecting, importing, snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.conftest import write_lines
@@ -87,7 +87,7 @@ def poisoned(workbench: Workbench, tmp_path: Any) -> dict[str, str]:
     (folder / "log.txt").write_text(hostile("log"))
     workbench.ledger.claim(run.id, "here")
     workbench.ledger.finish(run.id, "failed", hostile("message"), checkpoint.id)
-    store.rollout.add(decide("reward", [], "serve", who=name, reason=hostile("why"), checkpoint_id=checkpoint.id))
+    store.rollout.add(next_entry("reward", None, "serve", who=name, reason=hostile("why"), checkpoint_id=checkpoint.id))
     store.save_queue(replace(queue, hint_checkpoint=checkpoint.id))
     workbench.note("model serve", hostile("what")[:400], who=name, reason=hostile("detail"))
     return {

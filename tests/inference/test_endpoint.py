@@ -125,7 +125,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Behave], Endpo
 
         one = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         one.daemon_threads = True
-        threading.Thread(target=one.serve_forever, daemon=True).start()
+        threading.Thread(target=one.serve_forever, args=(0.01,), daemon=True).start()
         running.append(one)
         return EndpointSettings("mine", f"http://127.0.0.1:{one.server_port}/v1", "m", KEY)
 

@@ -49,7 +49,7 @@ class Handler(BaseHTTPRequestHandler):
 def server() -> Iterator[Answers]:
     one = Answers(("127.0.0.1", 0), Handler)
     one.said, one.asked = {}, []
-    thread = threading.Thread(target=one.serve_forever)
+    thread = threading.Thread(target=one.serve_forever, args=(0.01,))
     thread.start()
     yield one
     one.shutdown()

@@ -45,7 +45,7 @@ def webhook(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         def log_message(self, *_: Any) -> None: ...
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv(drifting.WEBHOOK_VARIABLE, f"http://127.0.0.1:{server.server_port}/")
     yield seen
     server.shutdown()
