@@ -37,7 +37,7 @@ SECRET = secrets.token_hex(16)
 # fmt: off
 names = st.sampled_from(["ratings", "chats", "steps", "score", "chat_id", "step_order", "rater", "query", "nothing", "*", "1"])
 texts = st.sampled_from(
-    ["'a'", "'%'", "''", "'{file}'", "'{folder}/*'", "'/etc/passwd'", "'http://127.0.0.1:9/x'", "'\\x00'", "$$x$$"]
+    ["'a'", "'%'", "''", "'{file}'", "'{file}'", "'{folder}/*'", "'{folder}/x.csv'", "'/etc/passwd'", "'http://127.0.0.1:9/x'", "'\\x00'", "$$x$$"]
 )
 numbers = st.integers(-(2**63), 2**64).map(str) | st.sampled_from(
     ["0", "1e308", "-0.0", "NULL", "'nan'::DOUBLE", "INTERVAL 1 DAY"]
@@ -77,6 +77,7 @@ def _expressions(inner: st.SearchStrategy[str]) -> st.SearchStrategy[str]:
 expressions = st.recursive(names | texts | numbers, _expressions, max_leaves=6)
 sources = st.one_of(
     st.sampled_from(["ratings", "chats", "steps", "'{file}'", '"{file}"', "'{folder}/*'", "range(3)", "nothing"]),
+    st.tuples(readers, texts).map(lambda parts: f"{parts[0]}({parts[1]})"),
     st.tuples(readers, expressions).map(lambda parts: f"{parts[0]}({parts[1]})"),
     expressions.map(lambda one: f"(SELECT {one} AS a)"),
     expressions.map(lambda one: f"(VALUES ({one}))"),
@@ -88,7 +89,7 @@ def statements(draw: st.DrawFn) -> str:
     """One statement, several, or something like one."""
     what, source = draw(expressions), draw(sources)
     shape = draw(st.sampled_from([
-        "SELECT {what} FROM {source}", "FROM {source}", "SELECT {what}", "WITH t AS (SELECT {what} FROM {source}) SELECT * FROM t",
+        "SELECT {what} FROM {source}", "FROM {source}", "SELECT * FROM {source}", "SELECT {what}", "WITH t AS (SELECT {what} FROM {source}) SELECT * FROM t",
         "WITH t AS MATERIALIZED ({verb}) SELECT * FROM t", "SELECT * FROM ({verb})", "{verb}", "SELECT 1; {verb}", "{verb}; SELECT 1",
         "EXPLAIN {verb}", "EXPLAIN ANALYZE SELECT {what} FROM {source}", "DESCRIBE {verb}", "SUMMARIZE {source}", "SHOW {name}",
         "SELECT {what} FROM {source} UNION ALL SELECT {what} FROM {source}", "SELECT * FROM {source} AS a, LATERAL (SELECT {what}) AS b",
@@ -158,8 +159,9 @@ def test_the_process_does_answer(asked: Asked) -> None:
     assert "error" in asked.ask("SELECT * FROM read_csv('{file}')")
 
 
+@pytest.mark.slow
 @settings(
-    max_examples=250, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=400, deadline=None, derandomize=True, database=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(sql=statements())
 def test_whatever_is_asked_nothing_leaks(asked: Asked, sql: str) -> None:
