@@ -21,10 +21,8 @@ from transformers.utils import logging as transformers_logging
 from rlhf_core.analytics.prompts import read_prompts
 from rlhf_core.analytics.snapshot import open_snapshot
 from rlhf_core.checkpoints.base_models import locate
-from rlhf_core.checkpoints.registry import seal
 from rlhf_core.ground.configs import PPOConfig
 from rlhf_core.ground.errors import RlhfError, disk_errors
-from rlhf_core.ground.files import building, sweep_leftovers
 from rlhf_core.ground.runs import SAMPLES_FILE
 from rlhf_core.ground.settings import Workspace
 from rlhf_core.learn.adapters import adapted, merged_weights
@@ -34,12 +32,13 @@ from rlhf_core.learn.episodes import repeated_share
 from rlhf_core.learn.policy import Policy
 from rlhf_core.learn.policy_card import policy_card
 from rlhf_core.learn.ppo import Episode, Learner, Measured, answers_of
-from rlhf_core.learn.reward_model import in_bf16, library_versions, pick_device
+from rlhf_core.learn.reward_model import in_bf16, pick_device
 from rlhf_core.learn.writing import load_policy
 from rlhf_core.runs.others import optimise
 from rlhf_core.runs.ppo_data import Judges, PromptOrder, load_judges, prompt_encoder
 from rlhf_core.runs.recording import Cancelled, Recorder, log
 from rlhf_core.runs.saved_state import EVERY_S, SavedState, forget, learning, put_back, stands_in
+from rlhf_core.runs.saving import new_checkpoint
 
 SAME_REWARD_AFTER = 3  # steps, and at least so many answers, that all got the same reward: nothing can be learned
 SAME_REWARD_ANSWERS = 12
@@ -150,13 +149,13 @@ def train_ppo(
             device=device.type, look=look,
         )  # fmt: skip
         if recorder.should_stop and place.step < config.ppo_steps:  # these run in one process
-            what = "there was nothing to save" if place.step == 0 else "what was learnt so far is saved"
-            saved = save(complete=False) if place.step else None
-            raise Cancelled(f"Stopped after step {place.step} of {config.ppo_steps}; {what}.", saved)
+            raise Cancelled.after(place.step, config.ppo_steps, save(complete=False) if place.step else None)
         look(place.step)
     while place.step < config.ppo_steps and not ended_early:
         if crew.any(recorder.should_stop, device):
-            raise Cancelled(*_stopped(save, state, learner, order, place, config, run_id))
+            if place.step:
+                state.save(_standing(learner, order, place))
+            raise Cancelled.after(place.step, config.ppo_steps, save(complete=False) if place.step else None, run_id=run_id)
         learner.seconds.clear()
 
         # 1. Rollout: an answer to each of the next prompts, of a length drawn for this step.
@@ -282,20 +281,6 @@ def _load(state: SavedState, folder: Path, learner: Learner, order: PromptOrder)
     return Place(**stood["place"])
 
 
-def _stopped(
-    save: _Saving, state: SavedState, learner: Learner, order: PromptOrder, place: Place, config: PPOConfig, run_id: str
-) -> tuple[str, str | None]:
-    """Save where a cancelled run stands. Returns what to say and the checkpoint."""
-    if place.step == 0:
-        return "Stopped before the first step; there was nothing to save.", None
-    state.save(_standing(learner, order, place))
-    return (
-        f"Stopped after step {place.step} of {config.ppo_steps}; what was learnt so far is saved. Go on with --resume-from "
-        f"{run_id}.",
-        save(complete=False),
-    )
-
-
 class _Saving:
     """Writes the policy as a plain folder of ``transformers``, with its card and manifest: the first process does, and all have
     to ask. Returns the checkpoint's id."""
@@ -329,18 +314,13 @@ class _Saving:
             "seconds": round(place.seconds, 1), "alarms": list(place.alarmed), "reward_checkpoints": self._judges.checkpoints,
             "ungated_reward": self._judges.ungated,
         }  # fmt: skip
-        with disk_errors("saving the checkpoint", self._workspace.checkpoints):
-            sweep_leftovers(self._workspace.checkpoints)
-            with building(self._workspace.checkpoints) as scratch:
-                self._policy.plain.save_pretrained(scratch, **({} if weights is None else {"state_dict": weights}))
-                self._tokenizer.save_pretrained(scratch)
-                card = policy_card(config, self._snapshot_id, metrics)
-                (scratch / "README.md").write_text(card, encoding="utf-8")
-                return seal(
-                    scratch, self._workspace.checkpoints, kind="policy", run_id=self._run_id, snapshot_id=self._snapshot_id,
-                    parent=config.base_model, complete=complete, config=config.model_dump(), metrics=metrics,
-                    scoring={}, libraries=library_versions(),
-                ).id  # fmt: skip
+        with new_checkpoint(
+            self._workspace, "policy", self._run_id, self._snapshot_id, config, complete=complete, metrics=metrics
+        ) as making:
+            self._policy.plain.save_pretrained(making.folder, **({} if weights is None else {"state_dict": weights}))
+            self._tokenizer.save_pretrained(making.folder)
+            (making.folder / "README.md").write_text(policy_card(config, self._snapshot_id, metrics), encoding="utf-8")
+        return making.checkpoint.id
 
 
 def _write_samples(folder: Path, step: int, of: str, episodes: Sequence[Episode]) -> None:

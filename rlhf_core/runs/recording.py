@@ -205,6 +205,14 @@ class Cancelled(Exception):
         super().__init__(message)
         self.checkpoint_id = checkpoint_id
 
+    @classmethod
+    def after(cls, step: int, total: int, checkpoint_id: str | None, *, run_id: str | None = None) -> Cancelled:
+        """After so many steps; ``run_id``: of a run that saved where it stands, so that it can go on."""
+        if step == 0:
+            return cls("Stopped before the first step; there was nothing to save.")
+        more = "" if run_id is None else f" Go on with --resume-from {run_id}."
+        return cls(f"Stopped after step {step} of {total}; what was learnt so far is saved.{more}", checkpoint_id)
+
 
 def record_run(
     ledger: RunRecord, run_id: str, folder: Path, body: Callable[[Recorder], tuple[str, str]], *, own_log: bool,

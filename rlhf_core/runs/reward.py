@@ -23,11 +23,11 @@ from transformers.utils import logging as transformers_logging
 
 from rlhf_core.analytics.snapshot import Snapshot, open_snapshot
 from rlhf_core.checkpoints.base_models import locate
-from rlhf_core.checkpoints.registry import SEEN_FILE, Checkpoint, seal
+from rlhf_core.checkpoints.registry import SEEN_FILE, Checkpoint
 from rlhf_core.ground.cards import CARD_FILE, ReportCard
 from rlhf_core.ground.configs import MICRO_BATCH_TOKENS, RewardConfig
-from rlhf_core.ground.errors import ModelUnavailable, RlhfError, disk_errors
-from rlhf_core.ground.files import building, sweep_leftovers, write_json
+from rlhf_core.ground.errors import ModelUnavailable, RlhfError
+from rlhf_core.ground.files import write_json
 from rlhf_core.ground.settings import Workspace
 from rlhf_core.learn.adapters import add_adapters, merge_adapters
 from rlhf_core.learn.alarms import LossWatch
@@ -43,11 +43,12 @@ from rlhf_core.learn.model_card import model_card
 from rlhf_core.learn.networks import SpanNetwork
 from rlhf_core.learn.pairs import Pair
 from rlhf_core.learn.readouts import Fitted, Pool, fit_choosing, folds_of
-from rlhf_core.learn.reward_model import RewardModel, autocast, library_versions, pick_device
+from rlhf_core.learn.reward_model import RewardModel, autocast, pick_device
 from rlhf_core.learn.step_rewards import compare_step_readings, judged_by, learn_from_steps
 from rlhf_core.runs.recording import Cancelled, Recorder, log
 from rlhf_core.runs.reward_data import Data, folds_wanted, pair_weights_of, read_data, warnings_of, weights_of
 from rlhf_core.runs.saved_state import EVERY_S, SavedState, forget, learning, put_back, stands_in
+from rlhf_core.runs.saving import new_checkpoint
 
 NO_NUMBERS = "The base model gives no numbers for these texts: its weights are damaged, or precision is too low. Use another one."
 
@@ -344,6 +345,8 @@ def _train(
                     recorder.ask_to_pause(words)
             state.save(stand(epoch, done), at_most_every_s=EVERY_S)
         skipped = 0
+        if stopping and step == 0:
+            raise Cancelled.after(0, total, None)
         if stopping:
             recorder.phase("saving", step=step)
             state.save(stand(epoch, done))
@@ -354,10 +357,7 @@ def _train(
             checkpoint = _save(
                 workspace, run_id, snapshot, config, reward_model, step == total, {"trained_steps": step}, None, data.seen()
             )
-            raise Cancelled(
-                f"Stopped after step {step} of {total}; what was learnt so far is saved. Go on with --resume-from {run_id}.",
-                checkpoint.id,
-            )
+            raise Cancelled.after(step, total, checkpoint.id, run_id=run_id)
         if validation.units and (crew.first or crew.sharded):
             recorder.phase(f"validating after epoch {epoch}", step=step)
             reward_model.scales = _scales(data, thresholds)
@@ -533,26 +533,21 @@ def _parameter_groups(modules: Sequence[torch.nn.Module], weight_decay: float) -
 
 def _check_stop(recorder: Recorder) -> None:
     if recorder.should_stop:
-        raise Cancelled("Stopped before the first training step; there was nothing to save.")
+        raise Cancelled.after(0, 0, None)
 
 
 def _save(
     workspace: Workspace, run_id: str, snapshot: Snapshot, config: RewardConfig, reward_model: RewardModel,
     complete: bool, metrics: dict[str, Any], card: ReportCard | None, seen: Sequence[str],
 ) -> Checkpoint:  # fmt: skip
-    with disk_errors("saving the checkpoint", workspace.checkpoints):
-        sweep_leftovers(workspace.checkpoints)
-        with building(workspace.checkpoints) as scratch:
-            reward_model.save(scratch)
-            write_json(scratch / SEEN_FILE, {"queries": [*seen]})
-            if card is not None:
-                write_json(scratch / CARD_FILE, card.model_dump())
-                (scratch / "README.md").write_text(model_card(card, config, snapshot.id), encoding="utf-8")
-            return seal(
-                scratch, workspace.checkpoints, kind="reward", run_id=run_id, snapshot_id=snapshot.id,
-                parent=config.reward_base_model, complete=complete, config=config.model_dump(), metrics=metrics,
-                scoring=reward_model.scoring, libraries=library_versions(),
-            )  # fmt: skip
+    with new_checkpoint(workspace, "reward", run_id, snapshot.id, config, complete=complete, metrics=metrics) as making:
+        reward_model.save(making.folder)
+        making.scoring = reward_model.scoring
+        write_json(making.folder / SEEN_FILE, {"queries": [*seen]})
+        if card is not None:
+            write_json(making.folder / CARD_FILE, card.model_dump())
+            (making.folder / "README.md").write_text(model_card(card, config, snapshot.id), encoding="utf-8")
+    return making.checkpoint
 
 
 def _in_words(measured: dict[str, Any]) -> str:

@@ -15,18 +15,17 @@ from transformers.utils import logging as transformers_logging
 
 from rlhf_core.analytics.snapshot import Snapshot, open_snapshot
 from rlhf_core.checkpoints.base_models import locate
-from rlhf_core.checkpoints.registry import seal
 from rlhf_core.ground.configs import TINY, SFTConfig
-from rlhf_core.ground.errors import NotEnoughData, RlhfError, disk_errors
-from rlhf_core.ground.files import building, sweep_leftovers
+from rlhf_core.ground.errors import NotEnoughData, RlhfError
 from rlhf_core.ground.settings import Workspace
 from rlhf_core.ground.text import before_answer
 from rlhf_core.learn.adapters import adapted, merged_weights
 from rlhf_core.learn.examples import build_examples
-from rlhf_core.learn.reward_model import in_bf16, library_versions, pick_device
+from rlhf_core.learn.reward_model import in_bf16, pick_device
 from rlhf_core.learn.tiny_policy import tiny_policy
 from rlhf_core.learn.writing import load_policy, prompt_of, reply_of
 from rlhf_core.runs.recording import Cancelled, Recorder, log
+from rlhf_core.runs.saving import new_checkpoint
 from rlhf_core.runs.trl_trainers import Watch, carry_out, options
 
 
@@ -77,7 +76,7 @@ def train_sft(
         done, total, losses, seconds = _learn(model, tokenizer, fitting, config, recorder, Path(scratch), device.type, longest)
     stopped = recorder.should_stop and done < total
     if stopped and done == 0:
-        raise Cancelled("Stopped before the first step; there was nothing to save.")
+        raise Cancelled.after(0, total, None)
 
     # 4. The checkpoint: a plain folder of transformers.
     recorder.phase("saving", step=done)
@@ -87,20 +86,14 @@ def train_sft(
         "seconds": round(seconds, 1),
         "loss": losses[-1] if losses else None,
     }
-    with disk_errors("saving the checkpoint", workspace.checkpoints):
-        sweep_leftovers(workspace.checkpoints)
-        with building(workspace.checkpoints) as folder:
-            plain = model.get_base_model() if config.method == "lora" else model
-            plain.save_pretrained(folder, **({"state_dict": merged_weights(model)} if config.method == "lora" else {}))
-            tokenizer.save_pretrained(folder)
-            (folder / "README.md").write_text(_card(config, snapshot.id, len(fitting)), encoding="utf-8")
-            checkpoint = seal(
-                folder, workspace.checkpoints, kind="policy", run_id=run_id, snapshot_id=snapshot.id, parent=config.base_model,
-                complete=not stopped, config=config.model_dump(), metrics=metrics, scoring={},
-                libraries=library_versions(),
-            )  # fmt: skip
+    with new_checkpoint(workspace, "policy", run_id, snapshot.id, config, complete=not stopped, metrics=metrics) as making:
+        plain = model.get_base_model() if config.method == "lora" else model
+        plain.save_pretrained(making.folder, **({"state_dict": merged_weights(model)} if config.method == "lora" else {}))
+        tokenizer.save_pretrained(making.folder)
+        (making.folder / "README.md").write_text(_card(config, snapshot.id, len(fitting)), encoding="utf-8")
+    checkpoint = making.checkpoint
     if stopped:
-        raise Cancelled(f"Stopped after step {done} of {total}; what was learnt so far is saved.", checkpoint.id)
+        raise Cancelled.after(done, total, checkpoint.id)
     loss = f", loss {losses[0]:.2f} to {losses[-1]:.2f} nats a token" if losses else ""
     return f"{checkpoint.id}: {len(fitting)} answers learned in {seconds:.0f} s{loss}.", checkpoint.id
 

@@ -21,7 +21,7 @@ from rlhf_core.ground.configs import PPOConfig
 from rlhf_core.ground.errors import InvalidInput, ModelUnavailable, NotEnoughData, NotFound, RlhfError, RunRefused, StorageFull
 from rlhf_core.ground.runs import Run
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE
-from rlhf_core.runs import ppo
+from rlhf_core.runs import saving
 from rlhf_core.runs.ppo import train_ppo
 from rlhf_core.runs.recording import Silent
 from rlhf_core.services import importing, snapshots, training
@@ -185,8 +185,8 @@ def test_a_paused_run_goes_on_as_itself_to_the_same_numbers(workbench: Workbench
 
 def test_killed_while_saving_it_leaves_no_half_policy(workbench: Workbench, root: Path, tiny_causal: Path) -> None:
     script = (
-        "import os, signal\nfrom rlhf_core.runs import ppo\n"
-        "ppo.seal = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "import os, signal\nfrom rlhf_core.runs import saving\n"
+        "saving.seal = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
         f"from rlhf_core.__main__ import main\nmain(['train', 'ppo', *{arguments(tiny_causal)!r}])\n"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=PROJECT_ROOT, env=os.environ | {WORKSPACE_VARIABLE: str(root)},
@@ -203,7 +203,7 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_last_good_policy(
     workbench: Workbench, tiny_causal: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     saves = [0]
-    seal = ppo.seal
+    seal = saving.seal
 
     def full_at_the_second(scratch: Path, *args: Any, **named: Any) -> Checkpoint:
         saves[0] += 1
@@ -211,7 +211,7 @@ def test_a_disk_that_fills_up_while_saving_keeps_the_last_good_policy(
             raise OSError(errno.ENOSPC, "No space left on device")
         return seal(scratch, *args, **named)
 
-    monkeypatch.setattr(ppo, "seal", full_at_the_second)
+    monkeypatch.setattr(saving, "seal", full_at_the_second)
     with pytest.raises(StorageFull, match="saving the checkpoint"):
         train_here(workbench, tiny_causal, save_every=2)
     (kept,) = policies(workbench)
