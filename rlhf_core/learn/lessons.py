@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rlhf_core.learn.examples import Example
@@ -17,7 +16,6 @@ from rlhf_core.learn.reading import Encoded, Reading
 from rlhf_core.learn.scales import StarScale, star_shares
 
 Encode = Callable[[Sequence[Reading]], list[Encoded]]
-Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

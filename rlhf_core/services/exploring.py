@@ -34,14 +34,12 @@ CHOICES_AT_MOST = 200
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """What a filter can choose from. ``first_day`` and ``last_day``: ISO dates of ratings, or None."""
+    """What a filter can choose from. ``longest``: the most steps of an answer."""
 
     sources: list[str]
     models: list[str]
     raters: list[str]
     longest: int
-    first_day: str | None
-    last_day: str | None
     ratings: int
     chats: int
 
@@ -79,6 +77,11 @@ def answer(workbench: Workbench, snapshot_id: str, question: str, only: Filter |
 
 
 def parts(workbench: Workbench, snapshot_id: str) -> Parts:
+    """What can be chosen from in a snapshot; of each kind at most :data:`CHOICES_AT_MOST`, the commonest first.
+
+    Raises:
+        Forbidden: the role. NotFound, CorruptArtifact: the snapshot.
+    """
     with asking(snapshots.find(workbench, snapshot_id)) as connection:
 
         def column(sql: str) -> list[str]:
@@ -87,13 +90,9 @@ def parts(workbench: Workbench, snapshot_id: str) -> Parts:
         sources = column("SELECT source::VARCHAR FROM chats GROUP BY source ORDER BY count(*) DESC, 1")
         models = column("SELECT coalesce(model::VARCHAR, '') FROM chats GROUP BY model ORDER BY count(*) DESC, 1")
         raters = column("SELECT rater::VARCHAR FROM ratings GROUP BY rater ORDER BY count(*) DESC, 1")
-        longest, first, last, ratings = connection.execute(
-            "SELECT coalesce(max(step_order), 0), min(day)::VARCHAR, max(day)::VARCHAR, count(*) FROM ratings"
-        ).fetchall()[0]
+        longest, ratings = connection.execute("SELECT coalesce(max(step_order), 0), count(*) FROM ratings").fetchall()[0]
         (chats,) = connection.execute("SELECT count(*) FROM chats").fetchall()[0]
-    return Parts(
-        sources[:CHOICES_AT_MOST], models[:CHOICES_AT_MOST], raters[:CHOICES_AT_MOST], longest, first, last, ratings, chats
-    )
+    return Parts(sources[:CHOICES_AT_MOST], models[:CHOICES_AT_MOST], raters[:CHOICES_AT_MOST], longest, ratings, chats)
 
 
 def behind(workbench: Workbench, snapshot_id: str, only: Filter, *, begin: int = 0, count: int = 20) -> tuple[list[Behind], int]:

@@ -19,6 +19,7 @@ SCORED_AT_ONCE = 16
 
 
 def all_queues(workbench: Workbench) -> list[Queue]:
+    """Closed ones too, oldest first."""
     return workbench.store.queues()
 
 
@@ -57,6 +58,11 @@ def queue_of_chats(workbench: Workbench, queue: Queue, chats: Mapping[str, Seque
 
 
 def archive_queue(workbench: Workbench, queue_id: str, *, archived: bool = True) -> None:
+    """Close a queue, or with ``archived=False`` open it again. What people said in it stays.
+
+    Raises:
+        Forbidden: the role. NotFound: there is no such queue.
+    """
     workbench.require("queues")
     workbench.store.archive_queue(queue_id, archived=archived)
     workbench.note("queue", queue_id, archived=archived)

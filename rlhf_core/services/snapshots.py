@@ -56,11 +56,17 @@ def listing(workbench: Workbench) -> list[Snapshot]:
 
 
 def find(workbench: Workbench, snapshot_id: str, *, verify: bool = False) -> Snapshot:
+    """A snapshot by its id or the beginning of it; ``verify`` reads and hashes every file.
+
+    Raises:
+        Forbidden: the role. NotFound: there is none, or several; it says what became of one that is gone. CorruptArtifact.
+    """
     workbench.require("explore")
     return open_snapshot(workbench.workspace.snapshots, snapshot_id, verify=verify)
 
 
 def answer(workbench: Workbench, snapshot_id: str, question: str, **params: Any) -> pd.DataFrame:
+    """A named question's answer: see :func:`rlhf_core.analytics.query.ask`, also for errors."""
     return ask(find(workbench, snapshot_id), question, **params)
 
 

@@ -279,10 +279,16 @@ def _check_resumable(workbench: Workbench, kind: RunKind, snapshot_id: str | Non
 
 
 def command_of(workbench: Workbench, run: Run) -> list[str]:
+    """The command line that carries it out, word by word."""
     return train_command(run, workbench.workspace.root)
 
 
 def runs(workbench: Workbench, limit: int = 200) -> list[Run]:
+    """The newest first, with their options; :func:`find` lists many more quickly.
+
+    Raises:
+        Forbidden: the role.
+    """
     workbench.require("train")
     return workbench.ledger.recent(limit)
 
@@ -303,6 +309,11 @@ def tally(workbench: Workbench) -> dict[tuple[RunKind, RunStatus], int]:
 
 
 def run(workbench: Workbench, run_id: str) -> Run:
+    """One run as it stands.
+
+    Raises:
+        Forbidden: the role. NotFound: there is no such run.
+    """
     workbench.require("train")
     return workbench.ledger.get(run_id)
 
@@ -429,6 +440,7 @@ def seconds_left(run: Run, lines: list[dict[str, Any]]) -> float | None:
 
 
 def seconds_running(run: Run) -> float | None:
+    """From its start to its end, or so far; None before it began."""
     if run.started_at is None:
         return None
     end = parse_utc(run.finished_at) if run.finished_at else datetime.now(UTC)

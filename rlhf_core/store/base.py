@@ -150,7 +150,8 @@ class UserStore(Protocol):
             NotFound: no such chat, pair or step.
         """
 
-    def undecide(self, decision: Decision) -> bool: ...
+    def undecide(self, decision: Decision) -> bool:
+        """Take a decision back; what people said counts again. False if there was none."""
 
     def save_gold(
         self, chat_id: str, answer: GoldAnswer, explanation: str = "", other_id: str | None = None, gold_id: str | None = None
@@ -165,7 +166,8 @@ class UserStore(Protocol):
     def release(self, queue_id: str, chat_id: str | None = None) -> None:
         """Give a chat back, or all that this person holds in the queue."""
 
-    def queue_progress(self, queue_id: str) -> QueueProgress: ...
+    def queue_progress(self, queue_id: str) -> QueueProgress:
+        """How far this person is in a queue, and how far everybody is; zeros for one that is not there."""
 
     def history(self, before: str | None = None, limit: int = 50) -> list[Worked]:
         """Chats that this person has judged, the last first. ``before``: only those last judged before this (UTC text)."""
@@ -183,7 +185,8 @@ class UserStore(Protocol):
         """Whether this person lets what they say, and their chats, be used for training and analysis, and since when (UTC text).
         None: they were never asked, and it is used."""
 
-    def set_consent(self, consent: Consent) -> None: ...
+    def set_consent(self, consent: Consent) -> None:
+        """Keep what this person answered; it counts from the next snapshot on."""
 
 
 class RolloutStore(Protocol):
@@ -242,7 +245,8 @@ class Store(Protocol):
 
     def profiles(self, origin: Origin | None = None) -> list[Profile]: ...
 
-    def counts(self) -> StoreCounts: ...
+    def counts(self) -> StoreCounts:
+        """Of the whole store; of one's own for those who see no more."""
 
     def chat(self, chat_id: str) -> Chat:
         """One chat with its steps in order.
