@@ -81,7 +81,7 @@ def choices(seen: rolling_out.Look) -> None:
             acts["drop"] = "Drop the candidate"
         if not acts:
             st.info("There is no checkpoint of this kind that could serve. Train one first.")
-        reason = st.text_input("Why", help="Kept in the log for ever", max_chars=2000)
+        reason = st.text_input("Why", help="Kept in the log for ever", max_chars=2000, key=f"rollout:why:{kind}:{seen.number}")
         if now.canary is not None and seen.not_worse_after is None:
             st.caption(f"{seen.says} A share that grows now grows on trust.")
         pressed = None

@@ -32,6 +32,9 @@ def table_of(lines: list[RunLine]) -> pa.Table:
     })  # fmt: skip
 
 
+TELLING = ("step_auc", "reward", "loss")  # measures by which runs are compared at first
+
+
 def titles_of(measures: Iterable[str]) -> dict[str, str]:
     return {name: METRICS[name].title if name in METRICS else name for name in measures}
 
@@ -83,7 +86,8 @@ def compare(run_ids: list[str]) -> None:
     both = run_compare.compare_runs(workbench, run_ids)
     if both.curves:
         titles = titles_of(both.curves)
-        name = st.selectbox("Measure", [*titles], format_func=titles.__getitem__, key="runs:measure")
+        first = next((k for k, one in enumerate(titles) if one in TELLING), 0)
+        name = st.selectbox("Measure", [*titles], index=first, format_func=titles.__getitem__, key="runs:measure")
         if name in METRICS:
             st.caption(run_curves.help_of(METRICS[name]))
         unit = METRICS[name].unit if name in METRICS else name

@@ -64,6 +64,13 @@ class Result:
         self.path.unlink(missing_ok=True)
 
 
+def _told(error: str) -> str:
+    """DuckDB's words, and what to do where they leave that open."""
+    if "Values were not provided for the following" in error:
+        return f"{error}. Statements take no parameters here: write the value itself. Named questions (`query`) have some."
+    return error
+
+
 class Running:
     """A statement under way."""
 
@@ -107,7 +114,7 @@ class Running:
         reply: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {"error": self._why_it_died()}
         if "error" in reply or self._cancelled:
             self._result.unlink(missing_ok=True)
-            raise InvalidInput("Cancelled." if self._cancelled else reply["error"])
+            raise InvalidInput("Cancelled." if self._cancelled else _told(reply["error"]))
         columns = [(name, kind) for name, kind in reply["columns"]]
         return Result(self._result, columns, reply["rows"], reply["truncated"], reply["seconds"])
 

@@ -261,8 +261,6 @@ def _train(arguments: argparse.Namespace) -> int:
         old = training.run(workbench, str(values["resume_from"]))
         values, arguments.snapshot = old.config | values, old.snapshot_id or None
     config = options.parse(values)
-    if arguments.snapshot is None and kind == "reward":
-        raise InvalidInput("Say which snapshot to learn from with --snapshot; only --resume-from alone takes that of its run.")
     if int(os.environ.get("RANK", "0")):
         snapshot_id = arguments.snapshot if arguments.snapshot is not None else training.newest_snapshot(workbench)
         return train_along(workbench.workspace, arguments.run_id or "", snapshot_id, config)
