@@ -18,7 +18,7 @@ from rlhf_core.ground.records import Session, utc_now
 from rlhf_core.ground.settings import PROJECT_ROOT, WORKSPACE_VARIABLE
 from rlhf_core.ground.tables import parts_of
 from rlhf_core.services import erasing, snapshots
-from rlhf_core.services.sentences import sentence
+from rlhf_core.services.sentences import SAYS, sentence
 from rlhf_core.services.workbench import Workbench
 from tests.conftest import command
 
@@ -357,3 +357,7 @@ def test_a_snapshot_that_runs_used_is_not_removed_by_the_way(demo: Workbench, ro
         snapshots.remove(demo, snapshot.id)
     assert "Removed" in command("snapshots", "--remove", snapshot.id, "--even-if-used", root=root).stdout
     assert snapshots.listing(demo) == []
+
+
+def test_sentences_are_of_questions_that_there_are() -> None:
+    assert SAYS.keys() <= {one.name for one in snapshots.questions()}
