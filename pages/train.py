@@ -88,6 +88,14 @@ def show_form(kind: RunKind) -> None:
     st.query_params.pop(keys.URL_RUN, None)
 
 
+def change(run: Run) -> None:
+    try:
+        run_forms.fill(run, taken)
+    except InvalidInput as error:  # of a version that had other options
+        st.toast(markdown_of(str(error)))
+    show_form(run.kind)
+
+
 def choose(run_id: str) -> None:
     for key in (keys.TRAIN_FORM, keys.TRAIN_CHECKED):
         st.session_state.pop(key, None)
@@ -133,6 +141,7 @@ def buttons(workbench: Workbench, run: Run) -> None:
     if button("again", "Run again", "replay", help="A new run with the same options on the same snapshot."):
         choose(training.again(workbench, run.id).id)
         st.rerun()
+    button("change", "Change its options", "edit", on_click=change, args=(run,), help="The form, as this run had it.")
     if run.remedy:
         options = " and ".join(f"{name} {value}" for name, value in run.remedy.items())
         if button("remedy", "Try again with less memory", "healing", type="primary", help=f"A new run with {options}."):

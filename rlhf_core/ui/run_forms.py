@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import streamlit as st
 
 from rlhf_core.ground import engines, settings
-from rlhf_core.ground.configs import CONFIGS, PRESET_TITLES, PRESETS, TINY, Preset
+from rlhf_core.ground.configs import CONFIGS, PRESET_TITLES, PRESETS, TINY, PPOConfig, Preset
 from rlhf_core.ground.engines import Resources
 from rlhf_core.ground.errors import InvalidInput
-from rlhf_core.ground.runs import LOCAL, RunKind
+from rlhf_core.ground.runs import LOCAL, Run, RunKind
 from rlhf_core.services import modelling, training
 from rlhf_core.services.preflight import Preflight, time_in_words
 from rlhf_core.services.snapshots import Snapshot
@@ -165,6 +165,25 @@ def _varied(kind: RunKind) -> tuple[str, int | None]:
     return varied, draws
 
 
+def fill(run: Run, taken: Sequence[Snapshot]) -> None:
+    """Let the form of the run's kind begin with what the run had. Before the form is drawn."""
+    state, kind = st.session_state, run.kind
+    state[f"train:preset:{kind}"], state[f"train:all:{kind}"] = None, True
+    config = CONFIGS[kind].parse(run.config)
+    for name in CONFIGS[kind].options():
+        if name not in ELSEWHERE:
+            state[keys.option(kind, name)] = getattr(config, name)
+    state[f"train:base:{kind}"] = config.begins_from
+    if run.snapshot_id in {one.id for one in taken}:
+        state[f"train:snapshot:{'Prompts from' if kind == 'ppo' else 'Snapshot'}"] = run.snapshot_id
+    if isinstance(config, PPOConfig):
+        state["train:reward"], state["train:judge"], state["train:accept"] = (
+            config.reward,
+            config.judge,
+            config.accept_ungated_reward,
+        )
+
+
 def draw_preflight(found: Preflight) -> None:
     """What a run will need, how long it takes, and what is odd about its data."""
     for one in found.findings:
@@ -204,11 +223,17 @@ def _base(workbench: Workbench, kind: RunKind) -> dict[str, str | None]:
         else:
             note = "A policy of this workspace." if names else "Teach one first, or type a hub name or a folder."
     base = st.selectbox(
-        label, names, accept_new_options=True, help=f"{note} Or type a hub name or a folder.", key=f"train:base:{kind}",
+        label, _with_chosen(names, f"train:base:{kind}"), accept_new_options=True, help=f"{note} Or type a hub name or a folder.", key=f"train:base:{kind}",
         index=0 if names else None, placeholder="Type a hub name or a folder",
     )  # fmt: skip
     st.caption(note)
     return {name: base}
+
+
+def _with_chosen(names: Iterable[str], key: str) -> list[str]:
+    """What can be chosen, with what was: somebody may have typed it."""
+    chosen = st.session_state.get(key)
+    return list(dict.fromkeys([*names, *([chosen] if chosen else [])]))
 
 
 def _judges(workbench: Workbench) -> dict[str, Any]:
@@ -219,11 +244,19 @@ def _judges(workbench: Workbench) -> dict[str, Any]:
         name: f"{name} · {one.card.state if one.card else 'no card'} · {ago(one.checkpoint.created_at)}"
         for name, one in found.items()
     }
+    if st.session_state.get("train:judge") not in found:
+        st.session_state.pop("train:judge", None)  # of a run whose judge was removed since
     left, right = st.columns(2)
     reward = left.selectbox(
-        "Reward model", [*found], format_func=lambda name: said.get(name, name), accept_new_options=True, key="train:reward",
-        help=fields["reward"].description, index=0 if found else None, placeholder="Train one first, or type module:function",
-    )  # fmt: skip
+        "Reward model",
+        _with_chosen(found, "train:reward"),
+        format_func=lambda name: said.get(name, name),
+        accept_new_options=True,
+        key="train:reward",
+        help=fields["reward"].description,
+        index=0 if found else None,
+        placeholder="Train one first, or type module:function",
+    )
     judge = right.selectbox(
         "Held-out judge", [*found], format_func=said.__getitem__, index=None, placeholder="none", key="train:judge",
         help=fields["judge"].description,

@@ -13,7 +13,7 @@ from streamlit.testing.v1 import AppTest
 from rlhf_core.ground import machine
 from rlhf_core.ground.answers import AnswerScore
 from rlhf_core.ground.applications import Caller
-from rlhf_core.ground.configs import PRESETS, PPOConfig, RewardConfig
+from rlhf_core.ground.configs import CONFIGS, PRESETS, PPOConfig, RewardConfig
 from rlhf_core.ground.errors import NotFound, RunRefused, SignInRequired, StoreUnavailable
 from rlhf_core.ground.metrics import PPO_METRICS
 from rlhf_core.ground.records import EVERYTHING, LabelOp, Queue, new_id
@@ -408,6 +408,33 @@ def test_runs_are_found_compared_and_traced(demo: Workbench) -> None:
     assert f"Learned from 1 snapshot: {snapshot.id}" in texts(check(app))
     app.segmented_control[0].set_value("storage").run()
     assert "No checkpoint and no saved state yet" in texts(check(app))
+
+
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("reward", {"reward_base_model": "minilm-l6", "method": "lora", "epochs": 7, "learning_rate": 3e-4, "seed": 5}),
+        ("sft", {"base_model": "tiny", "epochs": 2.0, "min_score": 3.5}),
+        ("generate", {"base_model": "policy", "answers": 3, "max_queries": None, "temperature": 0.7}),
+        ("ppo", {"base_model": "policy", "reward": "tests.runs.rewards:count_e", "ppo_steps": 7, "kl_goal": 3.0, "seed": 2}),
+    ],
+    ids=lambda one: one if isinstance(one, str) else "",
+)  # fmt: skip
+def test_a_runs_options_are_changed_in_the_form(demo: Workbench, kind: Any, options: dict[str, Any]) -> None:
+    snapshot, _ = snapshots.take(demo)
+    if options.get("base_model") == "policy":
+        options |= {"base_model": make(demo.workspace.checkpoints, kind="policy").id}
+    run = training.add_run(demo, kind, snapshot.id, CONFIGS[kind].parse(options))
+    demo.ledger.claim(run.id, "h")
+    demo.ledger.finish(run.id, "failed", "It went wrong.", None)
+    snapshots.take(demo, days=1)  # a newer one, which this run did not have
+    app = check(open_page("train.py", run=run.id))
+    check(app.button(key=f"train:change:{run.id}").click().run())
+    assert not app.warning
+    start = "Start writing" if kind == "generate" else "Start training"
+    check(next(one for one in app.button if one.label == start).click().run())
+    again = next(one for one in training.runs(demo) if one.id != run.id)
+    assert (again.config, again.snapshot_id) == (run.config, run.snapshot_id)
 
 
 def test_a_wrong_form_is_refused_with_a_reason(demo: Workbench) -> None:
