@@ -223,9 +223,14 @@ def _base(workbench: Workbench, kind: RunKind) -> dict[str, str | None]:
         else:
             note = "A policy of this workspace." if names else "Teach one first, or type a hub name or a folder."
     base = st.selectbox(
-        label, _with_chosen(names, f"train:base:{kind}"), accept_new_options=True, help=f"{note} Or type a hub name or a folder.", key=f"train:base:{kind}",
-        index=0 if names else None, placeholder="Type a hub name or a folder",
-    )  # fmt: skip
+        label,
+        _with_chosen(names, f"train:base:{kind}"),
+        accept_new_options=True,
+        help=f"{note} Or type a hub name or a folder.",
+        key=f"train:base:{kind}",
+        index=0 if names else None,
+        placeholder="Type a hub name or a folder",
+    )
     st.caption(note)
     return {name: base}
 
