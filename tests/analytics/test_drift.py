@@ -60,6 +60,7 @@ def test_each_shift_is_told_from_the_others(shift: str) -> None:
         assert any("geothermal" in one.name or "drilling" in one.name or "offshore" in one.name for one in found if one.alarm)
 
 
+@pytest.mark.slow
 def test_without_a_shift_there_is_hardly_an_alarm() -> None:
     quiet = [bool(alarms(find(*made(None, seed=seed)))) for seed in range(10)]
     assert sum(quiet) <= 1

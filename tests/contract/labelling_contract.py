@@ -158,6 +158,7 @@ class LabellingContract:
         assert stored(people[1].apply([done(chat, two.id)]))
         assert people[0].queue_progress(two.id).finished == 1
 
+    @pytest.mark.slow
     def test_a_lease_that_runs_out(self, store: Store, queue: Any, ana: Session, ben: Session, mine: Mine) -> None:
         chats, short = [add_chat(store, name) for name in "ab"], queue("short", lease_s=1)
         hers, his = mine(ana), mine(ben)

@@ -72,6 +72,7 @@ def test_a_reward_model_is_trained_by_submitit(
     assert "saving" in training.log_tail(workbench, run.id)
 
 
+@pytest.mark.slow
 def test_one_that_does_not_listen_is_ended_with_all_that_came_of_it(
     workbench: Workbench, looks: Elsewhere, stand_in: Callable[[str], None]
 ) -> None:

@@ -193,6 +193,7 @@ def test_the_team_command(team: TeamServer, root: Path, monkeypatch: pytest.Monk
     assert "Nobody has signed up as x@example.com" in command("team", "x@example.com", "admin", root=root, check=False).stderr
 
 
+@pytest.mark.slow
 def test_a_killed_command_goes_on(full: Workbench, team: TeamServer, operator: SupabaseStore, root: Path) -> None:
     with sqlite3.connect(full.workspace.database) as connection:  # enough of it to be killed in
         connection.execute(

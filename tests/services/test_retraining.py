@@ -207,6 +207,7 @@ def test_two_at_once_are_refused(workbench: Workbench, carry: Carry, rated: None
         retrain(workbench, carry, alpha=1.0)
 
 
+@pytest.mark.slow
 def test_the_test_tells_a_gain_from_chance() -> None:
     rng = np.random.default_rng(0)
     chance = [retraining._sign_flips(rng.normal(0, 1, 30)) for _ in range(60)]

@@ -80,6 +80,7 @@ def test_a_killed_supervisor_leaves_the_lock_to_the_next(
 
 
 # Clocks.
+@pytest.mark.slow
 @pytest.mark.parametrize("moved_to", ["2001-01-01T00:00:{:02d}.000000Z", "2099-01-01T00:00:{:02d}.000000Z"])
 def test_a_clock_that_is_moved_ends_no_run(
     workbench: Workbench, supervisor: Supervisor, stand_in: Callable[[str], None], monkeypatch: pytest.MonkeyPatch, moved_to: str

@@ -150,6 +150,7 @@ def test_a_run_of_a_machine_that_is_gone_does_not_run_for_ever(
     assert "old-name" in (workbench.ledger.get("r1").message or "")
 
 
+@pytest.mark.slow
 def test_a_frozen_run_is_ended(workbench: Workbench, supervisor: Supervisor, stand_in: Callable[[str], None]) -> None:
     stand_in("import os, signal; os.kill(os.getpid(), signal.SIGSTOP)")
     queued(workbench)
@@ -172,6 +173,7 @@ def test_a_run_deaf_to_cancelling_is_ended_by_force(
     assert "SIGKILL" in (run.message or "")
 
 
+@pytest.mark.slow
 def test_one_supervisor_at_a_time(workbench: Workbench, stand_in: Callable[[str], None]) -> None:
     stand_in("import time; time.sleep(1)")
     stops = [threading.Event(), threading.Event()]

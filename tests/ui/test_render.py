@@ -99,6 +99,7 @@ def test_odd_texts(text: str) -> None:
     assert safe_html(text.encode("utf-8", "replace").decode()) is not None
 
 
+@pytest.mark.slow
 def test_huge_texts_stay_small_and_plain() -> None:
     begun = time.perf_counter()
     long = safe_html("word <b> " * 120_000)
