@@ -272,7 +272,7 @@ def test_what_cannot_be_streamed_is_said(client: ScoringClient, policy: str, tin
         next(client.stream(str(tiny_encoder), "how do I start", max_tokens=5))
     with pytest.raises(InvalidInput, match="reads 256 in all"):
         next(client.stream(policy, "how do I start", max_tokens=255))
-    with pytest.raises(ModelUnavailable, match="could not be loaded"):
+    with pytest.raises(ModelUnavailable, match="There is no checkpoint policy-000000000000 here"):
         next(client.stream("policy-000000000000", "how do I start", max_tokens=5))
 
 
