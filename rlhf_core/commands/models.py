@@ -48,15 +48,15 @@ def add(command: Command) -> None:
     one.add_argument(
         "act", nargs="?", default="status",
         choices=["status", "history", "candidate", "drop", "canary", "share", "serve", "back", "watch"],
-        help="status (default); start gives the candidate or a named checkpoint to a share; watch takes back what is worse",
+        help="status (default); canary gives the candidate or a named checkpoint to a share; watch takes back what is worse",
     )  # fmt: skip
     one.add_argument("checkpoint", nargs="?", metavar="ID")
     one.add_argument(
         "--kind", choices=get_args(ModelKind), help="of checkpoint (default: what the named one is, else policy; status: both)"
     )
-    one.add_argument("--share", type=float, default=None, help="of people, above 0 and below 1 (start: 0.05)")
+    one.add_argument("--share", type=float, default=None, help="of people, above 0 and below 1 (canary: 0.05)")
     one.add_argument("--reason", default="", metavar="TEXT", help="why; needed to decide something")
-    one.add_argument("--again", action="store_true", help="start, serve: even where it was taken back before")
+    one.add_argument("--again", action="store_true", help="canary, serve: even where it was taken back before")
     one.add_argument(
         "--every-s", type=float, metavar="SECONDS", help="watch: go on looking (the app does so on the embedded store)"
     )
@@ -149,6 +149,8 @@ def _rollout(arguments: argparse.Namespace) -> int:
             share = f", {one.state.share:.0%} of people" if one.act in ("canary", "share") else ""
             print(f"{one.number}  {one.at[:19]}  {one.who}: {one.checkpoint_id} {rolling_out.ACTS[one.act]}{share}. {one.reason}")
         return 0
+    if act == "status":
+        return _standing(workbench, kind)
     rolling_out.decide(
         workbench, kind, act, reason, checkpoint_id=arguments.checkpoint, share=arguments.share, again=arguments.again
     )

@@ -188,7 +188,11 @@ def decide(
         return share_of_people(workbench, kind, share, reason, seen=seen)
     if act == "serve":
         return serve(workbench, kind, reason, checkpoint_id, again=again, seen=seen)
-    return (drop if act == "drop" else back)(workbench, kind, reason, seen=seen)
+    if act == "drop":
+        return drop(workbench, kind, reason, seen=seen)
+    if act == "back":
+        return back(workbench, kind, reason, seen=seen)
+    raise InvalidInput(f"{act} is nothing that can be decided; one of {', '.join(ACTS)} is.")
 
 
 def _same(found: Look, seen: int | None) -> None:

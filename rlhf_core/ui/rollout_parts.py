@@ -11,7 +11,7 @@ from rlhf_core.services.rolling_out import Look, Rail, State
 from rlhf_core.ui.texts import markdown_of, plural
 
 MOST_POINTS = 400  # of a curve
-PLACE = 200  # pixels; as many in a row as there is room for
+PLACE = 188  # pixels; as many in a row as there is room for
 ROLES = {
     "serving": ("Serving", ":material/groups:", "Everybody else gets it"),
     "canary": ("Canary", ":material/science:", "A share of people gets it"),

@@ -121,7 +121,7 @@ def test_two_people_choose_and_an_administrator_settles_it(
         keeper.get_by_role("radio", name="Equal").or_(keeper.get_by_role("button", name="Equal")).first.click()
         field(keeper, "Why").fill("Both are honest.")
         keeper.get_by_role("button", name="Decide").click()
-        expect(keeper.get_by_text("Decided: Both are honest.")).to_be_visible()
+        expect(keeper.get_by_text("Decided, better is: equal: Both are honest.")).to_be_visible()
         no_exception(keeper)
         assert team.sql("select kind, value, reason from public.decisions") == [("preference", "tie", "Both are honest.")]
     snapshot, _ = snapshots.take(team_workbench)

@@ -42,7 +42,11 @@ def test_from_the_first_checkpoint_to_everybody_and_back(serve: Serve, page: Pag
     decide(page, "Give it to this share", "better in tests")
     expect(page.get_by_text("5% of people")).to_be_visible()
     expect(page.get_by_text("Nobody has rated an answer of the canary yet").first).to_be_visible()
-    page.get_by_role("combobox", name="Share of people").click()
+    expect(page.get_by_role("button", name="Change the share")).to_be_visible()  # the form is drawn after what stands above it
+    shares = page.get_by_role("combobox", name="Share of people")
+    shares.scroll_into_view_if_needed()
+    page.wait_for_timeout(500)  # a list that opens while the page still moves closes again
+    shares.click()
     page.get_by_role("option", name="50%").click()
     decide(page, "Change the share", "quicker for a test")
     expect(page.get_by_text("50% of people")).to_be_visible()

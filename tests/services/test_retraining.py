@@ -249,15 +249,15 @@ def test_one_story_from_ratings_to_everybody(workbench: Workbench, site: TestCli
             score = canary(k) if given["arm"] == "canary" else 3 + k % 3
             call("POST", "/assistant/feedback", 201, id=f"f{k}", userId=f"p{k}", chatId=chat["id"], feedbackScore=score)
 
-    command("rollout", "start", "--kind", "reward", "--reason", "weekly", "--share", 0.25, root=root)
+    command("rollout", "canary", "--kind", "reward", "--reason", "weekly", "--share", 0.25, root=root)
     people(0, 300, lambda k: 1 + k % 2)
     assert "took it back: People rate its answers lower" in command("rollout", "watch", root=root).stdout
     state = rolling_out.state(workbench, "reward")
     assert (state.serving, state.canary) == (serving, None)
-    refused = command("rollout", "start", candidate, "--kind", "reward", "--reason", "again", root=root, check=False)
+    refused = command("rollout", "canary", candidate, "--kind", "reward", "--reason", "again", root=root, check=False)
     assert "was taken back" in refused.stderr
 
-    command("rollout", "start", candidate, "--kind", "reward", "--reason", "mended", "--again", "--share", 0.05, root=root)
+    command("rollout", "canary", candidate, "--kind", "reward", "--reason", "mended", "--again", "--share", 0.05, root=root)
     command("rollout", "share", "--kind", "reward", "--share", 0.5, "--reason", "quiet", root=root)
     people(1000, 200, lambda k: 4 + k % 2)
     assert command("rollout", "watch", root=root).stdout == ""

@@ -111,6 +111,14 @@ def test_a_checkpoint_has_to_be_there_as_it_was_and_of_the_kind(workbench: Workb
     assert rolling_out.history(workbench, "policy") == []
 
 
+def test_what_is_no_act_decides_nothing(workbench: Workbench, two: tuple[str, str]) -> None:
+    before = rolling_out.history(workbench, "policy")
+    with pytest.raises(InvalidInput, match="status is nothing that can be decided"):
+        rolling_out.decide(workbench, "policy", "status", "why", share=0.5)  # type: ignore[arg-type]
+    command("rollout", "status", "--kind", "policy", "--reason", "only looking", root=workbench.workspace.root)
+    assert rolling_out.history(workbench, "policy") == before
+
+
 def test_what_serves_is_not_removed(workbench: Workbench, two: tuple[str, str], make: Make) -> None:
     for one, role in zip(two, ("serving", "canary"), strict=True):
         with pytest.raises(RunRefused, match=f"it is {role} of the policy checkpoints"):
