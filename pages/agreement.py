@@ -11,9 +11,10 @@ from rlhf_core.ui.tables import show_table
 from rlhf_core.ui.texts import ago, markdown_of, plural
 
 VIEWS = ["Agreement", "Raters", "Known answers", "Hints"]
+USUALLY = f"from {agreement.RELIABLE:.2f} reliable, from {agreement.TENTATIVE:.2f} good enough for tentative conclusions"
 ABOUT_ALPHA = (
-    "Krippendorff's alpha: 1 is full agreement, 0 what chance would give, below 0 worse than that. A usual reading: from 0.80 "
-    "reliable, from 0.67 good enough for tentative conclusions. The interval is a 95% bootstrap over chats."
+    "Krippendorff's alpha: 1 is full agreement, 0 what chance would give, below 0 worse than that. "
+    f"A usual reading: {USUALLY}. The interval is a 95% bootstrap over chats."
 )
 workbench = resources.workbench()
 
@@ -68,16 +69,16 @@ def agree() -> None:
     over = f"Over {plural(whole.units, 'thing')} that two or more of {plural(whole.raters, 'rater')} judged"
     reads = (
         "reliable"
-        if whole.value >= 0.8
+        if whole.value >= agreement.RELIABLE
         else "enough for tentative conclusions"
-        if whole.value >= 2 / 3
+        if whole.value >= agreement.TENTATIVE
         else "too little to rely on"
     )
     st.caption(f"{over}, {plural(whole.ratings, 'judgement')}: {reads}, as alpha is usually read.{note}")
     if what == "first errors":
         apart()
     if len(found) > 1:
-        st.caption("The dashed lines: from 0.67 usually good enough for tentative conclusions, from 0.80 reliable.")
+        st.caption(f"The dashed lines: {USUALLY}.")
         st.altair_chart(charts.agreement_by(found, short, by))
         if missing := [row for row in found if row.alpha.value is None]:
             st.caption(

@@ -11,9 +11,8 @@ LOOKS: dict[auditing.Severity, tuple[str, str]] = {
     "act": (":material/error:", "red"), "look": (":material/visibility:", "orange"), "unknown": (":material/help:", "gray"),
     "fine": (":material/check_circle:", "green"),
 }  # fmt: skip
-PAGES = {  # where advice that says so is followed
-    "page Disputes": ("disputes.py", "Disputes", "gavel"), "queue": ("queues.py", "Queues", "queue"),
-    "accuracy": ("models.py", "Models", "verified"),
+PAGES: dict[auditing.Place, tuple[str, str]] = {
+    "queues": ("Queues", "queue"), "disputes": ("Disputes", "gavel"), "models": ("Models", "verified")
 }  # fmt: skip
 workbench = resources.workbench()
 st.title("Audit")
@@ -34,9 +33,9 @@ for one in report.findings:
         st.markdown(f"{icon} :{colour}[**{one.topic}**] · {markdown_of(one.found)}")
         if one.todo != "Nothing.":
             st.markdown(f":material/arrow_forward: {markdown_of(one.todo)}")
-        for words, (page, label, icon) in PAGES.items():
-            if words in one.todo:
-                st.page_link(page, label=label, icon=f":material/{icon}:")
+            if one.follow is not None:
+                label, icon = PAGES[one.follow]
+                st.page_link(f"{one.follow}.py", label=label, icon=f":material/{icon}:")
         if one.question:
             topic = resources.question_topic(one.question)
             st.page_link(

@@ -30,7 +30,8 @@ def one_answer(chosen: list[Candidate]) -> None:
     found, more = comparing.find_chats(workbench, limit=MENU)
     if more:
         text = st.text_input("Find", placeholder="Words in the question", icon=":material/search:")
-        found, _ = comparing.find_chats(workbench, text, limit=MENU)
+        if text:
+            found, _ = comparing.find_chats(workbench, text, limit=MENU)
     wanted = st.query_params.get(keys.URL_CHAT)
     if wanted and all(one.id != wanted for one in found):  # from a link, a queue or the table of a set
         try:

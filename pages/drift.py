@@ -5,7 +5,7 @@ import pandas as pd
 import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
-from rlhf_core.services import drifting
+from rlhf_core.services import drifting, serving
 from rlhf_core.ui import resources
 from rlhf_core.ui.beginning import snapshot_of_address
 from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
@@ -19,7 +19,7 @@ st.caption(
 )
 left, right = st.columns([1, 2])
 days = left.segmented_control("Window", [7, 14, 28], format_func=lambda n: f"{n} days", default=7, required=True)
-judge = drifting.judge_of(workbench)
+judge = serving.reward_model(workbench)
 by_model = right.toggle(
     f"Watch the reward model {judge}" if judge else "Watch a reward model", value=False, disabled=judge is None,
     help="Scores the rated answers first, which takes a while the first time" if judge else "Train one first",

@@ -62,9 +62,7 @@ def launch_form(kind: RunKind) -> None:
             st.session_state[keys.TRAIN_CHECKED] = {"kind": kind, "sent": sent, "found": found}
             st.rerun()
         if varied:
-            name, _ = sweeping.begin(
-                workbench, kind, sent.snapshot_id, sent.values, varied, where=where
-            )  # fmt: skip
+            name, _ = sweeping.begin(workbench, kind, sent.snapshot_id, sent.values, varied, where=where)
             show_sweep(name)
         run = training.add_run(workbench, kind, sent.snapshot_id, config, where=where)
     except RlhfError as error:

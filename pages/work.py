@@ -64,15 +64,16 @@ def said(chat_id: str) -> None:
     except RlhfError as error:
         show_error(error)
         return
-    orders = {step.id: f"Step {step.step_order}" for step in view.chat.steps}
-    words = {step.id: shorten(step.step_content, 90) for step in view.chat.steps}
-    for place in [*orders, None]:
+    places: dict[str | None, tuple[str, str]] = {
+        step.id: (f"Step {step.step_order}", shorten(step.step_content, 90)) for step in view.chat.steps
+    }
+    places[None] = ("The whole answer", "")
+    for place, (name, words) in places.items():
         rating = view.ratings.get(place)
         if rating is None:
             continue
-        name = orders.get(place, "The whole answer") if place else "The whole answer"
         marks = " · the first error" if place and place == view.marks.first_error else ""
-        st.markdown(f"**{name}**, {rating.feedback_score} of 5{marks}  \n{markdown_of(words.get(place, '')) if place else ''}")
+        st.markdown(f"**{name}**, {rating.feedback_score} of 5{marks}  \n{markdown_of(words)}")
         if rating.comment:
             st.caption(f"Comment: {markdown_of(rating.comment)}")
         if better := view.rewrites.get(place or ""):
@@ -82,9 +83,9 @@ def said(chat_id: str) -> None:
         return
     with st.expander(f"What you said before ({len(changes)})"):
         for change in changes:
+            name, _ = places.get(change.step_id, places[None])
             st.text(
-                f"{change.given_at[:16].replace('T', ' ')} UTC, {orders.get(change.step_id or '', 'the whole answer')}: "
-                f"{change.score} of 5"
+                f"{change.given_at[:16].replace('T', ' ')} UTC, {name}: {change.score} of 5"
                 + (f", {change.comment!r}" if change.comment else "")
                 + (" (taken back)" if change.withdrawn else " (changed since)")
             )

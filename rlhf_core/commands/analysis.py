@@ -188,11 +188,11 @@ def _agreement(arguments: argparse.Namespace) -> None:
 
 
 def _drift(arguments: argparse.Namespace) -> int:
-    from rlhf_core.services import drifting
+    from rlhf_core.services import drifting, serving
 
     workbench = open_workbench(arguments)
     snapshot_id = arguments.snapshot or newest(workbench)
-    judge = arguments.checkpoint or drifting.judge_of(workbench)
+    judge = arguments.checkpoint or serving.reward_model(workbench)
     found = drifting.drift(workbench, snapshot_id, days=arguments.days, checkpoint=judge)
     drifting.report(workbench, snapshot_id, found)
     alarms = [one for one in found if one.alarm]

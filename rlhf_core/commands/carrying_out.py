@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 
 
 def check(workbench: Workbench, kind: RunKind, snapshot_id: str | None, config: RunConfig) -> int:
-    from rlhf_core.services import preflight, training
+    from rlhf_core.services import preflight
 
-    found = preflight.check(workbench, kind, snapshot_id or training.newest_snapshot(workbench), config)
+    found = preflight.check(workbench, kind, snapshot_id, config)
     for one in found.findings:
         print(f"{one.level:<5} {one.words}")
     print(preflight.time_in_words(found))

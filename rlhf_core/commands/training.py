@@ -257,19 +257,22 @@ def _train(arguments: argparse.Namespace) -> int:
     from rlhf_core.services import training
 
     workbench = open_workbench(arguments)
-    if [*values] == ["resume_from"] and arguments.snapshot is None and values["resume_from"]:  # all the rest as it was
+    snapshot_id = arguments.snapshot
+    if snapshot_id is None and values.get("resume_from"):
         old = training.run(workbench, str(values["resume_from"]))
-        values, arguments.snapshot = old.config | values, old.snapshot_id or None
+        snapshot_id = old.snapshot_id or None
+        if [*values] == ["resume_from"]:  # all the rest as it was
+            values = old.config | values
+    elif snapshot_id is None:
+        snapshot_id = training.newest_snapshot(workbench)
     config = options.parse(values)
     if int(os.environ.get("RANK", "0")):
-        snapshot_id = arguments.snapshot if arguments.snapshot is not None else training.newest_snapshot(workbench)
         return train_along(workbench.workspace, arguments.run_id or "", snapshot_id, config)
     if arguments.check:
-        return check(workbench, kind, arguments.snapshot, config)
+        return check(workbench, kind, snapshot_id, config)
     if arguments.run_id is not None:
         run = workbench.ledger.get(arguments.run_id)
         return carry_out(workbench.workspace, workbench.ledger, run, own_log=False, workbench=workbench)
-    snapshot_id = arguments.snapshot if arguments.snapshot is not None else training.newest_snapshot(workbench)
     where = place_of(arguments)
     if arguments.engine != LOCAL or (where.resources.processes > 1 and "RANK" not in os.environ):
         return _follow(workbench, training.add_run(workbench, kind, snapshot_id, config, where=where))

@@ -112,8 +112,7 @@ def pairs_of(snapshot: Snapshot | None) -> list[Pair]:
         name = snapshot.id if snapshot else "none"
         raise NotEnoughData(
             f"optimiser dpo learns from preferred pairs; snapshot {name} has {len(decided)} and it takes "
-            f"{FEWEST_TO_LEARN}. Choose "
-            "between more answers on the page Prefer, or use optimiser ppo."
+            f"{FEWEST_TO_LEARN}. Choose between more answers on the page Prefer, or use optimiser ppo."
         )
     return decided
 

@@ -17,8 +17,11 @@ from rlhf_core.ground.judgement import By, Level, What
 from rlhf_core.services import snapshots
 from rlhf_core.services.workbench import Workbench
 
+TENTATIVE, RELIABLE = 2 / 3, 0.8  # alpha from which conclusions may be tentative, and from which ratings are reliable
+
 __all__ = [
-    "EVERYBODY", "LEVELS", "By", "Estimate", "FirstErrors", "Level", "PairRow", "Row", "What", "first_errors", "pairs", "rows",
+    "EVERYBODY", "LEVELS", "RELIABLE", "TENTATIVE", "By", "Estimate", "FirstErrors", "Level", "PairRow", "Row", "What",
+    "first_errors", "pairs", "rows",
 ]  # fmt: skip
 
 

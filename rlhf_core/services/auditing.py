@@ -17,15 +17,20 @@ MEANING: dict[Severity, str] = {
 }  # fmt: skip
 
 
+Place = Literal["queues", "disputes", "models"]  # pages
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """``question``: the named question with the numbers behind it, if one has them."""
+    """``question``: the named question with the numbers behind it, if one has them; ``follow``: where what to do is done, if
+    anything is."""
 
     topic: str
     severity: Severity
     found: str
     todo: str
     question: str | None = None
+    follow: Place | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +99,9 @@ def _amount(ratings: int, chats: int, missing: Any) -> Finding:
             topic, "act", found, "Below about 200 ratings a reward model learns next to nothing: label more.", question
         )
     severity: Severity = "look" if share > 0.5 else "fine"
-    return Finding(topic, severity, found, "Put the unrated chats into a queue." if share > 0.5 else "Nothing.", question)
+    return Finding(
+        topic, severity, found, "Put the unrated chats into a queue." if share > 0.5 else "Nothing.", question, "queues"
+    )
 
 
 def _represented(coverage: Any) -> Finding:
@@ -110,7 +117,7 @@ def _represented(coverage: Any) -> Finding:
     )
     severity: Severity = "act" if least["represented"] < 0.33 else "look" if least["represented"] < 0.67 else "fine"
     todo = "Nothing." if severity == "fine" else f"Make a queue of chats with {least['kind']} {least['value']}."
-    return Finding(topic, severity, found, todo, "coverage")
+    return Finding(topic, severity, found, todo, "coverage", "queues")
 
 
 def _agreement(workbench: Workbench, snapshot_id: str) -> Finding:
@@ -143,7 +150,7 @@ def _raters(work: Any, leniency: Any, lines: Any) -> list[Finding]:
         found.append(
             Finding(
                 "Bias by rater", "unknown", "No two raters judged ten things in common.", "Give queues an overlap of 2 or more.",
-                "rater_leniency",
+                "rater_leniency", "queues",
             )
         )  # fmt: skip
     else:
@@ -163,7 +170,7 @@ def _raters(work: Any, leniency: Any, lines: Any) -> list[Finding]:
         found.append(
             Finding(
                 "Straight-lining", "look", f"{len(careless)} raters gave one score to every step in over 90% of their chats.",
-                "Slip known answers into their queue, and compare.", "straight_lining",
+                "Slip known answers into their queue, and compare.", "straight_lining", "queues",
             )
         )  # fmt: skip
     return found
@@ -182,7 +189,9 @@ def _length(lengths: Any) -> Finding:
     todo = (
         "Nothing." if severity == "fine" else "Compare the trained model's accuracy with that of length alone before trusting it."
     )
-    return Finding(topic, severity, f"Score and length of {far['judged']}s correlate at {r:+.2f}.", todo, "length_against_score")
+    return Finding(
+        topic, severity, f"Score and length of {far['judged']}s correlate at {r:+.2f}.", todo, "length_against_score", "models"
+    )
 
 
 def _contradictions(contradictory: Any, disputed: Any) -> Finding:
@@ -197,6 +206,7 @@ def _contradictions(contradictory: Any, disputed: Any) -> Finding:
         found,
         "Settle them on the page Disputes." if severity == "look" else "Nothing.",
         "contradictory_ratings",
+        "disputes",
     )
 
 

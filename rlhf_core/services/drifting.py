@@ -22,7 +22,7 @@ from rlhf_core.checkpoints.registry import seen_by
 from rlhf_core.ground.answers import Answer
 from rlhf_core.ground.errors import InvalidInput, RlhfError
 from rlhf_core.ground.text import query_key
-from rlhf_core.services import comparing, serving, snapshots
+from rlhf_core.services import comparing, snapshots
 from rlhf_core.services.workbench import Workbench
 
 WEBHOOK_VARIABLE = "RLHF_WEBHOOK_URL"
@@ -32,7 +32,7 @@ MADE_HERE = ("generated", "branch", "rewrite")  # sources of chats that nobody a
 FEWEST = 30  # rated answers of a generation, to call its reward inflated
 _log = logging.getLogger(__name__)
 
-__all__ = ["CAUSES", "Cause", "Finding", "Generation", "drift", "generations", "inflations", "judge_of", "report", "untested"]
+__all__ = ["CAUSES", "Cause", "Finding", "Generation", "drift", "generations", "inflations", "report", "untested"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +49,6 @@ class Generation:
     ratings: np.ndarray[Any, np.dtype[np.float64]]
     rewards: np.ndarray[Any, np.dtype[np.float64]]
     gaps: np.ndarray[Any, np.dtype[np.float64]]  # reward minus rating, of answers with both
-
-
-def judge_of(workbench: Workbench) -> str | None:
-    """The reward checkpoint by which drift is judged: the one that serves, or the newest."""
-    return serving.reward_model(workbench)
 
 
 def drift(workbench: Workbench, snapshot_id: str, *, days: int = 7, checkpoint: str | None = None) -> list[Finding]:

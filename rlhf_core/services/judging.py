@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from rlhf_core.ground.errors import InvalidInput
 from rlhf_core.ground.judgement import Decision, DecisionKind, Dispute, Gold, GoldAnswer, Judgement, Screening, first_bad
 from rlhf_core.ground.records import Chat, LabelView, Queue, Session, content_id, new_id
+from rlhf_core.ground.text import shorten
 from rlhf_core.services.workbench import Workbench
 
 
@@ -165,7 +166,7 @@ def decide(workbench: Workbench, session: Session, decisions: Sequence[Decision]
     mine = workbench.store.for_user(session)
     for one in decisions:
         mine.decide(replace(one, id=new_id(), reason=reason))
-    workbench.note("decide", decisions[0].chat_id, decisions=len(decisions), reason=reason)
+    workbench.note("decide", decisions[0].chat_id, decisions=len(decisions), reason=shorten(reason, 500))
 
 
 def undecide(workbench: Workbench, session: Session, decision: Decision) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from rlhf_core.ground.cards import Curve, Floor, ReliabilityBin, Value
+from rlhf_core.services import agreement
 from rlhf_core.services.agreement import Row
 from rlhf_core.services.comparing import Comparison
 
@@ -107,7 +108,7 @@ def agreement_by(rows: Sequence[Row], name: Callable[[str], str], by: str) -> al
     bars = alt.Chart(frame).mark_rule(strokeWidth=2, color="#14b8a6").encode(
         alt.X("low:Q", scale=scale), alt.X2("high:Q"), place, tooltip=hover
     )  # fmt: skip
-    lines = alt.Chart(pd.DataFrame({"x": [0.667, 0.8]}))
+    lines = alt.Chart(pd.DataFrame({"x": [agreement.TENTATIVE, agreement.RELIABLE]}))
     usual = lines.mark_rule(strokeDash=[4, 4], color="#888888").encode(alt.X("x:Q", scale=scale))
     return (usual + bars + points).properties(height=80 + 34 * len(frame))
 

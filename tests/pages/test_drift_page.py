@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from rlhf_core.services import drifting, snapshots
+from rlhf_core.services import drifting, serving, snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.analytics.test_drift import made
 from tests.pages.test_pages import open_page
@@ -29,7 +29,7 @@ def test_the_page_tells_the_three_apart(
     add_chats(*records)
     snapshots.take(workbench)
     ids = {chat.id: chat.query for chat in workbench.store.search_chats(limit=1000)}
-    monkeypatch.setattr(drifting, "judge_of", lambda _: "reward-1")
+    monkeypatch.setattr(serving, "reward_model", lambda _: "reward-1")
     monkeypatch.setattr(drifting, "_rewards", lambda *_: {(one, 0): rewards[query] for one, query in ids.items()})
     page = open_page("drift.py")
     assert not page.exception

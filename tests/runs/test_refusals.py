@@ -5,6 +5,8 @@ from typing import Any
 
 import pytest
 
+from rlhf_core.ground.configs import RewardConfig
+from rlhf_core.ground.runs import STATE_FILE
 from rlhf_core.services import snapshots, training
 from rlhf_core.services.workbench import Workbench
 from tests.conftest import command
@@ -34,3 +36,32 @@ def test_a_base_model_path_without_a_model(demo: Workbench, root: Path) -> None:
     snapshot, _ = snapshots.take(demo)
     done = command("train", "reward", "--snapshot", snapshot.id, "--reward-base-model", "./nowhere", root=root, check=False)
     assert "There is no folder ./nowhere. Without a network these work: minilm-l6" in done.stderr
+
+
+def test_going_on_means_the_snapshot_that_the_run_had(demo: Workbench, root: Path) -> None:
+    """Whatever was taken since, and whatever else is named."""
+    old, _ = snapshots.take(demo)
+    run = training.add_run(demo, "reward", old.id, RewardConfig.parse({"reward_base_model": "minilm-l6"}))
+    demo.ledger.claim(run.id, "h")
+    demo.ledger.finish(run.id, "cancelled", "Stopped.", None)
+    (demo.workspace.run_folder(run.id) / STATE_FILE).write_bytes(b"where it stood")
+    demo.store.for_user(Workbench.session(demo.people()[0])).rate(demo.store.search_chats(limit=1)[0].id, None, 5, "stars")
+    assert snapshots.take(demo)[0].id != old.id
+    done = command("train", "reward", "--resume-from", run.id, "--epochs", "9", root=root, check=False)
+    said = done.stderr.strip().splitlines()[-1]
+    assert f"can only go on as it began, on snapshot {old.id}; " in said
+    assert "epochs" in said
+    assert "this is another snapshot" not in said
+    other = command(
+        "train",
+        "reward",
+        "--resume-from",
+        run.id,
+        "--reward-base-model",
+        "minilm-l6",
+        "--snapshot",
+        "zzz",
+        root=root,
+        check=False,
+    )
+    assert "this is another snapshot" in other.stderr
