@@ -241,6 +241,7 @@ def test_a_queue_that_was_chosen_gets_the_next_key(serve: Serve, page: Page, cha
     saved(page)
     assert 5 in [view.feedback_score for view in mine(chats).values()]
     page.get_by_text("Guidelines: Worst steps").click()
+    expect(page.get_by_text("Mind the sources.")).not_to_be_visible()
     page.reload()
     expect(card(page, 0)).to_be_visible()
     expect(page.get_by_text("Mind the sources.")).not_to_be_visible()

@@ -239,8 +239,9 @@ class Pad {
     this.root.append(...this.tellings);
     if (this.data.guidelines) {
       const closed = `rlhf-guidelines:${this.data.queue_id}:${this.data.guidelines.length}`; // who has read them folds them
-      const panel = make("details", { class: "guidelines", open: !remembered(closed), ontoggle: () => remember(closed, panel.open ? null : "closed") },
-        make("summary", {}, `Guidelines: ${this.data.queue}`));
+      const folds = () => remember(closed, panel.open ? "closed" : null); // at the click: "toggle" comes late, and again when drawn anew
+      const panel = make("details", { class: "guidelines", open: !remembered(closed) },
+        make("summary", { onclick: folds }, `Guidelines: ${this.data.queue}`));
       const words = make("div");
       words.innerHTML = this.data.guidelines; // made safe on the server
       panel.append(words);
