@@ -22,7 +22,9 @@ snapshot = snapshot_of_address(workbench, "SQL is asked of a snapshot")
 with st.spinner("Preparing the snapshot for questions (once)"):
     tables = resources.explore_tables(snapshot.id)
 state = st.session_state
-state.setdefault(keys.SQL_TEXT, next(iter(querying.examples().values())))
+if keys.SQL_TEXT not in state:  # opened anew, or come back to: with what was asked last
+    past = querying.history(workbench, session.user_id)
+    state[keys.SQL_TEXT] = past[0].sql if past else next(iter(querying.examples().values()))
 
 
 def begin() -> None:

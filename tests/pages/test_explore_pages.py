@@ -84,6 +84,7 @@ def test_sql_from_the_page(demo: Workbench) -> None:
         app.run()
     assert "is not allowed here" in texts(check(app))
     assert [one.outcome[:6] for one in querying.history(demo, demo.people()[0].user_id)] == ["DROP i", "3 rows"]
+    assert check(open_page("ask.py")).text_area(key="sql:text").value == "DROP TABLE chats"  # opened anew: what was asked last
 
 
 def test_the_audit_finds_what_is_wrong(workbench: Workbench, add_chats: Any) -> None:
