@@ -10,7 +10,7 @@ from rlhf_core.ui import resources
 from rlhf_core.ui.texts import ago, plain, plural
 
 FEW = 24  # chats: too few to train on
-TILE, CARD = 172, 300  # pixels; as many in a row as there is room for
+TILE, CARD = 150, 262  # pixels; a screen 1280 wide has room for five tiles and for three cards beside the menu
 workbench, session = resources.workbench(), resources.session()
 counts = workbench.counts()
 
