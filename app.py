@@ -95,12 +95,12 @@ def _answer_at_once() -> None:
 def _tend(workbench: Workbench, stop: threading.Event) -> None:
     """What applications send: load what takes it in, delete what was kept for its time and what runs held of the erased."""
     log = logging.getLogger("rlhf_core")
-    import scipy.stats  # noqa: F401  # for drift and comparisons: nobody waits for it there
-
     try:
+        import scipy.stats  # noqa: F401  # for drift and comparisons: nobody waits for it there
+
         collecting.warm(workbench)
     except Exception:
-        log.exception("what takes in chats of applications could not be loaded")
+        log.exception("what takes in chats of applications, or compares, could not be loaded beforehand")
     while not stop.is_set():
         try:
             collecting.tend(workbench)

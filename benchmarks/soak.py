@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import json
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -379,7 +380,10 @@ def told(
     tenth = max(1, len(seen.rss_mib) // 10)
     rss = [value for _, value in seen.rss_mib]
     api = [ms for _, ms in seen.api_ms]
-    logs = "".join(path.read_text(errors="replace") for path in folder.glob("app*.log"))
+    logs = "".join(path.read_text(errors="replace") for path in sorted(folder.glob("app*.log")))
+    tracebacks = re.findall(r"^.*Traceback \(most recent call last\):\n(?:[ \t|].*\n|\n)*.*", logs, re.MULTILINE)
+    for block in tracebacks[:20]:
+        print(block, end="\n\n")
     return {
         "minutes": arguments.minutes, "annotators": arguments.annotators, "ratings_by_keys": len(durable),
         "durable_p50_ms": round(quantile(durable, 0.5)), "durable_p95_ms": round(quantile(durable, 0.95)), "durable_p99_ms": round(quantile(durable, 0.99)),
@@ -390,7 +394,7 @@ def told(
         "rss_mib": round(max(rss)), "rss_growth": round(sum(rss[-tenth:]) / sum(rss[tenth : 2 * tenth] or rss[:tenth]), 3),
         "threads": max(seen.threads), "files": max(seen.files), "files_growth": round(max(seen.files[-tenth:]) / max(seen.files[:tenth]), 3),
         "snapshots": len(set(seen.taken)), "runs": dict(runs), "disturbed": seen.done_to_it, "page_errors": len(seen.page_errors),
-        "tracebacks": logs.count("Traceback (most recent call last)"), "double_assigned": double,
+        "tracebacks": len(tracebacks), "double_assigned": double,
         "acknowledged": len(durable) + len(seen.acked_chats) + len(seen.acked_words), "lost": len(lost), "wrong": len(wrong),
     }  # fmt: skip
 

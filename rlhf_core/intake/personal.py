@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import functools
 import sys
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from importlib.abc import MetaPathFinder
 from typing import Any
 
 KINDS: dict[str, str] = {  # what presidio calls it, and what is written in its place
@@ -25,6 +27,7 @@ LEAST_SCORE = 0.4
 WRITTEN = frozenset((  # fields
     "query", "response", "response_a", "response_b", "steps", "steps_a", "steps_b", "content", "step_content", "text", "comment",
 ))  # fmt: skip
+_MAKING = threading.Lock()
 REGIONS = ("US", "CA", "GB", "DE")  # whose ways to write phone numbers are known; others with their + and code
 
 
@@ -76,8 +79,13 @@ def warm() -> None:
     _recognisers()
 
 
-@functools.cache
 def _recognisers() -> list[Any]:
+    with _MAKING:  # of several that come first one makes them
+        return _made()
+
+
+@functools.cache
+def _made() -> list[Any]:
     """Made on first use, in about a second; with torch, which it would load for models that are not used here, it would be many,
     and 300 MB."""
     import tldextract.tldextract as domains  # which would ask the network for a newer list of domains
@@ -101,12 +109,18 @@ def _recognisers() -> list[Any]:
 
 @contextmanager
 def _hidden(*names: str) -> Iterator[None]:
-    """Let modules that are not loaded yet look as if they were not installed."""
-    absent: dict[str, Any] = dict.fromkeys(name for name in names if name not in sys.modules)
-    sys.modules.update(absent)  # None there makes an import fail
+    """Let modules that are not loaded yet look as if they were not installed, to this thread alone: what other threads import
+    meanwhile finds things as they are."""
+    here = threading.get_ident()
+
+    class Absent(MetaPathFinder):
+        def find_spec(self, name: str, *_: Any) -> None:
+            if name in names and threading.get_ident() == here:
+                raise ModuleNotFoundError(f"{name} is not needed here", name=name)
+
+    finder = Absent()
+    sys.meta_path.insert(0, finder)
     try:
         yield
     finally:
-        for name in absent:
-            if sys.modules.get(name) is None:
-                sys.modules.pop(name, None)
+        sys.meta_path.remove(finder)

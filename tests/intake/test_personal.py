@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import importlib
 import socket
+import subprocess
+import sys
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
+from rlhf_core.ground.settings import PROJECT_ROOT
+from rlhf_core.intake import personal
 from rlhf_core.intake.personal import record_without_personal, told, without_personal
 
 
@@ -63,3 +69,39 @@ def test_of_a_record_only_what_people_wrote_is_cleaned() -> None:
         "feedback": [{"step": 1, "score": 4, "comment": "Not [phone]", "rater": "e@f.org"}],
     }  # fmt: skip
     assert removed == {"EMAIL_ADDRESS": 3, "PHONE_NUMBER": 2}
+
+
+def test_what_is_hidden_from_one_thread_others_find(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that is asked at once loads what takes addresses out while another thread imports scipy, which looks for torch."""
+    monkeypatch.delitem(sys.modules, "colorsys", raising=False)
+    before = list(sys.meta_path)
+    with personal._hidden("colorsys"):
+        with pytest.raises(ModuleNotFoundError, match="colorsys is not needed here"):
+            importlib.import_module("colorsys")
+        assert "colorsys" not in sys.modules  # and not None there, which others would take for the module
+        with ThreadPoolExecutor(1) as other:
+            assert other.submit(importlib.import_module, "colorsys").result().rgb_to_hsv
+    assert sys.meta_path == before
+
+
+def test_loaded_beside_scipy_and_without_torch() -> None:
+    script = """
+import sys, threading
+from rlhf_core.intake import personal
+failed = []
+def other():
+    try:
+        import scipy.stats
+    except Exception as error:
+        failed.append(error)
+threads = [threading.Thread(target=other), *(threading.Thread(target=personal.warm) for _ in range(3))]
+for one in threads: one.start()
+for one in threads: one.join()
+assert not failed, failed
+assert personal.without_personal("ana@example.org")[0] == "[e-mail]"
+assert not {"torch", "transformers"} & set(sys.modules)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=PROJECT_ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
