@@ -3,7 +3,7 @@
 import pandas as pd
 import streamlit as st
 
-from rlhf_core.ground.errors import RlhfError
+from rlhf_core.ground.errors import RlhfError, Unproven
 from rlhf_core.ground.roles import may
 from rlhf_core.ground.rollout import Act, ModelKind
 from rlhf_core.services import retrained, rolling_out
@@ -26,14 +26,32 @@ kind: ModelKind = st.segmented_control(
 PROBLEM, SEEN, SHOWN = (f"{key}:{kind}" for key in (keys.ROLLOUT_PROBLEM, keys.ROLLOUT_SEEN, keys.ROLLOUT_SHOWN))
 
 
-def decide(act: Act, reason: str, checkpoint: str | None, share: float | None, *, again: bool, seen: int) -> None:
+def decide(
+    act: Act, reason: str, checkpoint: str | None, share: float | None, *, again: bool, seen: int, unproven: bool = False
+) -> None:  # fmt: skip
     try:
-        rolling_out.decide(workbench, kind, act, reason, checkpoint_id=checkpoint, share=share, again=again, seen=seen)
+        rolling_out.decide(
+            workbench, kind, act, reason, checkpoint_id=checkpoint, share=share, again=again, unproven=unproven, seen=seen
+        )
+    except Unproven as error:
+        ask_once_more(error.known, reason, checkpoint, again, seen)
     except RlhfError as error:
         st.session_state[PROBLEM] = error
     else:
         st.session_state.pop(PROBLEM, None)
         st.rerun()
+
+
+@st.dialog("Serve everybody, unproven?")
+def ask_once_more(known: str, reason: str, checkpoint: str | None, again: bool, seen: int) -> None:
+    st.markdown(markdown_of(known))
+    st.caption("A share of people first costs some days and shows it; the log will say that it was let through without.")
+    with st.container(horizontal=True):
+        if st.button("Keep things as they are", type="primary"):
+            st.rerun()
+        if st.button("Serve everybody all the same"):
+            decide("serve", reason, checkpoint, None, again=again, seen=seen, unproven=True)
+            st.rerun()  # what was refused is said on the page
 
 
 @st.fragment(run_every=5.0)
@@ -106,7 +124,7 @@ events = rolling_out.history(workbench, kind)
 if events:
     st.subheader("Decided so far")
     rows = [
-        {"when": pd.Timestamp(one.at), "who": one.who, "did": rolling_out.ACTS[one.act], "checkpoint": one.checkpoint_id,
+        {"when": pd.Timestamp(one.at), "who": one.who, "did": rolling_out.done(one), "checkpoint": one.checkpoint_id,
          "share": one.state.share if one.act in ("canary", "share") else None, "why": one.reason}
         for one in reversed(events[-LATEST:])
     ]  # fmt: skip

@@ -58,6 +58,9 @@ def add(command: Command) -> None:
     one.add_argument("--reason", default="", metavar="TEXT", help="why; needed to decide something")
     one.add_argument("--again", action="store_true", help="canary, serve: even where it was taken back before")
     one.add_argument(
+        "--unproven", action="store_true", help="serve: even where people's ratings have not shown it to be no worse"
+    )
+    one.add_argument(
         "--every-s", type=float, metavar="SECONDS", help="watch: go on looking (the app does so on the embedded store)"
     )
     one = command("attack", _attack, "ask checkpoints the prompts of the attack suite; prints what they withstood")
@@ -140,20 +143,21 @@ def _rollout(arguments: argparse.Namespace) -> int:
                 print(f"{utc_now()} it is tried again: {error}", file=sys.stderr, flush=True)
                 decided = []
             for event in decided:
-                print(f"{event.at} {event.kind} {event.checkpoint_id} {rolling_out.ACTS[event.act]}: {event.reason}", flush=True)
+                print(f"{event.at} {event.kind} {event.checkpoint_id} {rolling_out.done(event)}: {event.reason}", flush=True)
             if arguments.every_s is None:
                 return 0
             time.sleep(max(1.0, arguments.every_s))
     if act == "history":
         for one in rolling_out.history(workbench, kind):
             share = f", {one.state.share:.0%} of people" if one.act in ("canary", "share") else ""
-            print(f"{one.number}  {one.at[:19]}  {one.who}: {one.checkpoint_id} {rolling_out.ACTS[one.act]}{share}. {one.reason}")
+            print(f"{one.number}  {one.at[:19]}  {one.who}: {one.checkpoint_id} {rolling_out.done(one)}{share}. {one.reason}")
         return 0
     if act == "status":
         return _standing(workbench, kind)
     rolling_out.decide(
-        workbench, kind, act, reason, checkpoint_id=arguments.checkpoint, share=arguments.share, again=arguments.again
-    )
+        workbench, kind, act, reason, checkpoint_id=arguments.checkpoint, share=arguments.share, again=arguments.again,
+        unproven=arguments.unproven,
+    )  # fmt: skip
     return _standing(workbench, kind)
 
 

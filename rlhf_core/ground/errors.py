@@ -32,6 +32,17 @@ class StoreTimeout(StoreUnavailable):
     """The store did not answer in time. Whether the write was stored is unknown; trying again counts nothing double."""
 
 
+class Unproven(InvalidInput):
+    """A checkpoint would serve everybody although people's ratings have not shown that it is no worse. Nothing was decided.
+    ``known``: what they have shown so far."""
+
+    def __init__(self, known: str) -> None:
+        super().__init__(
+            f"{known} Give it to a share of people first, or say that it is to serve everybody unproven (--unproven)."
+        )
+        self.known = known
+
+
 class Duplicate(InvalidInput):
     """Something with this name or id is there already."""
 

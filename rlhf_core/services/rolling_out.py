@@ -15,7 +15,7 @@ from weakref import WeakKeyDictionary
 
 from rlhf_core.analytics.rails import Look, Rail, counted, judge
 from rlhf_core.checkpoints.registry import Checkpoint, list_checkpoints, open_checkpoint
-from rlhf_core.ground.errors import Conflict, CorruptArtifact, InvalidInput, NotFound, RlhfError
+from rlhf_core.ground.errors import Conflict, CorruptArtifact, InvalidInput, NotFound, RlhfError, Unproven
 from rlhf_core.ground.rollout import (
     ACTS,
     MAX_REASON,
@@ -38,8 +38,8 @@ _lock = threading.Lock()
 _log = logging.getLogger(__name__)
 
 __all__ = [
-    "ACTS", "MODEL_KINDS", "SHARES", "Look", "Rail", "State", "able", "back", "canary", "candidate", "decide", "drop", "glance",
-    "history", "look", "serve", "share_of_people", "state", "watch",
+    "ACTS", "MODEL_KINDS", "SHARES", "Look", "Rail", "State", "able", "back", "canary", "candidate", "decide", "done", "drop",
+    "glance", "history", "look", "serve", "share_of_people", "state", "watch",
 ]  # fmt: skip
 
 
@@ -60,6 +60,11 @@ def history(workbench: Workbench, kind: ModelKind) -> list[ModelEvent]:
     """All that was decided, in order."""
     workbench.require("compare")
     return workbench.store.rollout.events(kind)
+
+
+def done(event: ModelEvent) -> str:
+    """What an entry of the log did, in words."""
+    return ACTS[event.act] + (", unproven" if event.detail.get("unproven") else "")
 
 
 def candidate(
@@ -133,9 +138,23 @@ def share_of_people(workbench: Workbench, kind: ModelKind, share: float, reason:
 
 def serve(
     workbench: Workbench, kind: ModelKind, reason: str, checkpoint_id: str | None = None, *, again: bool = False,
-    seen: int | None = None,
+    unproven: bool = False, seen: int | None = None,
 ) -> ModelEvent:  # fmt: skip
-    """Let a checkpoint serve everybody: the one named, the canary, or the candidate. Args and raises as :func:`canary`."""
+    """Let a checkpoint serve everybody: the one named, the canary, or the candidate.
+
+    Args:
+        workbench: Whose.
+        kind: Of checkpoint.
+        reason: Why.
+        checkpoint_id: None: the canary, or else the candidate.
+        again: Even where it was taken back before.
+        unproven: Even where people's ratings have not shown that it is no worse than the one that serves.
+        seen: See :func:`candidate`.
+
+    Raises:
+        Unproven: they have not, and ``unproven`` is not said.
+        NotFound, CorruptArtifact, InvalidInput, Conflict: as of :func:`canary`.
+    """
     found = look(workbench, kind)
     _same(found, seen)
     about = checkpoint_id or found.state.canary or found.state.candidate
@@ -144,7 +163,12 @@ def serve(
     if about is not None:
         events = history(workbench, kind) if about != found.state.canary else ()
         _fit(workbench, kind, about, events, again=again)
-    return _decide(workbench, kind, "serve", reason, seen=found.number, checkpoint_id=about, detail=_figures(found))
+    figures = _figures(found)
+    if about is not None and reason.strip() and (doubt := _doubt(found, about)):
+        if not unproven:
+            raise Unproven(doubt)
+        figures["unproven"] = True
+    return _decide(workbench, kind, "serve", reason, seen=found.number, checkpoint_id=about, detail=figures)
 
 
 def back(workbench: Workbench, kind: ModelKind, reason: str, *, seen: int | None = None) -> ModelEvent:
@@ -158,7 +182,7 @@ def back(workbench: Workbench, kind: ModelKind, reason: str, *, seen: int | None
 
 def decide(
     workbench: Workbench, kind: ModelKind, act: Act, reason: str, *, checkpoint_id: str | None = None, share: float | None = None,
-    again: bool = False, seen: int | None = None,
+    again: bool = False, unproven: bool = False, seen: int | None = None,
 ) -> ModelEvent:  # fmt: skip
     """Any of the acts above, by its name in the log.
 
@@ -170,11 +194,12 @@ def decide(
         checkpoint_id: Of ``candidate``, ``canary`` and ``serve``.
         share: Of ``canary`` and ``share``.
         again: Of ``canary`` and ``serve``: even where it was taken back before.
+        unproven: Of ``serve``: see :func:`serve`.
         seen: See :func:`candidate`.
 
     Raises:
         InvalidInput: what the act needs is not named.
-        NotFound, CorruptArtifact, Conflict: as of each.
+        Unproven, NotFound, CorruptArtifact, Conflict: as of each.
     """
     if act == "candidate":
         if checkpoint_id is None:
@@ -187,7 +212,7 @@ def decide(
             raise InvalidInput("Say which share of people is to get it (--share).")
         return share_of_people(workbench, kind, share, reason, seen=seen)
     if act == "serve":
-        return serve(workbench, kind, reason, checkpoint_id, again=again, seen=seen)
+        return serve(workbench, kind, reason, checkpoint_id, again=again, unproven=unproven, seen=seen)
     if act == "drop":
         return drop(workbench, kind, reason, seen=seen)
     if act == "back":
@@ -229,6 +254,15 @@ def _fit(
             f"{checkpoint_id} was taken back on {before.at[:10]}: {before.reason} Say that it is to be tried again (--again) if "
             "you know better."
         )
+
+
+def _doubt(found: Look, checkpoint_id: str) -> str | None:
+    """Why nobody knows that a checkpoint is no worse than the one whose place it would take; None: people's ratings show it."""
+    now = found.state
+    if now.serving in (None, checkpoint_id) or now.canary not in (None, checkpoint_id) or found.not_worse_after is not None:
+        return None
+    known = found.says if now.canary else "No share of people has had it first."
+    return f"{known} Nothing shows yet that {checkpoint_id} is no worse for people than {now.serving}, which serves them now."
 
 
 def _kind_of(one: Checkpoint) -> ModelKind:

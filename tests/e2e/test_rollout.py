@@ -52,6 +52,15 @@ def test_from_the_first_checkpoint_to_everybody_and_back(serve: Serve, page: Pag
     expect(page.get_by_text("50% of people")).to_be_visible()
     assert rolling_out.state(workbench, "policy").canary == new
 
+    # nothing speaks for it yet: everybody gets it only where that is said once more
+    decide(page, "Let it serve everybody", "I like it")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("Nobody has rated an answer of the canary yet")
+    expect(dialog).to_contain_text(f"Nothing shows yet that {new} is no worse for people than {old}")
+    dialog.get_by_role("button", name="Keep things as they are").click()
+    expect(dialog).to_have_count(0)
+    assert rolling_out.state(workbench, "policy").canary == new
+
     # bad ratings come in while the page is open: the server itself takes it back, and the page follows
     caller = collecting.caller_of(workbench, collecting.add_application(workbench, "Assistant", per_minute=10**6)[1])
     for number in range(120):
@@ -64,4 +73,10 @@ def test_from_the_first_checkpoint_to_everybody_and_back(serve: Serve, page: Pag
     assert last.reason.startswith("People rate its answers lower")
     decide(page, "Give it to this share", "again")
     expect(page.get_by_text("was taken back on")).to_be_visible()
+    page.get_by_text("Even if it was taken back before").click()
+    decide(page, "Let it serve everybody", "for all that")
+    page.get_by_role("dialog").get_by_role("button", name="Serve everybody all the same").click()
+    expect(page.get_by_role("button", name=f"Back to {old}")).to_be_visible()
+    last = rolling_out.history(workbench, "policy")[-1]
+    assert (last.act, last.checkpoint_id, rolling_out.done(last)) == ("serve", new, "lets it serve everybody, unproven")
     no_exception(page)

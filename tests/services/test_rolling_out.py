@@ -14,7 +14,7 @@ from rlhf_core.analytics import rails
 from rlhf_core.analytics.sequential import crossed, differences, naive_crossed, signs, wealth
 from rlhf_core.checkpoints.registry import Checkpoint, seal
 from rlhf_core.ground.applications import Caller
-from rlhf_core.ground.errors import Conflict, CorruptArtifact, InvalidInput, NotFound, RunRefused, StoreUnavailable
+from rlhf_core.ground.errors import Conflict, CorruptArtifact, InvalidInput, NotFound, RunRefused, StoreUnavailable, Unproven
 from rlhf_core.ground.files import building
 from rlhf_core.ground.rollout import Served, State, assigned, bucket
 from rlhf_core.services import activity, collecting, erasing, rolling_out, serving, storage
@@ -84,15 +84,21 @@ def test_one_decision_after_another(workbench: Workbench, make: Make) -> None:
     with pytest.raises(InvalidInput, match="more than 0 and less than 1"):
         rolling_out.share_of_people(workbench, "policy", 1.0, "r")
     rolling_out.share_of_people(workbench, "policy", 0.25, "no complaints")
-    rolling_out.serve(workbench, "policy", "good")
+    with pytest.raises(Unproven, match="Nobody has rated an answer of the canary yet.*--unproven"):
+        rolling_out.serve(workbench, "policy", "good")
+    rolling_out.serve(workbench, "policy", "good", unproven=True)
     assert rolling_out.state(workbench, "policy").aliases() == {"serving": b, "previous": a}
     rolling_out.back(workbench, "policy", "not so good after all")
     assert rolling_out.state(workbench, "policy").aliases() == {"serving": a}
+    with pytest.raises(Unproven, match=f"No share of people has had it first. Nothing shows yet that {c}"):
+        rolling_out.serve(workbench, "policy", "good", c)
     with pytest.raises(InvalidInput, match="Nothing can be taken back"):
         rolling_out.back(workbench, "policy", "r")
     log = rolling_out.history(workbench, "policy")
     assert [one.act for one in log] == ["serve", "candidate", "canary", "share", "serve", "back"]
     assert (log[1].detail, log[3].reason) == ({"gain": 0.1}, "no complaints")
+    assert [rolling_out.done(one) for one in log][3:5] == ["changed its share", "lets it serve everybody, unproven"]
+    assert "unproven" not in log[0].detail  # nothing served before
     assert [one.act for one in activity.log(workbench, "model ")][:2] == ["model back", "model serve"]
     with pytest.raises(InvalidInput, match=r"was taken back on .*not so good after all.*--again"):
         rolling_out.canary(workbench, "policy", "r", checkpoint_id=b)
@@ -138,7 +144,7 @@ def test_of_two_who_promote_at_once_one_is_told(
 
     monkeypatch.setattr(SqliteRollout, "add", late)
     with pytest.raises(Conflict, match="Somebody else decided something meanwhile"):
-        rolling_out.serve(workbench, "policy", "yours")
+        rolling_out.serve(workbench, "policy", "yours", unproven=True)
     assert rolling_out.state(workbench, "policy").share == 0.25
 
 
@@ -213,6 +219,7 @@ def test_a_good_one_may_grow_and_serve(workbench: Workbench, two: tuple[str, str
     rolling_out.serve(workbench, "policy", seen.says)
     log = rolling_out.history(workbench, "policy")
     assert log[-1].detail["rated"] == seen.rated
+    assert "unproven" not in log[-1].detail
     assert rolling_out.state(workbench, "policy").serving == two[1]
 
 
