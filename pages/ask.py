@@ -8,13 +8,14 @@ import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.roles import may
-from rlhf_core.services import querying
+from rlhf_core.services import querying, saved_queries
 from rlhf_core.ui import keys, resources
 from rlhf_core.ui.beginning import snapshot_of_address
 from rlhf_core.ui.tables import csv_of
-from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
+from rlhf_core.ui.texts import ago, markdown_of, plain, plural, show_error
 
 PAGE = 200
+NO_ANSWER = "The query was not answered."
 workbench = resources.workbench()
 session = resources.session()
 st.title("SQL")
@@ -22,9 +23,16 @@ snapshot = snapshot_of_address(workbench, "SQL is asked of a snapshot")
 with st.spinner("Preparing the snapshot for questions (once)"):
     tables = resources.explore_tables(snapshot.id)
 state = st.session_state
-if keys.SQL_TEXT not in state:  # opened anew, or come back to: with what was asked last
+wanted = st.query_params.get(keys.URL_QUERY)
+if keys.SQL_TEXT not in state:  # opened anew, or come back to: with what the address names, else with what was asked last
     past = querying.history(workbench, session.user_id)
     state[keys.SQL_TEXT] = past[0].sql if past else next(iter(querying.examples().values()))
+    if wanted is not None:
+        try:
+            state[keys.SQL_TEXT] = saved_queries.find(workbench, wanted).sql
+            state[keys.SQL_NAME], state[keys.SQL_SIDE] = wanted, "Saved"
+        except RlhfError as error:
+            state[keys.SQL_PROBLEM] = ("That query is not here.", error)
 
 
 def begin() -> None:
@@ -37,11 +45,37 @@ def begin() -> None:
     try:
         state[keys.SQL_RUNNING] = (querying.run(workbench, snapshot.id, state[keys.SQL_TEXT]), state[keys.SQL_TEXT], snapshot.id)
     except RlhfError as error:
-        state[keys.SQL_PROBLEM] = error
+        state[keys.SQL_PROBLEM] = (NO_ANSWER, error)
 
 
-def take(sql: str) -> None:
+def take(sql: str, name: str = "") -> None:
     state[keys.SQL_TEXT] = sql
+    state[keys.SQL_NAME] = name
+    if name:
+        st.query_params[keys.URL_QUERY] = name  # so that the address can be sent
+    else:
+        st.query_params.pop(keys.URL_QUERY, None)
+
+
+def save() -> None:
+    state.pop(keys.SQL_PROBLEM, None)
+    try:
+        kept = saved_queries.save(workbench, session, state[keys.SQL_NAME], state[keys.SQL_TEXT])
+    except RlhfError as error:
+        state[keys.SQL_PROBLEM] = ("The query was not saved.", error)
+        return
+    state[keys.SQL_SAVE], state[keys.SQL_SIDE], state[keys.SQL_SAVED] = False, "Saved", kept.name
+    take(kept.sql, kept.name)
+
+
+def remove(name: str) -> None:
+    state.pop(keys.SQL_PROBLEM, None)
+    try:
+        saved_queries.remove(workbench, session, name)
+    except RlhfError as error:
+        state[keys.SQL_PROBLEM] = ("The query was not removed.", error)
+    if st.query_params.get(keys.URL_QUERY) == name:
+        st.query_params.pop(keys.URL_QUERY)
 
 
 def settle() -> None:
@@ -52,7 +86,7 @@ def settle() -> None:
         state[keys.SQL_RESULT] = (result, snapshot_id)
         outcome = plural(result.rows, "row")
     except RlhfError as error:
-        state[keys.SQL_PROBLEM] = error
+        state[keys.SQL_PROBLEM] = (NO_ANSWER, error)
         outcome = str(error)[:200]
     querying.remember(workbench, session.user_id, snapshot_id, sql, outcome)
 
@@ -153,6 +187,29 @@ def send(result: querying.Result, snapshot_id: str) -> None:
     st.page_link("label.py", label="Label them", icon=":material/thumbs_up_down:", query_params={keys.URL_QUEUE: queue.id})
 
 
+def list_saved() -> None:
+    """What anybody saved, the own ones with a way to remove them."""
+    try:
+        kept = saved_queries.listing(workbench)
+    except RlhfError as error:
+        show_error(error)
+        return
+    if not kept:
+        st.caption("Nobody has saved a query yet. **Save**, below the editor, keeps one for everybody who explores here.")
+    for k, one in enumerate(kept):
+        with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+            st.button(
+                plain(one.name), key=f"sql:saved:{k}", type="tertiary", icon=":material/arrow_back:", on_click=take,
+                args=(one.sql, one.name),
+            )  # fmt: skip
+            if saved_queries.removable(workbench, session, one):
+                st.button(
+                    "", key=f"sql:remove:{k}", type="tertiary", icon=":material/delete:", help=f"Remove {plain(one.name)}",
+                    on_click=remove, args=(one.name,),
+                )  # fmt: skip
+            st.caption(f"{f'{plain(one.by)}, ' if one.by else ''}{ago(one.at)}", width="content")
+
+
 st.caption(
     f"Snapshot **{snapshot.id}**, taken {ago(snapshot.created_at)}. Read-only: no files, no network; at most "
     f"{querying.TIMEOUT_S:.0f} s and 1 GB."
@@ -160,24 +217,37 @@ st.caption(
 editor, side = st.columns([3, 2], gap="medium")
 with editor:
     st.text_area("SQL", key=keys.SQL_TEXT, height=220, help="DuckDB's SQL; Ctrl+Enter runs it.")
-    st.button(
-        "Run",
-        type="primary",
-        icon=":material/play_arrow:",
-        on_click=begin,
-        disabled=keys.SQL_RUNNING in state,
-        shortcut="Ctrl+Enter",
-    )
+    with st.container(horizontal=True):
+        st.button(
+            "Run",
+            type="primary",
+            icon=":material/play_arrow:",
+            on_click=begin,
+            disabled=keys.SQL_RUNNING in state,
+            shortcut="Ctrl+Enter",
+        )
+        with (
+            st.popover("Save", icon=":material/bookmark_add:", key=keys.SQL_SAVE, on_change="rerun"),
+            st.form("sql:saving", border=False),
+        ):
+            st.text_input(
+                "Name", key=keys.SQL_NAME, max_chars=saved_queries.MAX_NAME,
+                help="Whoever explores on this workbench finds it under Saved; your own of the same name is replaced.",
+            )  # fmt: skip
+            st.form_submit_button("Save the query", on_click=save)
+    if said := state.pop(keys.SQL_SAVED, None):
+        st.toast(f"Saved as {plain(said)}", icon=":material/bookmark_added:")
     if keys.SQL_RUNNING in state:
         under_way()
     if problem := state.get(keys.SQL_PROBLEM):
-        st.error("The query was not answered.", icon=":material/error:")
-        st.code(str(problem), language=None, wrap_lines=True)
+        st.error(problem[0], icon=":material/error:")
+        st.code(str(problem[1]), language=None, wrap_lines=True)
     if kept := state.get(keys.SQL_RESULT):
         show(*kept)
 with side:
+    state.setdefault(keys.SQL_SIDE, "Tables")
     what = st.segmented_control(
-        "Help", ["Tables", "Examples", "History"], default="Tables", required=True, label_visibility="collapsed"
+        "Help", ["Tables", "Examples", "Saved", "History"], required=True, label_visibility="collapsed", key=keys.SQL_SIDE
     )
     if what == "Tables":
         for (table, about), columns in tables.items():
@@ -188,6 +258,8 @@ with side:
     elif what == "Examples":
         for k, (words, sql) in enumerate(querying.examples().items()):
             st.button(words, key=f"sql:example:{k}", type="tertiary", icon=":material/arrow_back:", on_click=take, args=(sql,))
+    elif what == "Saved":
+        list_saved()
     else:
         asked = querying.history(workbench, session.user_id)
         if not asked:

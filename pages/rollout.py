@@ -125,14 +125,14 @@ if events:
     st.subheader("Decided so far")
     rows = [
         {"when": pd.Timestamp(one.at), "who": one.who, "did": rolling_out.done(one), "checkpoint": one.checkpoint_id,
-         "share": one.state.share if one.act in ("canary", "share") else None, "why": one.reason}
+         "share": f"{one.state.share:.0%}" if one.act in ("canary", "share") else "", "why": one.reason}
         for one in reversed(events[-LATEST:])
     ]  # fmt: skip
     st.dataframe(
         pd.DataFrame(rows), hide_index=True,
         column_config={
             "when": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", help="UTC"),
-            "share": st.column_config.NumberColumn(format="percent"),
+            "share": st.column_config.TextColumn(alignment="right"),
             "why": st.column_config.TextColumn(width="large"),
         },
     )  # fmt: skip

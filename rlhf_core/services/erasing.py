@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -16,7 +15,7 @@ from rlhf_core.analytics.snapshot import Snapshot, changing
 from rlhf_core.checkpoints.registry import list_checkpoints
 from rlhf_core.ground.errors import disk_errors
 from rlhf_core.ground.records import Consent, Session, new_id, utc_now
-from rlhf_core.services import erasing_runs, snapshots
+from rlhf_core.services import erasing_runs, querying, snapshots
 from rlhf_core.services.depots import with_depots_snapshots
 from rlhf_core.services.workbench import Workbench
 
@@ -55,8 +54,7 @@ def erase(workbench: Workbench, session: Session) -> Erasure:
     judgements = workbench.store.for_user(session).erase()
     if workbench.team is None:
         workbench.embedded.forget_deleted()
-    workspace = workbench.workspace
-    (workspace.root / "queries" / f"{hashlib.sha256(session.user_id.encode()).hexdigest()[:16]}.json").unlink(missing_ok=True)
+    querying.forget(workbench, session.user_id)
     done = _from_snapshots(workbench, session.user_id, judgements)
     workbench.note("erase", pseudonym, "themselves", judgements=judgements, snapshots=len(done.snapshots))
     return done

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from rlhf_core.analytics.sandbox import MAX_ROWS, TIMEOUT_S, Result, Running
 from rlhf_core.ground.errors import InvalidInput, disk_errors
 from rlhf_core.ground.files import write_json
 from rlhf_core.ground.records import Queue, Task, new_id, utc_now
-from rlhf_core.services import labeling, snapshots
+from rlhf_core.services import labeling, saved_queries, snapshots
 from rlhf_core.services.workbench import Workbench
 
 __all__ = [
@@ -24,6 +23,7 @@ __all__ = [
     "Result",
     "Running",
     "examples",
+    "forget",
     "history",
     "items",
     "run",
@@ -106,7 +106,7 @@ def run(workbench: Workbench, snapshot_id: str, sql: str, *, timeout_s: float = 
 
 
 def _history_of(workbench: Workbench, user_id: str) -> Path:
-    return workbench.workspace.root / "queries" / f"{hashlib.sha256(user_id.encode()).hexdigest()[:16]}.json"
+    return saved_queries.folder(workbench) / f"{saved_queries.owner_of(user_id)}.json"
 
 
 def history(workbench: Workbench, user_id: str) -> list[Asked]:
@@ -118,6 +118,12 @@ def history(workbench: Workbench, user_id: str) -> list[Asked]:
         return []
     except (OSError, ValueError, TypeError, KeyError):
         return []  # a damaged history is begun anew; nothing else hangs on it
+
+
+def forget(workbench: Workbench, user_id: str) -> None:
+    """Delete a person's history, and take their name from what they saved."""
+    _history_of(workbench, user_id).unlink(missing_ok=True)
+    saved_queries.forget_owner(workbench, user_id)
 
 
 def remember(workbench: Workbench, user_id: str, snapshot_id: str, sql: str, outcome: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from rlhf_core.services import auditing, querying, snapshots
+from rlhf_core.services import auditing, querying, saved_queries, snapshots
 from rlhf_core.services.workbench import Workbench
 from tests.pages.test_pages import check, no_worker, open_page, texts
 
@@ -70,7 +70,7 @@ def test_sql_from_the_page(demo: Workbench) -> None:
     assert len(check(app).dataframe[0].value) == 3
     view = next(one for one in app.segmented_control if "To labelling" in one.options)
     view.set_value("To labelling").run()
-    app.text_input[0].set_value("Three")
+    next(one for one in app.text_input if one.label == "Name of the queue").set_value("Three")
     next(button for button in app.button if button.label == "Make the queue").click().run()
     assert "Three: 3 chats to label" in texts(check(app))
     (queue,) = [one for one in demo.store.queues() if one.name == "Three"]
@@ -85,6 +85,30 @@ def test_sql_from_the_page(demo: Workbench) -> None:
     assert "is not allowed here" in texts(check(app))
     assert [one.outcome[:6] for one in querying.history(demo, demo.people()[0].user_id)] == ["DROP i", "3 rows"]
     assert check(open_page("ask.py")).text_area(key="sql:text").value == "DROP TABLE chats"  # opened anew: what was asked last
+
+
+@pytest.mark.slow
+def test_a_query_is_saved_sent_and_removed(demo: Workbench) -> None:
+    snapshots.take(demo)
+    app = check(open_page("ask.py"))
+    app.text_area(key="sql:text").set_value("SELECT 42 AS answer").run()
+    app.text_input(key="sql:name").set_value(" ")
+    save = next(button for button in app.button if button.label == "Save the query")
+    save.click().run()
+    assert "was not saved" in texts(check(app))
+    app.text_input(key="sql:name").set_value("The *answer*")
+    next(button for button in app.button if button.label == "Save the query").click().run()
+    assert [one.name for one in saved_queries.listing(demo)] == ["The *answer*"]
+    assert "was not saved" not in texts(check(app))
+    assert app.query_params["query"] == "The *answer*"
+    other = check(open_page("ask.py", query="The *answer*"))
+    assert other.text_area(key="sql:text").value == "SELECT 42 AS answer"
+    other.text_area(key="sql:text").set_value("SELECT 1").run()
+    next(button for button in other.button if "answer" in button.label).click().run()
+    assert other.text_area(key="sql:text").value == "SELECT 42 AS answer"
+    next(button for button in other.button if "remove" in (button.key or "")).click().run()
+    assert "Nobody has saved a query yet" in texts(check(other))
+    assert "No query is saved as" in texts(check(open_page("ask.py", query="The *answer*")))
 
 
 def test_the_audit_finds_what_is_wrong(workbench: Workbench, add_chats: Any) -> None:
