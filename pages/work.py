@@ -98,7 +98,6 @@ def choose_pair(row: str) -> None:
 def give_back() -> None:
     for one in labeling.queues(workbench):
         labeling.release(workbench, session, one.id)
-    st.session_state.pop(keys.PAD_ITEMS, None)
     st.toast("Others can be given these chats now.")
 
 

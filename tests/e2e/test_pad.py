@@ -260,6 +260,19 @@ def test_words_that_were_begun_survive_a_reload(serve: Serve, page: Page, chats:
     expect(page.get_by_label("How should this step read?")).to_have_value("Part 1")  # dropped is dropped
 
 
+def test_another_page_and_back_shows_what_was_rated(serve: Serve, page: Page, chats: Workbench) -> None:
+    open_pad(page, serve().url)
+    page.keyboard.press("4")
+    page.keyboard.press("2")
+    saved(page)
+    page.get_by_role("link", name="Home").first.click()
+    expect(page.get_by_role("heading", name="RLHF Workbench")).to_be_visible()
+    page.get_by_role("link", name="Label", exact=True).first.click()
+    expect(card(page, 1)).to_have_attribute("aria-label", "Step 2, 2 of 5 stars")
+    expect(card(page, 2)).to_have_attribute("aria-current", "true")  # where one goes on
+    assert scores(chats) == {"Part 1": 4, "Part 2": 2}
+
+
 def test_two_tabs_of_one_person(serve: Serve, page: Page, chats: Workbench) -> None:
     url = serve().url
     open_pad(page, url)

@@ -177,6 +177,46 @@ def test_two_annotators_and_an_administrator(
         assert team.secret_key not in server.log.read_text()
 
 
+def test_a_store_that_goes_away_in_mid_work(serve: Callable[[], Server], browser: Browser, team: TeamServer) -> None:
+    """The pad stays and is rated on; what was typed is stored when the store is back, and shown as it is."""
+    server = serve()
+    with at_a_browser(browser) as ana_s:
+        ana = ana_s.new_page()
+        email = sign_up(ana, server.url, "Ana")
+        team.sql(
+            "update public.profiles set role = 'engineer' where user_id = (select id from auth.users where email = %s)", (email,)
+        )
+        ana.get_by_role("button", name="Look again").click()
+        expect(ana.get_by_text("There is nothing to rate here yet")).to_be_visible()
+        menu(ana, "Home")
+        ana.get_by_role("button", name="Load the demo set").click()
+        expect(ana.get_by_text("chats with 321 steps")).to_be_visible()
+        menu(ana, "Label")
+        rate(ana, 0, 4)
+        saved(ana)
+        team.stop(kill=True)
+        try:
+            rate(ana, 1, 2)
+            expect(ana.get_by_text("Not saved yet, and kept in this browser").first).to_be_visible()
+            expect(card(ana, 0)).to_have_attribute("aria-label", "Step 1, 4 of 5 stars")
+            rate(ana, 2, 3)
+            expect(card(ana, 2)).to_have_attribute("aria-label", "Step 3, 3 of 5 stars")
+        finally:
+            team.start()
+        saved(ana)
+        for place, score in enumerate((4, 2, 3)):
+            expect(card(ana, place)).to_have_attribute("aria-label", f"Step {place + 1}, {score} of 5 stars")
+        expect(ana.get_by_text("Not saved yet")).to_have_count(0)
+        assert team.sql(
+            "select count(*), sum(f.feedback_score) from public.chat_feedback f join public.profiles p using (user_id) "
+            "where p.origin = 'account'"
+        ) == [(3, 9)]
+        menu(ana, "Home")
+        menu(ana, "Label")
+        expect(card(ana, 2)).to_have_attribute("aria-label", "Step 3, 3 of 5 stars")
+        no_exception(ana)
+
+
 def test_the_cookies_route_serves_only_tickets(serve: Callable[[], Server]) -> None:
     url = f"{serve().url}/browser"
     for headers, body in (({}, "x"), ({"X-Workbench": "1"}, "x"), ({"X-Workbench": "1"}, ""), ({"X-Workbench": "1"}, "é" * 999)):

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from rlhf_core.ground.errors import NotFound, RlhfError, SignInRequired
+from rlhf_core.ground.errors import NotFound, RlhfError, SignInRequired, StoreUnavailable
 from rlhf_core.ground.judgement import OVERALL, Rubric
 from rlhf_core.ground.records import (
     COMMENT_MAX_CHARS,
@@ -56,6 +56,7 @@ def _acks_component():  # type: ignore[no-untyped-def]
 def page(title: str, task: Task) -> None:
     """A whole page around the pad: which queue, and the pad on it, or on one item that is looked at again."""
     workbench, session = resources.workbench(), resources.session()
+    st.session_state.pop(keys.PAD_ITEMS, None)  # what was fetched for a pad that has gone does not know what it stored since
     queues = labeling.queues(workbench, task)
     chat = st.query_params.get(keys.URL_CHAT)
     chosen = keys.label_queue(task)
@@ -74,11 +75,13 @@ def page(title: str, task: Task) -> None:
 
     @st.fragment
     def label(queue: Queue) -> None:
-        if problem := st.session_state.get(keys.LABEL_PROBLEM):
+        problem = st.session_state.get(keys.LABEL_PROBLEM)
+        if problem:
             st.error(markdown_of(problem), icon=":material/error:")
         try:
-            draw(resources.workbench(), session, queue, editing=editing)  # asked anew: a role may have been taken away
+            draw(_asked_anew(problem), session, queue, editing=editing)
         except NotFound as error:
+            st.session_state.pop(keys.PAD_ITEMS, None)  # so in all of these: the pad goes, and what comes back asks the store
             show_error(error)
             if st.button("Go to the next one"):
                 _leave()
@@ -86,6 +89,7 @@ def page(title: str, task: Task) -> None:
         except SignInRequired as error:
             identity.ended(error)
         except RlhfError as error:  # the frame does not see what a fragment meets
+            st.session_state.pop(keys.PAD_ITEMS, None)
             show_error(error)
             st.button("Try again", icon=":material/refresh:")
         if (keys.URL_CHAT in st.query_params) != (editing is not None):
@@ -99,6 +103,20 @@ def page(title: str, task: Task) -> None:
             st.button("Go to an open queue", icon=":material/arrow_forward:", on_click=_forget_queue)
         return
     label(queue)
+
+
+def _asked_anew(problem: str | None) -> Workbench:
+    """The workbench of whoever is there: a role may have been taken away. While a team's store is away the pad goes on with
+    what it has; what is sent stays in the browser until it is stored."""
+    try:
+        return resources.workbench()
+    except StoreUnavailable as error:
+        if keys.PAD_ITEMS not in st.session_state:
+            raise
+        if not problem:
+            show_error(error)
+        own: Workbench = st.session_state[keys.PAD_CONTEXT][0]
+        return own
 
 
 @st.cache_data(ttl=60, show_spinner=False)
