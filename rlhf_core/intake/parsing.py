@@ -7,7 +7,7 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +41,18 @@ class Batch:
         self.feedback.extend(rows.feedback)
         self.preferences.extend(rows.preferences)
         self.aspects.extend(rows.aspects)
+
+    def leave_out(self, names: Collection[str]) -> int:
+        """Take the judgements of raters of these names out. How many they were."""
+        gone = {user_id for user_id, name in self.raters.items() if name in names}
+        if not gone:
+            return 0
+        before = len(self.feedback) + len(self.preferences) + len(self.aspects)
+        self.raters = {user_id: name for user_id, name in self.raters.items() if user_id not in gone}
+        self.feedback = [row for row in self.feedback if row[3] not in gone]
+        self.preferences = [row for row in self.preferences if row[5] not in gone]
+        self.aspects = [row for row in self.aspects if row[3] not in gone]
+        return before - len(self.feedback) - len(self.preferences) - len(self.aspects)
 
     def line(self) -> bytes:
         """All of it as a line of JSON."""

@@ -21,8 +21,8 @@ from rlhf_core.services.workbench import Workbench
 
 ERASED_FILE = "erased.jsonl"  # pseudonyms of people who were erased, in the workspace
 __all__ = [
-    "ERASED_FILE", "Erasure", "consent", "delete_chats", "erase", "erase_again", "erase_visitor", "set_consent", "traces",
-    "weigh",
+    "ERASED_FILE", "Erasure", "consent", "delete_chats", "erase", "erase_again", "erase_visitor", "erased", "set_consent",
+    "traces", "weigh",
 ]  # fmt: skip
 
 
@@ -132,16 +132,26 @@ def erase_again(workbench: Workbench, pseudonyms: Iterable[str]) -> int:
 def take_out_since(workbench: Workbench, folder: Path, snapshot: Snapshot) -> str:
     """Take everybody out of a snapshot who was erased here since it was taken; who came back after an erasure before it stays.
     ``folder`` holds it alone. Returns its id, or what it became."""
-    try:
-        lines = (workbench.workspace.root / ERASED_FILE).read_text(encoding="utf-8").split("\n")
-    except FileNotFoundError:
-        return snapshot.id
     found = snapshot.id
-    for entry in (json.loads(line) for line in lines if line.strip()):
+    for entry in _erasures(workbench):
         if entry["at"] > snapshot.created_at:
             chats = () if entry.get("chats", True) else None
             found = dict(take_out(folder, entry["pseudonym"], chats=chats)).get(found, found)
     return found
+
+
+def erased(workbench: Workbench) -> frozenset[str]:
+    """Pseudonyms of everybody who was erased here."""
+    return frozenset(entry["pseudonym"] for entry in _erasures(workbench))
+
+
+def _erasures(workbench: Workbench) -> list[dict[str, Any]]:
+    """In order: ``pseudonym``, ``at``, and whether their ``chats`` went with them."""
+    try:
+        lines = (workbench.workspace.root / ERASED_FILE).read_text(encoding="utf-8").split("\n")
+    except FileNotFoundError:
+        return []
+    return [json.loads(line) for line in lines if line.strip()]
 
 
 def _remember(workbench: Workbench, pseudonym: str, *, chats: bool) -> None:

@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
+from rlhf_core.analytics.pseudonyms import Pseudonyms, pseudonym_key
 from rlhf_core.ground.errors import InvalidInput, NotFound, disk_errors
 from rlhf_core.ground.records import Origin, utc_now
 from rlhf_core.intake.formats import PRESETS, Preset, describe, fields_table
 from rlhf_core.intake.parsing import parse_file
 from rlhf_core.intake.personal import told
 from rlhf_core.intake.rows import BadRecord, build_rows
+from rlhf_core.services import erasing
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.base import BulkCounts
 
@@ -35,6 +37,8 @@ class ImportReport:
     added: BulkCounts
     ignored_fields: tuple[str, ...]
     removed: Counter[str] = field(default_factory=Counter)
+    own: int = 0
+    """Judgements that were left out because people of this workspace had given them."""
 
     def __str__(self) -> str:
         added = self.added
@@ -45,6 +49,11 @@ class ImportReport:
             text += f"added {added.chats} chats, {added.steps} steps, {added.ratings} ratings"
             known = [f"{n} {what}" for n, what in ((added.known_chats, "chats"), (added.known_ratings, "ratings")) if n]
             text += f"; here already: {' and '.join(known)}." if known else "."
+        if self.own:
+            text += (
+                f" {self.own} judgements were given in this workspace, by people whom its exports name by pseudonyms: they were "
+                "left out, since they stand here already or were taken back."
+            )
         if self.removed:
             text += f" Taken out of texts: {told(self.removed)}."
         if self.ignored_fields:
@@ -102,8 +111,10 @@ def import_stream(
         disk_errors("reading the file", root),
         parse_file(file, name, preset=preset, scratch=root, on_progress=on_progress, remove_personal=remove_personal) as parsed,
     ):
+        ours, own = _pseudonyms_here(workbench), 0
         with workbench.store.bulk() as (writer, counts):
             for batch in parsed.batches():
+                own += batch.leave_out(ours)
                 writer.add_profiles(list(batch.raters.items()), origin)
                 writer.add_chats(batch.chats)
                 writer.add_steps(batch.steps)
@@ -113,7 +124,15 @@ def import_stream(
                 if batch.aspects:
                     writer.add_aspect_ratings(batch.aspects)
         workbench.note("import", name, chats=counts.chats, ratings=counts.ratings, removed=parsed.removed.total())
-        return ImportReport(name, parsed.preset, parsed.records, counts, parsed.ignored_fields, parsed.removed)
+        return ImportReport(name, parsed.preset, parsed.records, counts, parsed.ignored_fields, parsed.removed, own)
+
+
+def _pseudonyms_here(workbench: Workbench) -> frozenset[str]:
+    """Under which exports of this workspace name people of the store, and named those who were erased since. What these said
+    would come in a second time, as that of somebody else."""
+    name = Pseudonyms(pseudonym_key(workbench.workspace.keys))
+    here = {name(one.user_id) for one in workbench.store.profiles()}
+    return frozenset(one for one in here if one) | erasing.erased(workbench)
 
 
 def add_chats(workbench: Workbench, records: Sequence[Mapping[str, Any]], source: str) -> tuple[list[str], BulkCounts]:

@@ -13,7 +13,7 @@ from rlhf_core.ground.judgement import Aspect
 from rlhf_core.ground.records import LabelOp, Queue, new_id
 from rlhf_core.ground.settings import Workspace
 from rlhf_core.ground.tables import Format
-from rlhf_core.services import importing, snapshots
+from rlhf_core.services import erasing, importing, snapshots
 from rlhf_core.services.demo import load_demo
 from rlhf_core.services.workbench import Workbench
 
@@ -89,6 +89,30 @@ def test_what_goes_out_comes_back(what: Format, layout: Layout, workbench: Workb
         assert again.rows["chat_feedback"] == snapshot.rows["chat_feedback"]
         assert again.rows["aspect_ratings"] == snapshot.rows["aspect_ratings"]
         assert again.facts["scores"] == snapshot.facts["scores"]
+
+
+@pytest.mark.parametrize("what", ["chats", "trl-preference", "prm800k"])
+def test_what_comes_back_to_where_it_was_is_not_counted_twice(what: Format, judged: Workbench, tmp_path: Path) -> None:
+    """Exports name people by pseudonyms; they would become other people, who agree with those that are here."""
+    done = export(snapshots.take(judged)[0], what, tmp_path / "out.jsonl")
+    before, people = judged.counts().ratings, judged.store.profiles()
+    report = importing.import_file(judged, done.path)
+    assert report.added.ratings == 0
+    assert report.added.chats <= 1  # what somebody wrote better is an answer without an id in files
+    assert report.own > 0
+    assert f"{report.own} judgements were given in this workspace" in str(report)
+    assert (judged.counts().ratings, judged.store.profiles()) == (before, people)
+
+
+def test_whoever_is_erased_does_not_come_back_with_an_export(demo: Workbench, tmp_path: Path) -> None:
+    who = demo.session(demo.people()[0])
+    chat = demo.store.search_chats(limit=1)[0]
+    demo.store.for_user(who).rate(chat.id, None, 2, "stars")
+    done = export(snapshots.take(demo)[0], "chats", tmp_path / "out.jsonl")
+    erasing.erase(demo, who)
+    before = demo.counts()
+    importing.import_file(demo, done.path)
+    assert demo.counts() == before
 
 
 def test_by_hand(workbench: Workbench, add_chats: Any, tmp_path: Path) -> None:
