@@ -61,7 +61,10 @@ def waiting(person: Session) -> None:
     st.title(f"Welcome, {plain(person.display_name)}")
     if problem := st.session_state.get(keys.LABEL_PROBLEM):
         st.error(markdown_of(problem), icon=":material/error:")
-    st.info("You are signed in. An administrator of your team gives you a role next; then come back here.")
+    if keys.PAD_AT in st.session_state:
+        st.info("Your role was taken away. What you rated and is not saved yet stays in this browser until you have one again.")
+    else:
+        st.info("You are signed in. An administrator of your team gives you a role next; then come back here.")
     st.button("Look again", icon=":material/refresh:", on_click=identity.ask_again)
 
 

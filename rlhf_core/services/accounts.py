@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from rlhf_core.ground.errors import Forbidden, NotFound, SessionExpired
+from rlhf_core.ground.errors import Forbidden, NotFound, SessionExpired, StoreUnavailable
 from rlhf_core.ground.records import Session
 from rlhf_core.ground.roles import Role
 from rlhf_core.services.workbench import Workbench
@@ -17,6 +17,8 @@ __all__ = [
     "sign_in_with_id_token", "sign_out", "sign_up",
 ]  # fmt: skip
 ROLE_KEPT_S = 30.0
+AWAY_ASK_S = 5.0  # while the server does not answer, it is asked for a role so often
+AWAY_S = 15 * 60.0  # so long what was last known of a role holds while the server does not answer
 IDLE_S = 12 * 3600.0
 
 
@@ -27,7 +29,8 @@ class SignedIn:
         self.connection = connection
         self._shared = workbench
         self._workbench = workbench.for_person(connection, person)
-        self._asked_at = self._used_at = time.monotonic()
+        self._ask_at = time.monotonic() + ROLE_KEPT_S
+        self._known_at = self._used_at = time.monotonic()
 
     @property
     def alive(self) -> bool:
@@ -39,22 +42,30 @@ class SignedIn:
         return self.connection.account.email if self.connection.account else ""
 
     def workbench(self) -> Workbench:
-        """The workbench as this person may use it. Asks the server for their role every half minute.
+        """The workbench as this person may use it. Asks the server for their role every half minute; while it is away, the
+        role that was last known holds for :data:`AWAY_S`, and pages over what lies on this machine go on.
 
         Raises:
             SessionExpired: signed out, here or in another tab, or idle for too long.
+            StoreUnavailable: the server has not answered for too long.
         """
         if not self.alive:
             raise SessionExpired("You are signed out. Sign in and go on where you were.")
         self._used_at = time.monotonic()
-        if time.monotonic() - self._asked_at > ROLE_KEPT_S:
-            self.refresh()
+        if time.monotonic() >= self._ask_at:
+            try:
+                self.refresh()
+            except StoreUnavailable:
+                if time.monotonic() - self._known_at > AWAY_S:
+                    raise
+                self._ask_at = time.monotonic() + AWAY_ASK_S
         return self._workbench
 
     def refresh(self) -> None:
         """Ask the server now who this is and what their role is."""
         self._workbench = self._shared.for_person(self.connection, SupabaseStore(self.connection).me())
-        self._asked_at = time.monotonic()
+        self._known_at = time.monotonic()
+        self._ask_at = self._known_at + ROLE_KEPT_S
 
 
 def sign_in(workbench: Workbench, email: str, password: str) -> SignedIn:

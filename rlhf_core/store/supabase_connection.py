@@ -286,6 +286,8 @@ class Connection:
             if self.operator:
                 return self._wrong_key()
             return SessionExpired(SESSION_ENDED)
+        if code == "42501" and "row-level security" in message:
+            return Forbidden("Your role does not allow this any more. Ask an administrator of your team if you need it.")
         if code == "42501":
             return Forbidden(f"Not allowed: {message}. Ask an administrator of your team if you need it.")
         if code == "P0002":

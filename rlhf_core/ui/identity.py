@@ -16,6 +16,7 @@ from rlhf_core.ui import keys
 if TYPE_CHECKING:
     from rlhf_core.services.accounts import SignedIn
 
+ENDED = "Your session has ended. Sign in to go on; what was shown as saved is saved."
 COOKIE_ROUTE = "browser"
 COOKIE_HEADER = "X-Workbench"  # a page of another site cannot send it, so it cannot sign anybody in as somebody else
 BROWSERS: Browsers[SignedIn] = Browsers()
@@ -49,11 +50,11 @@ def signed_in() -> SignedIn | None:
     here: SignedIn | None = st.session_state.get(keys.SIGNED_IN)
     if here is None and keys.SIGNED_OUT not in st.session_state and (token := st.context.cookies.get(cookie_name())):
         here = BROWSERS.whose(token)
+        if here is None:
+            st.session_state.setdefault(keys.SIGN_IN_PROBLEM, ENDED)  # the server was begun anew, or the session is too old
     if here is not None and not here.alive:
         here = None
-        st.session_state.setdefault(
-            keys.SIGN_IN_PROBLEM, "Your session has ended. Sign in to go on; what was shown as saved is saved."
-        )
+        st.session_state.setdefault(keys.SIGN_IN_PROBLEM, ENDED)
     st.session_state[keys.SIGNED_IN] = here
     return here
 

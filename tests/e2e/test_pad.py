@@ -174,6 +174,33 @@ def test_a_server_killed_in_mid_keystroke(refresh: bool, serve: Serve, page: Pag
     assert user.changes(first_chat(chats)) == [], "sent again, stored once"
 
 
+def test_a_server_begun_anew_under_a_quiet_pad(serve: Serve, page: Page, chats: Workbench) -> None:
+    """Nothing was under way when it went, so nothing asks it for the page when it is back but the pad itself."""
+    server = serve()
+    open_pad(page, server.url)
+    page.keyboard.press("4")
+    saved(page)
+    server.process.kill()
+    server.process.wait()
+    expect(page.get_by_role("dialog")).to_be_visible()  # that of the connection
+    port = int(server.url.rpartition(":")[2])
+    again = serve(port=port)
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.wait_for_timeout(3_000)  # connected, and quiet
+    page.keyboard.press("5")
+    expect(page.locator(".pad")).to_have_attribute("data-pending", "0", timeout=60_000)
+    assert scores(chats) == {"Part 1": 4, "Part 2": 5}
+    again.process.kill()
+    again.process.wait()
+    page.keyboard.press("2")
+    expect(page.locator(".pad .status.bad")).to_contain_text("kept in this browser: the server does not answer", timeout=30_000)
+    serve(port=port)
+    expect(page.locator(".pad")).to_have_attribute("data-pending", "0", timeout=60_000)
+    expect(page.locator(".pad .status")).to_have_text("Saved")
+    assert scores(chats) == {"Part 1": 4, "Part 2": 5, "Part 3": 2}
+    no_exception(page)
+
+
 def test_words_for_what_was_just_rated(serve: Serve, page: Page, chats: Workbench) -> None:
     """A key that rates goes on to the next step; Enter still means the one that was rated. What cannot be commented on takes no
     letters for commands."""

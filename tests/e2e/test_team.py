@@ -197,7 +197,7 @@ def test_a_store_that_goes_away_in_mid_work(serve: Callable[[], Server], browser
         team.stop(kill=True)
         try:
             rate(ana, 1, 2)
-            expect(ana.get_by_text("Not saved yet, and kept in this browser").first).to_be_visible()
+            expect(ana.locator(".pad .status.bad")).to_contain_text("kept in this browser: the store does not answer")
             expect(card(ana, 0)).to_have_attribute("aria-label", "Step 1, 4 of 5 stars")
             rate(ana, 2, 3)
             expect(card(ana, 2)).to_have_attribute("aria-label", "Step 3, 3 of 5 stars")

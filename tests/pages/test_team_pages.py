@@ -232,7 +232,7 @@ def test_an_account_whose_profile_is_gone_can_still_leave(
     app = signed_in("annotator", "label.py")
     user_id, _, connection = accounts.pop("Cai")
     team.sql("delete from auth.users where id = %s", (user_id,))
-    app.session_state["session:signed_in"]._asked_at -= 3600
+    app.session_state["session:signed_in"]._ask_at -= 3600
     assert "no profile" in texts(check(app.run()))
     press(app, "Sign out")
     assert box(app, "Password")
@@ -255,8 +255,28 @@ def test_services_ask_for_the_role_too(chats: Workbench, sign_in: SignIn) -> Non
 def test_a_role_taken_away(team: TeamServer, chats: Workbench, signed_in: Callable[..., AppTest], sign_in: SignIn) -> None:
     app = signed_in("annotator", "label.py")
     sign_in("Cai", None)
-    app.session_state["session:signed_in"]._asked_at -= 31
-    assert "gives you a role next" in texts(check(app.run()))
+    app.session_state["session:signed_in"]._ask_at -= 31
+    assert "Your role was taken away" in texts(check(app.run()))
+    assert [one.label for one in app.button if one.label == "Look again"]
+
+
+def test_while_the_server_is_away_pages_of_this_machine_go_on(
+    team: TeamServer, chats: Workbench, signed_in: Callable[..., AppTest]
+) -> None:
+    app = signed_in("analyst", "snapshots.py")
+    person = app.session_state["session:signed_in"]
+    team.stop()
+    try:
+        person._ask_at -= 31
+        assert "Your role is" not in texts(app.run())
+        assert app.title[0].value == "Snapshots"
+        person._ask_at -= 31
+        person._known_at -= 16 * 60  # too long ago
+        assert "Snapshots" not in [one.value for one in app.run().title]
+        assert [one.label for one in app.button] == ["Try again", "Sign out"]
+    finally:
+        team.start()
+    assert check(app.run()).title[0].value == "Snapshots"
 
 
 @pytest.mark.slow

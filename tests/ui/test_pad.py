@@ -85,7 +85,7 @@ def test_a_store_that_is_away_leaves_it_in_the_browser(browser: Browser, monkeyp
         with monkeypatch.context() as patched:
             patched.setattr(labeling, "apply", lambda *_, error=error: (_ for _ in ()).throw(error))
             assert browser.send(op) == {op.id: "not heard of"}
-    assert "kept in this browser. The store is away." in browser.state[keys.LABEL_PROBLEM]
+    assert "kept in this browser: the store does not answer" in browser.state[keys.LABEL_PROBLEM]
     assert browser.send(op) == {op.id: ""}
     assert keys.LABEL_PROBLEM not in browser.state
 

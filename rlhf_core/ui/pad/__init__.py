@@ -29,7 +29,7 @@ from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity, keys, resources
 from rlhf_core.ui.pad.telling import stands_left, telling
 from rlhf_core.ui.render import safe_html
-from rlhf_core.ui.texts import markdown_of, plain, show_error
+from rlhf_core.ui.texts import plain, show_error
 
 AHEAD = 3  # chats in the browser: the one on screen and those after it
 OUTCOMES_KEPT = 250
@@ -75,11 +75,11 @@ def page(title: str, task: Task) -> None:
 
     @st.fragment
     def label(queue: Queue) -> None:
-        problem = st.session_state.get(keys.LABEL_PROBLEM)
-        if problem:
-            st.error(markdown_of(problem), icon=":material/error:")
         try:
-            draw(_asked_anew(problem), session, queue, editing=editing)
+            own = _asked_anew()
+            if own.person is not None and own.person.role != session.role:
+                st.rerun()  # the whole page: with the menu of the role that they have now
+            draw(own, session, queue, editing=editing)
         except NotFound as error:
             st.session_state.pop(keys.PAD_ITEMS, None)  # so in all of these: the pad goes, and what comes back asks the store
             show_error(error)
@@ -103,18 +103,17 @@ def page(title: str, task: Task) -> None:
             st.button("Go to an open queue", icon=":material/arrow_forward:", on_click=_forget_queue)
         return
     label(queue)
+    _acks_component()(key=keys.PAD_WAKE, height=1, data={"wake": True}, on_wake_change=lambda: None)  # outside of the fragment
 
 
-def _asked_anew(problem: str | None) -> Workbench:
+def _asked_anew() -> Workbench:
     """The workbench of whoever is there: a role may have been taken away. While a team's store is away the pad goes on with
     what it has; what is sent stays in the browser until it is stored."""
     try:
         return resources.workbench()
-    except StoreUnavailable as error:
+    except StoreUnavailable:
         if keys.PAD_ITEMS not in st.session_state:
             raise
-        if not problem:
-            show_error(error)
         own: Workbench = st.session_state[keys.PAD_CONTEXT][0]
         return own
 
@@ -178,6 +177,7 @@ def draw(workbench: Workbench, session: Session, queue: Queue, *, editing: Item 
         data={
             "user": session.user_id, "outcomes": st.session_state[keys.PAD_OUTCOMES], "after": after,
             "progress": {"submitted": progress.submitted, "items": progress.items},
+            "heard": st.session_state.get(keys.PAD_HEARD), "problem": st.session_state.get(keys.LABEL_PROBLEM, ""),
         },
     )  # fmt: skip
     st.session_state[keys.PAD_CONTEXT] = (workbench, session, queue, editing)
@@ -269,6 +269,7 @@ def _store() -> None:
     workbench, session, queue, editing = st.session_state[keys.PAD_CONTEXT]
     if not sent or sent.get("from") != session.user_id:
         return  # somebody else signed in meanwhile: theirs is theirs, and stays in their browser
+    st.session_state[keys.PAD_HEARD] = sent.get("n")
     ops = [LabelOp(one["id"], one["kind"], one["chat"], one["step"], one["value"] or {}) for one in sent["list"]]
     known: dict[str, str] = st.session_state[keys.PAD_OUTCOMES]
     fresh = [op for op in ops if op.id not in known]
@@ -278,6 +279,11 @@ def _store() -> None:
         st.session_state.pop(keys.LABEL_PROBLEM, None)
     except SignInRequired:
         return  # the page finds out by itself; what was sent stays in the browser and comes again
+    except StoreUnavailable:
+        st.session_state[keys.LABEL_PROBLEM] = (
+            "Not saved yet, and kept in this browser: the store does not answer. Go on; it is sent again every few seconds."
+        )
+        return
     except RlhfError as error:
         st.session_state[keys.LABEL_PROBLEM] = f"Not saved yet, and kept in this browser. {error}"
         return

@@ -5,6 +5,7 @@
 
 const STARS = [1, 2, 3, 4, 5];
 const RESEND_MS = 4000;
+const UNHEARD = 2; // so often sent in vain, and the person is told; the whole page is asked for
 const DEAF_MS = 1500; // after a comment that could not begin: what somebody types on is no command
 const KEYS = [
   ["1 – 5", "rate this step and go on"], ["T  G", "thumb up, thumb down"], ["J  K  ↓  ↑", "next, previous step"],
@@ -53,6 +54,8 @@ class Pad {
     this.pending = [];
     this.n = 0;
     this.sentAt = 0;
+    this.unheard = 0; // messages sent since the server said that it had got one
+    this.away = ""; // why nothing is saved at the moment
     this.cursor = 0;
     this.told = new Set(); // operations whose item was told of
     this.tellings = [];
@@ -69,7 +72,14 @@ class Pad {
     document.addEventListener("rlhf-acks", () => this.heard());
     this.timer = setInterval(() => {
       if (!root.isConnected) { document.removeEventListener("keydown", this.onKey, true); clearInterval(this.timer); return; }
-      if (this.pending.length && performance.now() - this.sentAt > RESEND_MS) this.send(true);
+      if (this.pending.length && performance.now() - this.sentAt > RESEND_MS) {
+        if (++this.unheard >= UNHEARD) {
+          this.away = "Not sent yet, and kept in this browser: the server does not answer. Go on; it is sent when it is back.";
+          this.frame();
+          window.__rlhfWake?.();
+        }
+        this.send(true);
+      }
     }, 1000);
   }
 
@@ -101,6 +111,7 @@ class Pad {
     const acks = window.__rlhfAcks;
     if (!acks || acks.user !== this.user || !this.root.isConnected) return;
     this.progress = acks.progress;
+    if (acks.heard !== this.lastHeard) { this.lastHeard = acks.heard; this.unheard = 0; this.away = acks.problem; }
     for (const after of acks.after ?? []) if (!this.told.has(after.op)) { this.told.add(after.op); this.tell(after); }
     const refused = this.pending.filter((op) => acks.outcomes[op.id]);
     const before = this.pending.length;
@@ -109,6 +120,8 @@ class Pad {
     if (before === this.pending.length) { if (this.count) this.frame(); return; }
     this.keep();
     this.sentAt = 0;
+    this.unheard = 0;
+    if (!this.pending.length) this.away = "";
     if (this.shown === null && this.item) this.show();
     this.frame();
     this.send(false);
@@ -188,7 +201,8 @@ class Pad {
   send(again) {
     if (!this.pending.length || (this.sentAt && !again)) return; // one message under way at a time, the whole list in each
     this.sentAt = performance.now();
-    this.setStateValue("ops", { n: ++this.n, from: this.user, list: this.pending });
+    this.n = (this.n || Date.now()) + 1;
+    this.setStateValue("ops", { n: this.n, from: this.user, list: this.pending });
   }
 
   // what is on screen ---------------------------------------------------------------------------------------------------
@@ -373,8 +387,8 @@ class Pad {
       : `${mine} of ${items} ${this.data.task === "choose" ? "pairs" : noun} submitted`
         + (this.item ? ` · ${rated} of ${this.places.length} ${word} here` : "");
     this.bar.firstChild.style.width = `${items ? Math.min(100, 100 * mine / items) : 0}%`;
-    this.status.className = `status ${this.problem ? "bad" : this.pending.length ? "busy" : "good"}`;
-    this.status.textContent = this.problem || (this.pending.length ? "Saving …" : this.n || this.data.seen ? "Saved" : "");
+    this.status.className = `status ${this.problem || this.away ? "bad" : this.pending.length ? "busy" : "good"}`;
+    this.status.textContent = this.problem || this.away || (this.pending.length ? "Saving …" : this.n || this.data.seen ? "Saved" : "");
     this.root.dataset.pending = this.pending.length;
     this.root.dataset.chat = this.item?.id ?? "";
   }
