@@ -93,6 +93,10 @@ try:
         st.title(page.title)
         st.warning(refusal(person.role, action), icon=":material/lock:")
     else:
+        if keys.PAD_ITEMS in st.session_state and page.url_path not in ("label", "prefer"):
+            from rlhf_core.ui import pad
+
+            pad.give_back()
         page.run()
     identity.keep_cookie()
 except SignInRequired as error:

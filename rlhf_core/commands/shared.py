@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from rlhf_core.ground.engines import Resources
 from rlhf_core.ground.errors import InvalidInput, NotFound
 from rlhf_core.ground.runs import LOCAL, RunKind
+from rlhf_core.ground.settings import WORKSPACE_VARIABLE, Workspace
 from rlhf_core.services.workbench import Workbench
 
 if TYPE_CHECKING:
@@ -62,6 +63,18 @@ def place_of(arguments: argparse.Namespace) -> Where:
 
 def open_workbench(arguments: argparse.Namespace) -> Workbench:
     return Workbench.open_for_command(arguments.workspace)
+
+
+def existing_workbench(arguments: argparse.Namespace) -> Workbench:
+    """As :func:`open_workbench`, for what has nothing to do in a workspace that would be made for it.
+
+    Raises:
+        NotFound: there is no workspace in the folder.
+    """
+    root = Workspace.root_named(arguments.workspace)
+    if not Workspace(root).database.is_file():
+        raise NotFound(f"There is no workspace in {root}. Name it with --workspace or {WORKSPACE_VARIABLE}.")
+    return open_workbench(arguments)
 
 
 def newest(workbench: Workbench) -> str:

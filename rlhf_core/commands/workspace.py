@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from rlhf_core.commands.carrying_out import carry_out
-from rlhf_core.commands.shared import Command, open_workbench
+from rlhf_core.commands.shared import Command, existing_workbench, open_workbench
 from rlhf_core.ground.applications import PER_MINUTE
 from rlhf_core.ground.errors import InvalidInput, NotFound
 from rlhf_core.ground.roles import ROLES
@@ -143,7 +143,7 @@ def _migrate(arguments: argparse.Namespace) -> int:
         if not equals or not name.strip() or "@" not in email:
             raise InvalidInput(f"--person {text!r}: give NAME=EMAIL.")
         people[name.strip()] = email.strip()
-    workbench = open_workbench(arguments)
+    workbench = existing_workbench(arguments)
     if not isinstance(workbench.store, SupabaseStore):
         raise InvalidInput(
             "There is no team's store to migrate to. Set SUPABASE_URL, SUPABASE_KEY and SUPABASE_SECRET_KEY in the environment."
@@ -155,7 +155,8 @@ def _migrate(arguments: argparse.Namespace) -> int:
     if not report.complete:
         print("error: not every row arrived. Run it again; what is there is not sent twice.", file=sys.stderr)
         return 1
-    print("Verified: every row is there.")
+    rows = sum(one.rows for one in report.tables.values())
+    print("Verified: every row is there." if rows else "There was nothing to carry over.")
     return 0
 
 
@@ -193,7 +194,7 @@ def _applications(arguments: argparse.Namespace) -> None:
 def _erase(arguments: argparse.Namespace) -> int:
     from rlhf_core.services import collecting, erasing
 
-    workbench = open_workbench(arguments)
+    workbench = existing_workbench(arguments)
     if workbench.team is not None:
         raise InvalidInput("On a team's store people erase their own words on the page My work.")
     if arguments.prove and not arguments.application:
@@ -261,7 +262,7 @@ def _prove(traces: dict[str, Any]) -> int:
 def _expire(arguments: argparse.Namespace) -> None:
     from rlhf_core.services import collecting
 
-    gone = collecting.expire(open_workbench(arguments), try_only=arguments.try_only)
+    gone = collecting.expire(existing_workbench(arguments), try_only=arguments.try_only)
     for name, count in gone.items():
         print(f"{name}: {count:,} chats {'would go' if arguments.try_only else 'are deleted'}")
     if not gone:
@@ -272,7 +273,7 @@ def _backup(arguments: argparse.Namespace) -> None:
     from rlhf_core.services.backing_up import back_up
 
     out = back_up(
-        open_workbench(arguments), arguments.out, store_only=arguments.store_only,
+        existing_workbench(arguments), arguments.out, store_only=arguments.store_only,
         on_progress=lambda what: print(f"copying {what}", file=sys.stderr),
     )  # fmt: skip
     print(f"The workspace is backed up in {out}. Keep erased.jsonl of the workspace beside your newest backup.")

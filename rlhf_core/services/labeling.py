@@ -211,9 +211,9 @@ def steps_asked(workbench: Workbench, queue: Queue, chat_ids: Sequence[str]) -> 
     return workbench.store.steps_asked(queue.id, chat_ids) if queue.listed and chat_ids else {}
 
 
-def release(workbench: Workbench, session: Session, queue_id: str) -> None:
-    """Give back every chat that this person holds in the queue."""
-    workbench.store.for_user(session).release(queue_id)
+def release(workbench: Workbench, session: Session, queue_id: str, chat_id: str | None = None) -> None:
+    """Give back a chat that this person holds in the queue; None: every one."""
+    workbench.store.for_user(session).release(queue_id, chat_id)
 
 
 def queue_progress(workbench: Workbench, session: Session, queue_id: str) -> QueueProgress:

@@ -300,6 +300,30 @@ def test_another_page_and_back_shows_what_was_rated(serve: Serve, page: Page, ch
     assert scores(chats) == {"Part 1": 4, "Part 2": 2}
 
 
+def test_what_was_only_looked_at_is_given_back(serve: Serve, page: Page, chats: Workbench) -> None:
+    queue = chats.store.save_queue(Queue(new_id(), "Few", words="Question 1"))
+    assert len(chats.people()) == 1  # who is at the browser
+    other = chats.add_person("~ Zoe")
+    url = serve().url
+    page.goto(f"{url}/label?queue={queue.id}")
+    expect(card(page, 0)).to_be_visible()
+    hers = chats.store.for_user(Workbench.session(other))
+    assert hers.claim(queue.id, 3) == []
+    page.get_by_role("link", name="Home").first.click()
+    expect(page.get_by_role("heading", name="RLHF Workbench")).to_be_visible()
+    (held,) = hers.claim(queue.id, 3)
+    page.goto(f"{url}/label?queue={queue.id}")
+    expect(page.locator(".pad .done")).to_contain_text("0 of 1 are done, and the rest you had, or others have now")
+    hers.release(queue.id, held.chat.id)
+    page.get_by_role("button", name="Look again").click()
+    page.locator(".pad .card").first.wait_for()
+    page.keyboard.press("4")
+    saved(page)
+    page.get_by_role("link", name="Home").first.click()
+    expect(page.get_by_role("heading", name="RLHF Workbench")).to_be_visible()
+    assert hers.claim(queue.id, 3) == [], "what was begun is kept"
+
+
 def test_two_tabs_of_one_person(serve: Serve, page: Page, chats: Workbench) -> None:
     url = serve().url
     open_pad(page, url)

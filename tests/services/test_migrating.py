@@ -175,6 +175,8 @@ def test_the_command(full: Workbench, team: TeamServer, root: Path, monkeypatch:
     refused = command("migrate", "--to", "supabase", root=root, check=False)
     assert "set SUPABASE_SECRET_KEY in the environment" in refused.stderr
     monkeypatch.setenv("SUPABASE_SECRET_KEY", team.secret_key)
+    wrong = command("migrate", "--to", "supabase", root=root.parent / "typo", check=False)
+    assert (wrong.returncode, "There is no workspace in" in wrong.stderr, (root.parent / "typo").exists()) == (1, True, False)
     done = command("migrate", "--to", "supabase", root=root)
     assert re.search(r"chat_feedback +828 rows: 828 added now, 828 the same by hash", done.stdout)
     assert "Verified: every row is there." in done.stdout

@@ -3,6 +3,7 @@ and stores what it sends."""
 
 from __future__ import annotations
 
+import contextlib
 import time
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rlhf_core.ground.records import (
     LabelOp,
     LabelView,
     Queue,
+    QueueProgress,
     Session,
     Task,
 )
@@ -29,7 +31,7 @@ from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity, keys, resources
 from rlhf_core.ui.pad.telling import stands_left, telling
 from rlhf_core.ui.render import safe_html
-from rlhf_core.ui.texts import plain, show_error
+from rlhf_core.ui.texts import duration, plain, show_error
 
 AHEAD = 3  # chats in the browser: the one on screen and those after it
 OUTCOMES_KEPT = 250
@@ -158,7 +160,7 @@ def draw(workbench: Workbench, session: Session, queue: Queue, *, editing: Item 
         return
     after = st.session_state.get(keys.PAD_AFTER)
     rubric: Rubric | None = st.session_state[keys.PAD_RUBRIC][1]
-    done = f"Everything in this queue is done or in somebody's hands. Thank you, {session.display_name}."
+    done = _done(queue, progress, session)
     proposes = may(session.role, "compare") and _somebody_proposes(str(workbench.workspace.root), workbench)
     _component()(
         key=keys.PAD,
@@ -169,7 +171,7 @@ def draw(workbench: Workbench, session: Session, queue: Queue, *, editing: Item 
             "limits": {"comment": COMMENT_MAX_CHARS, "reason": REASON_MAX_CHARS, "step": MAX_STEP_CHARS},
             "items": st.session_state[keys.PAD_DRAWN], "seen": bool(items and (items[0].ratings or items[0].preferences)),
         },
-        on_ops_change=_store, on_done_change=_leave, on_look_change=_look,
+        on_ops_change=_store, on_done_change=_leave, on_look_change=_look, on_again_change=_again,
     )  # fmt: skip
     # apart from the chats: these stay the same while one rates, and what stays the same is not sent again
     _acks_component()(
@@ -181,6 +183,34 @@ def draw(workbench: Workbench, session: Session, queue: Queue, *, editing: Item 
         },
     )  # fmt: skip
     st.session_state[keys.PAD_CONTEXT] = (workbench, session, queue, editing)
+
+
+def _done(queue: Queue, progress: QueueProgress, session: Session) -> str:
+    """What is said where there is nothing to hand out."""
+    if progress.finished >= progress.items:
+        return f"Everything in this queue is done. Thank you, {session.display_name}."
+    return (
+        f"There is nothing for you at the moment: {progress.finished:,} of {progress.items:,} are done, and the rest you had, or "
+        f"others have now. What they leave comes up here, {duration(queue.lease_s)} after they began at the latest."
+    )
+
+
+def _again() -> None:
+    st.session_state.pop(keys.PAD_ITEMS, None)
+
+
+def give_back() -> None:
+    """Let go of what was handed out on the pad and not touched, where the pad was left for another page: others may have it."""
+    handed: list[LabelView] = st.session_state.pop(keys.PAD_ITEMS, [])
+    if keys.PAD_CONTEXT not in st.session_state:
+        return
+    workbench, session, queue, editing = st.session_state[keys.PAD_CONTEXT]
+    touched = st.session_state.get(keys.PAD_TOUCHED, set())
+    if editing is None:
+        with contextlib.suppress(RlhfError):  # it comes back by itself after a time
+            for view in handed:
+                if view.chat.id not in touched and not (view.ratings or view.preferences or view.aspects):
+                    labeling.release(workbench, session, queue.id, view.chat.id)
 
 
 def _nothing(queue: Queue) -> None:
@@ -271,6 +301,7 @@ def _store() -> None:
         return  # somebody else signed in meanwhile: theirs is theirs, and stays in their browser
     st.session_state[keys.PAD_HEARD] = sent.get("n")
     ops = [LabelOp(one["id"], one["kind"], one["chat"], one["step"], one["value"] or {}) for one in sent["list"]]
+    st.session_state.setdefault(keys.PAD_TOUCHED, set()).update(op.chat_id for op in ops if op.kind != "dwell")
     known: dict[str, str] = st.session_state[keys.PAD_OUTCOMES]
     fresh = [op for op in ops if op.id not in known]
     try:

@@ -262,7 +262,8 @@ class Pad {
       this.root.append(panel);
     }
     if (!this.item) {
-      this.root.append(make("p", { class: "done" }, this.data.done));
+      this.root.append(make("p", { class: "done" }, this.data.done),
+        make("div", { class: "end" }, make("button", { onclick: () => this.setStateValue("again", Date.now()) }, "Look again")));
       this.frame();
       return;
     }
