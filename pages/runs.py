@@ -26,7 +26,8 @@ def table_of(lines: list[RunLine]) -> pa.Table:
     return pa.table({
         "run": column("id"), "kind": column("kind"), "status": column("status"),
         "begun": [parse_utc(one.created_at) for one in lines],
-        "minutes": pa.array(column("minutes"), pa.float64()), "steps": [f"{one.step}/{one.total_steps or '?'}" for one in lines],
+        "minutes": pa.array(column("minutes"), pa.float64()),
+        "steps": [f"{one.step}/{one.total_steps}" if one.total_steps else "" for one in lines],
         "from": pa.array(column("base"), pa.string()), "checkpoint": pa.array(column("checkpoint_id"), pa.string()),
         "snapshot": pa.array(column("snapshot_id"), pa.string()), "outcome": column("outcome"),
     })  # fmt: skip

@@ -219,7 +219,7 @@ def watch(run_id: str) -> None:
             if now.kind == "generate":
                 run_curves.draw_answers(lines, generating.written(workbench, run_id))
             else:
-                run_curves.draw(now.kind, lines, unfinished=now.unfinished)
+                run_curves.draw(now.kind, lines, unfinished=now.unfinished, at_once=now.config.get("method") == "head")
         with log:
             run_curves.draw_machine(training.machine_use(workbench, run_id))
             text = training.log_tail(workbench, run_id)

@@ -95,6 +95,11 @@ class HeldPairs:
     second: Floats
 
     @property
+    def decided(self) -> int:
+        """How many of them one text won."""
+        return sum(one.chance != 0.5 for one in self.pairs)
+
+    @property
     def accuracy(self) -> float | None:
         """Share of decided pairs whose better text gets more reward; equal rewards count half."""
         right = [

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, overload
@@ -319,27 +319,35 @@ class RewardModel:
         """``(N, heads)`` outputs of all spans, text after text in the order given; batches are made of like lengths."""
         return self._by_length(encoded, self.forward, precision, len(self.scales))
 
-    def features(self, encoded: Sequence[Encoded], precision: str | None = None) -> Floats:
-        """``(N, F)``: what the readout sees of all spans."""
+    def features(
+        self, encoded: Sequence[Encoded], precision: str | None = None, on_read: Callable[[int, int], None] | None = None
+    ) -> Floats:  # fmt: skip
+        """``(N, F)``: what the readout sees of all spans. ``on_read`` is told how many of how many texts are read."""
         network = self.network
         assert isinstance(network, SpanNetwork)
         return self._by_length(
-            encoded, lambda some: network.features(*self.inputs(some)), precision, network.readout.in_features
+            encoded, lambda some: network.features(*self.inputs(some)), precision, network.readout.in_features, on_read
         )  # fmt: skip
 
     @torch.inference_mode()
-    def _by_length(self, encoded: Sequence[Encoded], work: Any, precision: str | None, width: int) -> Floats:
+    def _by_length(
+        self, encoded: Sequence[Encoded], work: Any, precision: str | None, width: int,
+        on_read: Callable[[int, int], None] | None = None,
+    ) -> Floats:  # fmt: skip
         was_training = self.network.training
         self.network.eval()
         causal = isinstance(self.network, SpanNetwork) and self.network.causal
         texts, asked = fewest_texts(encoded, beginnings=causal)
         begins = np.cumsum([0, *(len(one.spans) for one in texts)])
         found = np.empty((begins[-1], width), np.float32)
-        order = sorted(range(len(texts)), key=lambda k: len(texts[k].ids))
+        order, read = sorted(range(len(texts)), key=lambda k: len(texts[k].ids)), 0
         for batch in by_tokens(order, [len(one.ids) for one in texts], SCORE_BATCH_TOKENS[self.device.type]):
             with autocast(self.device, precision or self.precision):
                 given = work([texts[k] for k in batch]).float().cpu().numpy()
             found[np.concatenate([np.arange(begins[k], begins[k + 1]) for k in batch])] = given
+            read += len(batch)
+            if on_read is not None:
+                on_read(read, len(texts))
         self.network.train(was_training)
         return found[[begins[number] + place for number, place in asked]]
 

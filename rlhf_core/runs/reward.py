@@ -32,7 +32,7 @@ from rlhf_core.ground.settings import Workspace
 from rlhf_core.learn.adapters import add_adapters, merge_adapters
 from rlhf_core.learn.alarms import LossWatch
 from rlhf_core.learn.batching import by_tokens, length_grouped
-from rlhf_core.learn.card import Fold, Held, HeldPairs, write_card
+from rlhf_core.learn.card import FEWEST_PAIRS, Fold, Held, HeldPairs, write_card
 from rlhf_core.learn.crew import Crew, clip_gradients
 from rlhf_core.learn.curve import learning_curve
 from rlhf_core.learn.examples import Example, learnable
@@ -127,7 +127,7 @@ def train_reward(
     fits = config.method == "head" or config.readout_first
     if isinstance(reward_model.network, SpanNetwork) and (fits or config.learning_curve):
         recorder.phase("reading every text once")
-        first = _remember(frozen, reward_model, lessons, config)
+        first = _remember(frozen, reward_model, lessons, config, _told_now_and_then(recorder))
         rest = [reward_model.features(part.encoded, config.precision) for part in (validation, test)]
         if not all(np.isfinite(some).all() for some in (first, *rest)):
             raise ModelUnavailable(NO_NUMBERS)
@@ -161,7 +161,7 @@ def train_reward(
     recorder.phase("testing", step=learned.steps)
     plain = learned.test.only([not one.aspect for one in learned.test.examples])
     measured = measure(plain.examples, plain.rewards.tolist(), guess=data.scales[0].mean)
-    measured["accuracy"] = learned.test_pairs.accuracy
+    measured["accuracy"], measured["pairs"] = learned.test_pairs.accuracy, learned.test_pairs.decided
     recorder.metrics(split="test", step=learned.steps, **measured)
     before = judged_by(reward_model, validation, config.precision)[0]
     before = before.only([not one.aspect for one in before.examples])
@@ -451,7 +451,22 @@ def _learn(config: RewardConfig) -> Callable[[list[Example], list[Pair]], tuple[
     return learn
 
 
-def _remember(frozen: Frozen, reward_model: RewardModel, lessons: Lessons, config: RewardConfig) -> Floats:
+def _told_now_and_then(recorder: Recorder) -> Callable[[int, int], None]:
+    told = time.monotonic()
+
+    def on_read(done: int, of: int) -> None:
+        nonlocal told
+        if time.monotonic() - told >= 3:
+            told = time.monotonic()
+            recorder.phase(f"reading every text once: {done:,} of {of:,}")
+
+    return on_read
+
+
+def _remember(
+    frozen: Frozen, reward_model: RewardModel, lessons: Lessons, config: RewardConfig,
+    on_read: Callable[[int, int], None] | None = None,
+) -> Floats:  # fmt: skip
     """Read every lesson once: keep what frozen layers give, and return what the readout sees, ``(N, F)``."""
     network = reward_model.network
     network.eval()
@@ -470,7 +485,7 @@ def _remember(frozen: Frozen, reward_model: RewardModel, lessons: Lessons, confi
     if stored:
         return np.concatenate([found[id(one)] for one in lessons.encoded])
     if isinstance(network, SpanNetwork):
-        return reward_model.features(lessons.encoded, config.precision)
+        return reward_model.features(lessons.encoded, config.precision, on_read)
     return np.empty((0, 0))
 
 
@@ -552,7 +567,11 @@ def _save(
 
 def _in_words(measured: dict[str, Any]) -> str:
     show = lambda name: "none" if measured[name] is None else f"{measured[name]:.3f}"  # noqa: E731  # a local shorthand
-    pairs = "" if measured["accuracy"] is None else f", {measured['accuracy']:.0%} of pairs right"
+    pairs, count = "", measured.get("pairs", 0)
+    if measured["accuracy"] is not None:
+        pairs = f", {measured['accuracy']:.0%} of {f'{count} ' if count else ''}pairs right"
+    if 0 < count < FEWEST_PAIRS:
+        pairs = f", {count} pairs are too few to tell"
     return (
         f"step AUC {show('step_auc')}, answer AUC {show('answer_auc')}, "
         f"error {show('rmse')} stars (guessing {show('rmse_of_mean')}){pairs}"

@@ -191,13 +191,14 @@ def _of_disk(workbench: Workbench, config: RunConfig) -> list[Finding]:
     size = _size(workbench, config.begins_from)
     if size is None:
         return []
-    copies = 2 + (2 if isinstance(config, PPOConfig) else 0)  # the checkpoint and where it stands; best and last
+    if isinstance(config, RewardConfig) and config.method == "head":
+        copies, learns = 1, 0  # it has no place to stand at: it is fitted at once
+    else:  # the checkpoint and where it stands, with the optimiser's state; best and last
+        copies, learns = 2 + (2 if isinstance(config, PPOConfig) else 0), 8
     saves = (config.ppo_steps // config.save_every if config.save_every else 0) if isinstance(config, PPOConfig) else 0
-    need = (
-        (copies + saves) * size.parameters * footprint.WEIGHT / footprint.MB + size.parameters * 8 / footprint.MB + KEPT_FREE_MB
-    )
+    need = (copies + saves) * size.parameters * footprint.WEIGHT / footprint.MB + size.parameters * learns / footprint.MB
     free = machine.disk_free_mb(workbench.workspace.root)
-    if need > free:
+    if need + KEPT_FREE_MB > free:
         where = f"to {workbench.workspace.root}, and {in_gb(free)} are free there"
         lower = "Clean up old checkpoints on the page Runs, or save less often."
         return [Finding("stop", f"It will write about {in_gb(need)} {where}. {lower}")]
@@ -331,8 +332,10 @@ def _work(workbench: Workbench, snapshot: Snapshot | None, config: RunConfig) ->
         size = _size(workbench, config.reward_base_model)
         if size is None or snapshot is None:
             return None
-        texts = min(snapshot.ratings + 2 * snapshot.rows["preferences"], config.max_examples or 10**9)
-        tokens = texts * min(config.max_length, _tokens(snapshot))
+        rated = snapshot.ratings + 2 * snapshot.rows["preferences"]
+        if config.method == "head":  # each text is read once, whoever rated it; a step's reading is half an answer's, about
+            rated = min(rated, snapshot.rows["reasoning_steps"] // 2 + snapshot.rows["chats"])
+        tokens = min(rated, config.max_examples or 10**9) * min(config.max_length, _tokens(snapshot))
         return size.parameters * tokens * (2 * 3 if config.method == "head" else 2 + 6 * config.epochs)
     if isinstance(config, GenerateConfig) and config.endpoint:
         return None

@@ -31,14 +31,21 @@ def thinned(steps: Lines) -> Lines:
     return steps[(len(steps) - 1) % stride :: stride] if stride > 1 else steps
 
 
-def draw(kind: RunKind, lines: Lines, *, unfinished: bool) -> None:
-    """The curves of a run of any kind."""
+def draw(kind: RunKind, lines: Lines, *, unfinished: bool, at_once: bool = False) -> None:
+    """The curves of a run of any kind. ``at_once``: it is fitted in one step, so there is no curve."""
     steps = thinned([line for line in lines if line.get("split") == "train"])
     for alarm in (line for line in lines if line.get("split") == "alarm"):
         words = f"**{alarm['name'].capitalize()}**, step {alarm['step']}: {markdown_of(alarm['words'])}."
         st.warning(words, icon=":material/warning:")
     if kind == "ppo":
         _policy(steps, lines, unfinished=unfinished)
+        return
+    if at_once:
+        st.caption(
+            "A readout is fitted at once, without a curve: texts are read, it is fitted, and what it came to is measured."
+            if unfinished else "The readout was fitted at once, so there is no curve. What it came to:"
+        )  # fmt: skip
+        _measures(lines)
         return
     meaning = help_of(REWARD_METRICS["loss"]) if kind == "reward" else "Mean negative log-likelihood of answers' tokens. Falls."
     st.markdown("**Loss**", help=meaning)

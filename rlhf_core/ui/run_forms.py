@@ -90,6 +90,8 @@ def run_form(workbench: Workbench, kind: RunKind, taken: Sequence[Snapshot]) -> 
         for column, name in zip(st.columns(len(FIRST[kind])), FIRST[kind], strict=True):
             with column:
                 draw(name)
+        if kind == "reward":
+            st.caption("Method head is fitted at once: epochs, batch size and learning rate are for the other methods.")
         if all_options:
             rest = [name for name in fields if name not in (*FIRST[kind], *ELSEWHERE)]
             for name, column in zip(rest, [column for _ in rest[::3] for column in st.columns(3)], strict=False):
