@@ -150,28 +150,31 @@ def behind() -> None:
             )
             for one in found
         ],
-        chat, lambda chat_id: toggle(keys.URL_CHAT, chat_id),
+        chat, lambda chat_id: toggle(keys.URL_CHAT, chat_id or str(chat)), read,
     )  # fmt: skip
     with st.container(horizontal=True):
         if begin:
             st.button("Before", icon=":material/chevron_left:", on_click=turn, args=(max(0, begin - SHOWN),))
         if begin + len(found) < count:
             st.button("Next", icon=":material/chevron_right:", on_click=turn, args=(begin + SHOWN,))
-    if chat:
-        query, steps = exploring.shown(workbench, snapshot.id, chat)
-        if steps:
-            with st.container(border=True):
-                st.markdown(f"**{markdown_of(query)}**")
-                for step in steps:
-                    score = (
-                        "not rated"
-                        if step.mean_score is None
-                        else f"{step.mean_score:.2f} stars from {plural(step.ratings, 'rating')}"
-                    )
-                    st.caption(f"{'Whole answer' if step.step_order == 0 else f'Step {step.step_order}'} · {score}")
-                    if step.step_order or len(steps) == 1:
-                        st.markdown(markdown_of(step.text))
-                st.page_link("label.py", label="Rate it", icon=":material/thumbs_up_down:", query_params={keys.URL_CHAT: chat})
+    if chat is not None and chat not in {one.chat_id for one in found}:  # of a page of the list before or after
+        with st.container(border=True):
+            read(chat)
+
+
+def read(chat_id: str) -> None:
+    """One of the chats, with what people said of each step."""
+    query, steps = exploring.shown(workbench, snapshot.id, chat_id)
+    st.markdown(f"**{markdown_of(query)}**" if steps else "This chat is not in the snapshot.")
+    for step in steps:
+        said = (
+            f"{step.mean_score:.2f} stars from {plural(step.ratings, 'rating')}" if step.mean_score is not None else "not rated"
+        )
+        st.caption(f"{'Whole answer' if step.step_order == 0 else f'Step {step.step_order}'} · {said}")
+        if step.step_order or len(steps) == 1:
+            st.markdown(markdown_of(step.text))
+    if steps:
+        st.page_link("label.py", label="Rate it", icon=":material/thumbs_up_down:", query_params={keys.URL_CHAT: chat_id})
 
 
 def turn(begin: int) -> None:

@@ -65,17 +65,19 @@ def form(old: Queue | None) -> None:
         order = right.selectbox("Order", ORDERS, index=[*ORDERS].index(start.item_order), format_func=ORDERS.__getitem__)
         overlap = left.number_input("Raters for each chat", 1, 1000, start.overlap)
         minutes = right.number_input("Minutes that a person keeps a chat", 1, 10_080, max(1, start.lease_s // 60))
-        task = left.selectbox("People are to", TASKS, index=[*TASKS].index(start.task), format_func=TASKS.__getitem__)
-        asks = right.selectbox("They are asked", ASKS, index=[*ASKS].index(start.asks), format_func=ASKS.__getitem__)
+        task = left.selectbox("What people do", TASKS, index=[*TASKS].index(start.task), format_func=TASKS.__getitem__)
+        asks = right.selectbox("What they are asked", ASKS, index=[*ASKS].index(start.asks), format_func=ASKS.__getitem__)
         words = left.text_input("Only questions with these words", start.words or "")
         source = right.text_input("Only chats from this source", start.source or "")
         gold_rate = left.slider("Known answers among the items, %", 0, 50, round(100 * start.gold_rate), help=ABOUT_GOLD)
         screening = right.number_input("Known answers before first work", 0, 100, start.screening, help=ABOUT_SCREENING)
-        passing = right.slider("Right of those, at least, %", 0, 100, round(100 * start.screening_pass))
+        passing = right.slider("Of those, at least so many right, %", 0, 100, round(100 * start.screening_pass))
         checkpoint, hinted = None, None
         if checkpoints:
             index = checkpoints.index(start.checkpoint_id) if start.checkpoint_id in checkpoints else None
-            checkpoint = left.selectbox("Checkpoint, for the last two orders", checkpoints, index=index, placeholder="None")
+            checkpoint = left.selectbox(
+                "Checkpoint that orders (for the last two orders)", checkpoints, index=index, placeholder="None"
+            )
             index = checkpoints.index(start.hint_checkpoint) if start.hint_checkpoint in checkpoints else None
             hinted = left.selectbox(
                 "After submitting, show what this checkpoint thinks",
@@ -109,6 +111,7 @@ def form(old: Queue | None) -> None:
             show_error(error)
             return
     choose(saved.id)
+    st.toast(f"{plain(saved.name)} is saved.")
     st.rerun()
 
 
@@ -187,14 +190,19 @@ def known_answers() -> None:
 
 
 st.title("Queues")
-st.markdown("A queue hands each chat, or pair of answers, to as many people as it says, and to nobody twice.")
-chosen = st.session_state.get(keys.QUEUE)
-rows.pick(
-    "queues", [rows.Row(one.id, describe(one), f"**{markdown_of(one.name)}**") for one in found.values()], chosen, choose
-)  # fmt: skip
-if chosen in found:
-    queue = found[chosen]
-    st.subheader(plain(queue.name))
+st.markdown(
+    "A queue hands each chat, or pair of answers, to as many people as it says, and to nobody twice. What somebody rated in "
+    "another queue comes with the stars that they gave it."
+)
+
+
+def show(queue_id: str) -> None:
+    """The chosen one: the way to it, and all that can be changed."""
+    queue = found[queue_id]
+    st.page_link(
+        "prefer.py" if queue.task == "choose" else "label.py", label="Label in this queue", icon=":material/thumbs_up_down:",
+        query_params={keys.URL_QUEUE: queue.id}, help="The address of the page that opens can be sent to others.",
+    )  # fmt: skip
     form(queue)
     label = "Open it again" if queue.archived else "Close it"
     if st.button(label, icon=":material/inventory_2:", help="Nothing is deleted; a closed queue hands nothing out"):
@@ -204,6 +212,12 @@ if chosen in found:
     screening_of(queue)
     if queue.gold_rate or queue.screening:
         known_answers()
+
+
+chosen = st.session_state.get(keys.QUEUE)
+rows.pick(
+    "queues", [rows.Row(one.id, describe(one), f"**{markdown_of(one.name)}**") for one in found.values()], chosen, choose, show
+)  # fmt: skip
 if chosen == NEW:
     st.subheader("New queue")
     form(None)

@@ -7,6 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
+from rlhf_core.ground.roles import Action, may
 from rlhf_core.services import snapshots
 from rlhf_core.ui import depot_parts, keys, resources, rows
 from rlhf_core.ui.beginning import take_button
@@ -33,7 +34,10 @@ if not taken:
 
 
 def choose(snapshot_id: str) -> None:
-    st.query_params[keys.URL_SNAPSHOT] = snapshot_id
+    if snapshot_id:
+        st.query_params[keys.URL_SNAPSHOT] = snapshot_id
+    else:
+        st.query_params.pop(keys.URL_SNAPSHOT, None)
 
 
 def remove(snapshot_id: str) -> None:
@@ -121,7 +125,7 @@ def away() -> None:
     if problem := st.session_state.pop(f"{keys.SNAPSHOT_VIEW}:problem", None):
         show_error(problem)
     st.checkbox("Also if runs or checkpoints were made from it", key=f"{keys.SNAPSHOT_VIEW}:sure")
-    st.button("Remove this snapshot", icon=":material/delete:", on_click=remove, args=(snapshot.id,))
+    st.button(f"Remove {snapshot.id}", icon=":material/delete:", on_click=remove, args=(snapshot.id,))
     st.caption("Its files go; a note that it was there stays. Files that other snapshots share stay with them.")
 
 
@@ -134,7 +138,27 @@ def show_missing(snapshot_id: str) -> None:
         show_error(error)
 
 
+def show(_: str) -> None:
+    """What there is to know of the chosen one and to do with it."""
+    ways: list[tuple[str, str, str, Action]] = [
+        ("explore.py", "Explore it", ":material/insights:", "explore"),
+        ("ask.py", "Ask it in SQL", ":material/database_search:", "explore"),
+        ("audit.py", "Audit it", ":material/fact_check:", "explore"),
+        ("train.py", "Train on it", ":material/model_training:", "train"),
+    ]
+    with st.container(horizontal=True):
+        for page, label, icon, action in ways:
+            if workbench.person is None or may(workbench.person.role, action):
+                st.page_link(page, label=label, icon=icon, query_params={keys.URL_SNAPSHOT: snapshot.id})
+    views = {"What is in it": what_is_in_it, "Made from it": lineage, "Compare": compared, "Export": exported, "Remove": away}
+    view = st.segmented_control(
+        "View", list(views), default="What is in it", required=True, key=keys.SNAPSHOT_VIEW, label_visibility="collapsed"
+    )
+    views[view]()
+
+
 chosen = st.query_params.get(keys.URL_SNAPSHOT)
+snapshot = next((one for one in taken if one.id == chosen), taken[0])
 rows.pick(
     "snapshots",
     [
@@ -148,24 +172,11 @@ rows.pick(
     ],
     chosen,
     choose,
+    show,
 )
-ids = [one.id for one in taken]
-if chosen not in ids:
-    if chosen is None:
-        st.caption("Press a snapshot to see what is in it.")
-    else:
-        show_missing(chosen)
+if chosen is None:
+    st.caption("Press a snapshot to see what is in it.")
+elif chosen not in {one.id for one in taken}:
+    show_missing(chosen)
+if chosen != snapshot.id:
     depot_parts.copies(workbench, "snapshots")
-    st.stop()
-snapshot = taken[ids.index(chosen)]
-with st.container(horizontal=True):
-    for page, label, icon in (
-        ("explore.py", "Explore it", ":material/insights:"), ("ask.py", "Ask it in SQL", ":material/database_search:"),
-        ("audit.py", "Audit it", ":material/fact_check:"), ("train.py", "Train on it", ":material/model_training:"),
-    ):  # fmt: skip
-        st.page_link(page, label=label, icon=icon, query_params={keys.URL_SNAPSHOT: chosen})
-views = {"What is in it": what_is_in_it, "Made from it": lineage, "Compare": compared, "Export": exported, "Remove": away}
-view = st.segmented_control(
-    "View", list(views), default="What is in it", required=True, key=keys.SNAPSHOT_VIEW, label_visibility="collapsed"
-)
-views[view]()

@@ -40,7 +40,7 @@ def pairs() -> bool:
     chosen = labeling.chosen(workbench, session, PAGE)
     if not chosen:
         return False
-    st.subheader("What you chose between last")
+    st.subheader("Answers that you chose between last")
     ids = {f"{one.chat_id}+{one.other_id}": one for one in chosen}
     picked = st.session_state.get(keys.WORK_PAIR)
     rows.pick(
@@ -48,17 +48,23 @@ def pairs() -> bool:
         [rows.Row(row, ago(one.last_at), markdown_of(shorten(one.query, 100))) for row, one in ids.items()],
         picked,
         choose_pair,
+        lambda row: pair(ids[row].chat_id, ids[row].other_id),
     )
-    if picked in ids:
-        with st.container(horizontal=True, vertical_alignment="center"):
-            query = {keys.URL_CHAT: ids[picked].chat_id, keys.URL_OTHER: ids[picked].other_id}
-            st.page_link("prefer.py", label="Look at it and change it", icon=":material/edit:", query_params=query)
-            gold(ids[picked].chat_id, ids[picked].other_id)
     return True
+
+
+def pair(chat_id: str, other_id: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center"):
+        query = {keys.URL_CHAT: chat_id, keys.URL_OTHER: other_id}
+        st.page_link("prefer.py", label="Look at it and change it", icon=":material/edit:", query_params=query)
+        gold(chat_id, other_id)
 
 
 def said(chat_id: str) -> None:
     """What one says of a chat now, place by place, and what one said of it before."""
+    with st.container(horizontal=True, vertical_alignment="center"):
+        st.page_link("label.py", label="Look at it and change it", icon=":material/edit:", query_params={keys.URL_CHAT: chat_id})
+        gold(chat_id)
     try:
         view = labeling.open_item(workbench, session, chat_id)
     except RlhfError as error:
@@ -118,7 +124,7 @@ def agree_or_not() -> None:
 
 def ask_consent() -> None:
     """Whether what one says may be used; asked at the top until it is answered, and changed at the bottom."""
-    st.markdown("**May what you say be used for training and analysis?** Nobody asked you yet; until you say no, it is.")
+    st.markdown("**May what you say be used for training and analysis?** You have not said yet; until you say no, it may.")
     with st.container(horizontal=True):
         st.button("Yes, it may", icon=":material/check:", on_click=agree, args=("given",))
         st.button("No", on_click=agree, args=("withdrawn",), help="Nothing of yours is in snapshots taken from then on.")
@@ -137,13 +143,14 @@ for queue in labeling.queues(workbench):
     st.markdown(
         f"**{markdown_of(queue.name)}**: {progress.submitted:,} of {plural(progress.items, noun)} submitted by you"
         + (f", {progress.skipped:,} skipped" if progress.skipped else "")
-        + f"; {progress.finished:,} with as many raters as asked for"
+        + f"; {progress.finished:,} done by as many people as it takes"
     )
-st.button(
-    "Give back the chats I hold", icon=":material/undo:", on_click=give_back,
-    help="The next few chats are kept for you for a while. Your ratings on them stay.",
-)  # fmt: skip
 worked = labeling.history(workbench, session, limit=PAGE)
+if worked:
+    st.button(
+        "Give back the chats I hold", icon=":material/undo:", on_click=give_back,
+        help="Chats that you began and did not submit are kept for you for a while. Your ratings on them stay.",
+    )  # fmt: skip
 if not pairs() and not worked:
     st.info("You have rated nothing yet.")
     st.page_link("label.py", label="Label", icon=":material/thumbs_up_down:")
@@ -163,13 +170,8 @@ rows.pick(
     ],
     chosen,
     choose,
+    said,
 )
-if chosen in {one.chat_id for one in worked}:
-    with st.container(horizontal=True, vertical_alignment="center"):
-        query = {keys.URL_CHAT: chosen}
-        st.page_link("label.py", label="Look at it and change it", icon=":material/edit:", query_params=query)
-        gold(chosen)
-    said(chosen)
 st.subheader("Yours to take or delete")
 if consent is not None:
     st.toggle(

@@ -24,6 +24,7 @@ def _apart(one: Any, other: Any) -> str:
     )
 
 
+ENOUGH_CHATS = 10  # of which a sign is compared with others
 ENOUGH = 30  # ratings from which a group is spoken of, if any group has as many: of a few the interval itself is unsure
 
 
@@ -216,9 +217,10 @@ def _gold_over_time(frame: Any) -> str:
 def _implicit_signals(frame: Any) -> str:
     first = frame.iloc[0]
     common = f"commonest sign is {first['signal']}, {int(first['times']):,} times."
-    gaps = (frame["mean_score"] - frame["other_mean"]).set_axis(frame["signal"]).dropna()
+    known = frame[frame["chats"] >= ENOUGH_CHATS]
+    gaps = (known["mean_score"] - known["other_mean"]).set_axis(known["signal"]).dropna()
     if gaps.empty:
-        return f"The {common}"
+        return f"The {common} {ENOUGH_CHATS} chats with a sign are the least to compare their stars with others'."
     apart = gaps.abs().idxmax()
     return f"Answers with {apart} are rated {gaps[apart]:+.2f} stars against others; the {common}"
 

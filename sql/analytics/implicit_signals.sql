@@ -1,11 +1,13 @@
--- title: What people do with answers
+-- title: What visitors do with answers
 -- topic: Scores
--- question: What do people do with answers beside rating them, and are those answers rated higher or lower than others?
+-- question: What do visitors of chat applications do with answers beside rating them, and are those answers rated higher or lower than others?
 -- params: none
 -- columns: signal what they did; times count; chats count of those with it; people count; median_value characters, or milliseconds of dwell; mean_score stars, of all ratings of those chats; other_mean stars, of all ratings of the other chats
--- Signals come from chat applications; dwell and edit from the label page too.
+-- What raters do on the label page (looking, changing a score, skipping) is no sign of a visitor's and is left out.
 WITH events AS (
     SELECT e.kind, e.value, e.rater, c.chat_no FROM label_events AS e JOIN chats AS c ON c.id = e.chat_id
+    JOIN people AS p ON p.rater = e.rater
+    WHERE p.origin = 'application'
 ),
 signals AS (
     SELECT kind, count(*) AS times, count(DISTINCT chat_no) AS chats, count(DISTINCT rater) AS people, median(value) AS median_value

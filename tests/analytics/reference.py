@@ -462,7 +462,8 @@ def rater_pace(frames: Frames) -> pd.DataFrame:
 
 
 def implicit_signals(frames: Frames) -> pd.DataFrame:
-    events = frames("label_events", "chat_id", "rater", "kind", "value")
+    events = frames("label_events", "chat_id", "rater", "kind", "value").merge(frames("people", "rater", "origin"), on="rater")
+    events = events[events["origin"] == "application"]
     ratings = frames("chat_feedback", "chat_id", "feedback_score")
     rows = []
     for kind, some in events.groupby("kind"):

@@ -270,7 +270,7 @@ def test_a_snapshot_at_a_click(demo: Workbench) -> None:
     ):  # fmt: skip
         app.segmented_control[0].set_value(view).run()
         assert words in texts(check(app)), view
-    next(button for button in app.button if button.label == "Remove this snapshot").click().run()
+    next(button for button in app.button if button.label.startswith("Remove ")).click().run()
     assert "No snapshot yet" in texts(check(app))
 
 
@@ -838,8 +838,8 @@ def test_a_queue_with_gold_is_made_on_the_page(demo: Workbench) -> None:
     app = check(open_page("queues.py"))
     press(app, "New queue")
     next(one for one in app.text_input if one.label == "Name").set_value("Pairs")
-    next(one for one in app.selectbox if one.label == "People are to").set_value("choose")
-    next(one for one in app.selectbox if one.label == "They are asked").set_value("aspects")
+    next(one for one in app.selectbox if one.label == "What people do").set_value("choose")
+    next(one for one in app.selectbox if one.label == "What they are asked").set_value("aspects")
     next(one for one in app.slider if one.label.startswith("Known answers among")).set_value(25)
     next(one for one in app.number_input if one.label.startswith("Known answers before")).set_value(3)
     press(app, "Save")

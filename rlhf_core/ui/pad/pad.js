@@ -10,7 +10,7 @@ const DEAF_MS = 1500; // after a comment that could not begin: what somebody typ
 const KEYS = [
   ["1 – 5", "rate this step and go on"], ["T  G", "thumb up, thumb down"], ["J  K  ↓  ↑", "next, previous step"],
   ["E", "this is the first error (again: it is not)"], ["Enter", "say why, of the step just rated; Enter saves it, Esc drops it"],
-  ["W", "write this step better"], ["B  Q", "flag: bad question, not sure"], ["U", "undo"], ["S", "skip this chat, with a reason"],
+  ["W", "write this step better"], ["B  Q", "flag: bad question, not sure"], ["U", "undo"], ["S", "skip this chat; a reason helps"],
   ["Ctrl + Enter", "submit, and on to the next chat"], ["?", "these keys"],
 ];
 
@@ -384,9 +384,10 @@ class Pad {
     const mine = submitted + (this.data.editing ? 0 : this.pending.filter((op) => op.kind === "submit").length);
     const given = new Set(this.item ? this.answered : []);
     const rated = this.places.filter((place) => given.has(place.key)).length, [noun, word] = this.pair ? ["pairs", "chosen"] : ["chats", "rated"];
-    this.count.textContent = this.data.editing ? `Judged before; ${rated} of ${this.places.length} ${word}`
+    const of = rated + (this.item ? this.gaps().length : 0); // after a first error no step is asked about
+    this.count.textContent = this.data.editing ? `Judged before; ${rated} of ${of} ${word}`
       : `${mine} of ${items} ${this.data.task === "choose" ? "pairs" : noun} submitted`
-        + (this.item ? ` · ${rated} of ${this.places.length} ${word} here` : "");
+        + (this.item ? ` · ${rated} of ${of} ${word} here` : "");
     this.bar.firstChild.style.width = `${items ? Math.min(100, 100 * mine / items) : 0}%`;
     this.status.className = `status ${this.problem || this.away ? "bad" : this.pending.length ? "busy" : "good"}`;
     this.status.textContent = this.problem || this.away || (this.pending.length ? "Saving …" : this.n || this.data.seen ? "Saved" : "");
@@ -509,14 +510,26 @@ class Pad {
     this.frame();
   }
 
-  ask(after, label, text, most, done) { // a line of words without leaving the keyboard; one begun and not ended is kept in this tab
+  ask(after, label, text, most, done, verb = "Save") { // a line of words without leaving the keyboard; one begun and not ended is kept in this tab
     this.root.querySelector(".ask")?.remove();
     const draft = `rlhf-draft:${this.user}:${this.item.id}:${this.here?.key}:${label}`;
-    const area = make("textarea", { "aria-label": label, placeholder: `${label} Enter saves, Esc drops it.`, maxlength: most,
+    const area = make("textarea", { "aria-label": label, placeholder: `${label} Enter ${verb === "Save" ? "saves" : "skips"}, Esc drops it.`, maxlength: most,
       rows: Math.min(12, 2 + Math.floor(text.length / 90)), dir: "auto" });
     area.value = drafted(draft) ?? text;
-    area.addEventListener("input", () => drafted(draft, area.value));
-    const box = make("div", { class: "ask" }, area, make("button", { class: "primary", onclick: () => finish(true) }, "Save"),
+    const left = make("span", { class: "left", role: "status", "aria-live": "polite" });
+    const count = () => { left.textContent = area.value.length < 0.9 * most ? "" : `${area.value.length.toLocaleString("en")} of ${most.toLocaleString("en")} characters`; };
+    area.addEventListener("input", () => { drafted(draft, area.value); count(); });
+    area.addEventListener("paste", (event) => { // the browser would cut it without a word
+      const more = event.clipboardData?.getData("text") ?? "", room = most - area.value.length + (area.selectionEnd - area.selectionStart);
+      if (more.length > room) {
+        event.preventDefault();
+        area.setRangeText(more.slice(0, room), area.selectionStart, area.selectionEnd, "end");
+        drafted(draft, area.value);
+        left.textContent = `What you pasted has ${more.length.toLocaleString("en")} characters; the first ${room.toLocaleString("en")} fitted, at most ${most.toLocaleString("en")} are kept.`;
+      }
+    });
+    count();
+    const box = make("div", { class: "ask" }, area, left, make("button", { class: "primary", onclick: () => finish(true) }, verb),
       make("button", { onclick: () => finish(false) }, "Cancel"));
     const finish = (keep) => { box.remove(); drafted(draft, null); if (keep) done(area.value.trim()); this.cards[this.cursor]?.focus({ preventScroll: true }); };
     area.addEventListener("keydown", (event) => {
@@ -588,7 +601,7 @@ class Pad {
     const gaps = this.gaps();
     if (gaps.length && this.warned !== this.item.id) {
       this.warned = this.item.id;
-      this.problem = `${gaps.length} of ${this.places.length} not ${this.pair ? "chosen" : "rated"} yet. Submit again to leave ${gaps.length === 1 ? "it" : "them"} out.`;
+      this.problem = `${gaps.length} of ${this.answered.length + gaps.length} not ${this.pair ? "chosen" : "rated"} yet. Submit again to leave ${gaps.length === 1 ? "it" : "them"} out.`;
       this.move(gaps[0]);
       this.frame(); return;
     }
@@ -618,7 +631,7 @@ class Pad {
 
   skip() {
     if (!this.item || this.data.editing) return;
-    this.ask(this.root, "Why skip it?", "", this.data.limits.reason, (reason) => this.leave("skip", { reason, noted: this.timing }));
+    this.ask(this.root, "Why skip it?", "", this.data.limits.reason, (reason) => this.leave("skip", { reason, noted: this.timing }), "Skip");
   }
 
   help() {

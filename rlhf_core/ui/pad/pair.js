@@ -5,7 +5,7 @@
 const PAIR_KEYS = [
   ["1  2  3", "A is much, clearly, slightly better"], ["4", "they are equal"], ["5  6  7", "B is slightly, clearly, much better"],
   ["0", "both are bad"], ["D", "step by step, or as a whole"], ["J  K  ↓  ↑", "next, previous choice"],
-  ["Enter", "say why; Enter saves it, Esc drops it"], ["U", "undo"], ["S", "skip this pair, with a reason"],
+  ["Enter", "say why; Enter saves it, Esc drops it"], ["U", "undo"], ["S", "skip this pair; a reason helps"],
   ["Ctrl + Enter", "submit, and on to the next pair"], ["?", "these keys"],
 ];
 const CHOICES = [[1, "A much"], [2, "A clearly"], [3, "A slightly"], [4, "Equal"], [5, "B slightly"], [6, "B clearly"], [7, "B much"], [0, "Both bad"]];
