@@ -16,16 +16,17 @@ if not entries:
     st.info("Nobody did such a thing." if words else "Nothing was done yet. Import chats, or load the demo set on Home.")
 else:
     rows = [
-        {"when": pd.Timestamp(one.at), "who": one.who, "did": activity.ACTS.get(one.act, one.act), "what": one.what,
-         "more": ", ".join(
-             name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
-             for name, value in one.detail.items() if value not in (None, "", False)
-         )}
+        {"when": pd.Timestamp(one.at), "who": one.who, "did": activity.deed(one), "what": one.what,
+         "more": activity.particulars(one)}
         for one in entries
     ]  # fmt: skip
     st.dataframe(
         pd.DataFrame(rows), hide_index=True, height="content" if len(rows) < 18 else 640,
-        column_config={"when": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", help="UTC")},
+        column_config={
+            "when": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", help="UTC"),
+            "did": st.column_config.TextColumn(width=210), "what": st.column_config.TextColumn(width=180),
+            "more": st.column_config.TextColumn(width="large"),
+        },
     )  # fmt: skip
     if len(entries) == MOST:
         st.caption(f"The newest {MOST}. Find older ones by their words.")

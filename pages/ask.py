@@ -8,6 +8,7 @@ import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.ground.roles import may
+from rlhf_core.ground.text import shorten
 from rlhf_core.services import querying, saved_queries
 from rlhf_core.ui import keys, resources
 from rlhf_core.ui.beginning import snapshot_of_address
@@ -86,8 +87,9 @@ def settle() -> None:
         state[keys.SQL_RESULT] = (result, snapshot_id)
         outcome = plural(result.rows, "row")
     except RlhfError as error:
-        state[keys.SQL_PROBLEM] = (NO_ANSWER, error)
-        outcome = str(error)[:200]
+        outcome = "cancelled" if running.cancelled else shorten(str(error), 200)
+        if not running.cancelled:
+            state[keys.SQL_PROBLEM] = (NO_ANSWER, error)
     querying.remember(workbench, session.user_id, snapshot_id, sql, outcome)
 
 
@@ -274,4 +276,4 @@ with side:
                 on_click=take,
                 args=(one.sql,),
             )
-            st.caption(f"{ago(one.at)} · {markdown_of(one.outcome[:60])}")
+            st.caption(f"{ago(one.at)} · {markdown_of(shorten(one.outcome, 60))}")

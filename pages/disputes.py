@@ -33,7 +33,7 @@ def choose(row: str) -> None:
 def describe(one: Dispute) -> str:
     facts = [
         f"{one.spread} stars apart" if one.spread >= SPREAD else "",
-        f"{one.stops} first errors" if one.stops > 1 else "",
+        f"first bad step seen at {one.stops} places" if one.stops > 1 else "",
     ]
     facts += ["which answer is better" if one.verdicts else ""]
     said = ", ".join(fact for fact in facts if fact)
@@ -83,7 +83,7 @@ def chat_case(case: judging.Case) -> list[Decision]:
     for step in case.chat.steps[:SHOWN_STEPS]:
         with st.container(border=True):
             here = ", ".join(names[rater] for rater, first in firsts.items() if first == step.id)
-            st.markdown(f"**Step {step.step_order}**" + (f" :red[first error for {here}]" if here else ""))
+            st.markdown(f"**Step {step.step_order}**" + (f" :red[first bad step for {here}]" if here else ""))
             st.markdown(markdown_of(step.step_content))
             found.append(score_of(case, step.id, f"step {step.step_order}"))
     if len(case.chat.steps) > SHOWN_STEPS:
@@ -147,7 +147,7 @@ def settle(one: Dispute, following: str | None) -> None:
     for old in case.decisions:
         st.caption(f"Decided, {decision_in_words(case, old)}: {markdown_of(old.reason)}")
     if case.decisions and one.open:
-        st.markdown(f":orange[:material/pending:] {plural(one.open, 'place')} of it still without a decision.")
+        st.markdown(f":orange[:material/pending:] {plural(one.open, 'point')} of it still undecided.")
     settled = {(old.kind, old.step_id): old.value for old in case.decisions}
     fresh = [new for new in chosen if settled.get((new.kind, new.step_id)) != new.value]
     reason = st.text_area(

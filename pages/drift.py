@@ -10,6 +10,7 @@ from rlhf_core.ui import resources
 from rlhf_core.ui.beginning import snapshot_of_address
 from rlhf_core.ui.texts import ago, markdown_of, plural, show_error
 
+TITLES = {"inputs": "Questions", "raters": "Raters", "model": "Reward model"}
 workbench = resources.workbench()
 st.title("Drift")
 snapshot = snapshot_of_address(workbench, "Drift is looked for in a snapshot")
@@ -49,7 +50,7 @@ alarms = [one for one in found if one.alarm]
 for cause, words in drifting.CAUSES.items():
     mine = [one for one in alarms if one.cause == cause]
     tests = [one for one in found if one.cause == cause]
-    title = {"inputs": "Questions", "raters": "Raters", "model": "Reward model"}[cause]
+    title = TITLES[cause]
     with st.container(border=True):
         if mine:
             st.markdown(f"**{title}** :red-badge[:material/warning: {words}]")
@@ -57,11 +58,13 @@ for cause, words in drifting.CAUSES.items():
         elif tests:
             st.markdown(f"**{title}** :green-badge[:material/check: no drift] {plural(len(tests), 'test')}")
         else:
-            why = "switch it on above" if cause == "model" and chosen is None else "too few, or all of one period"
+            why = "too few rated answers, or all of one window: it takes two windows to compare"
+            if cause == "model" and chosen is None:
+                why = "switch it on above" if judge else "train a reward model first"
             st.markdown(f"**{title}** :gray-badge[cannot be said] {why}")
 if found:
     rows = [
-        {"window": pd.Timestamp(one.window), "cause": one.cause, "p": max(one.adjusted, 1e-12), "alarm": one.alarm,
+        {"window": pd.Timestamp(one.window), "cause": TITLES[one.cause], "p": max(one.adjusted, 1e-12), "alarm": one.alarm,
          "said": str(one)} for one in found
     ]  # fmt: skip
     points = (

@@ -92,6 +92,7 @@ try:
     elif action is not None and not may(person.role, action):
         st.title(page.title)
         st.warning(refusal(person.role, action), icon=":material/lock:")
+        st.page_link("home.py", label="Home", icon=":material/home:")
     else:
         if keys.PAD_ITEMS in st.session_state and page.url_path not in ("label", "prefer"):
             from rlhf_core.ui import pad

@@ -36,7 +36,7 @@ if counts.chats == 0:
             "Look around with 60 rated chats about clean-energy jobs in Massachusetts and 16 more in eight pairs of answers "
             "(raters are fictional and marked as demo), or bring your own chats."
         )
-        with st.container(horizontal=True):
+        with st.container(horizontal=True, vertical_alignment="center"):
             if st.button("Load the demo set", type="primary", icon=":material/science:"):
                 load_demo()
             st.page_link("upload.py", label="Import a file", icon=":material/upload_file:")
@@ -81,8 +81,8 @@ def role(title: str, words: str, *links: tuple[str, str, str]) -> None:
 def rate() -> None:
     if counts.ratings == 0:
         words = (
-            "Nothing is rated yet. Rate each step with 1-5, then the whole answer: two dozen chats are enough for a first look."
-        )
+            "Nothing is rated yet." if explores else "You have rated nothing yet."
+        ) + " Rate each step with 1-5, then the whole answer: two dozen chats are enough for a first look."
     else:
         words = "Rate the next chat, step by step; or choose the better of two answers. `?` shows the keys."
     role(

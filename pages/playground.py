@@ -3,6 +3,7 @@
 import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
+from rlhf_core.ground.roles import may
 from rlhf_core.services import comparing, playing
 from rlhf_core.services.playing import Exchange, Sampling, Voice
 from rlhf_core.ui import attacks, branches, exchanges, keys, resources
@@ -55,7 +56,7 @@ def talk(voices: list[Voice]) -> None:
 
 
 def sampling() -> Sampling:
-    with st.popover("How it is written", icon=":material/tune:"):
+    with st.popover("Sampling", icon=":material/tune:"):
         max_tokens = st.number_input("Tokens at most", 1, playing.MOST_TOKENS, 256, key="playground:tokens")
         temperature = st.slider(
             "Temperature", 0.0, 2.0, 1.0, 0.05, help="0: the likeliest token each time", key="playground:temperature"
@@ -83,4 +84,7 @@ else:
         "There is nobody to talk to yet: no policy on this machine, and no endpoint in the settings. Teach a policy, or let "
         "`python -m rlhf_core demo` load the demo set and teach a tiny one."
     )
-    st.page_link("train.py", label="Train", icon=":material/model_training:")
+    if workbench.person is None or may(workbench.person.role, "train"):
+        st.page_link("train.py", label="Train", icon=":material/model_training:")
+    else:
+        st.caption("Engineers and administrators teach policies: ask one of them.")

@@ -39,6 +39,7 @@ def decide(
         st.session_state[PROBLEM] = error
     else:
         st.session_state.pop(PROBLEM, None)
+        st.toast("It is decided, and in the log.", icon=":material/check:")
         st.rerun()
 
 
@@ -98,7 +99,14 @@ def choices(seen: rolling_out.Look) -> None:
         if now.candidate is not None and now.canary is None:
             acts["drop"] = "Drop the candidate"
         if not acts:
-            st.info("There is no checkpoint of this kind that could serve. Train one first.")
+            if now.serving is None:
+                st.info("There is no checkpoint of this kind that could serve. Train one first; it has to come to its end.")
+            else:
+                st.info("The only checkpoint of this kind serves already. Train another one, and there is something to decide.")
+            st.form_submit_button("Nothing to decide", disabled=True)
+            return
+        if now.serving is None:
+            st.caption("Nothing serves yet, so the first one serves everybody: what comes later is compared with it.")
         reason = st.text_input("Why", help="Kept in the log for ever", max_chars=2000, key=f"rollout:why:{kind}:{seen.number}")
         if now.canary is not None and seen.not_worse_after is None:
             st.caption(f"{seen.says} A share that grows now grows on trust.")
@@ -107,8 +115,6 @@ def choices(seen: rolling_out.Look) -> None:
             for k, (act, words) in enumerate(acts.items()):
                 if st.form_submit_button(words, type="primary" if k == 0 else "secondary"):
                     pressed = act
-        if not acts:
-            st.form_submit_button("Nothing to decide", disabled=True)
     if pressed:
         decide(pressed, reason, picked, share, again=again, seen=shown)
     if problem := st.session_state.pop(PROBLEM, None):  # said once

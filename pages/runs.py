@@ -218,7 +218,7 @@ def show_disk() -> None:
         return
     spare = [one for one in stored if not one.kept_for]
     total, free = sum(one.size_mb for one in stored), sum(one.size_mb for one in spare)
-    st.markdown(f"{total:,.0f} MiB in {plural(len(stored), 'item')}; {free:,.0f} MiB of them serve nothing.")
+    st.markdown(f"{total:,.0f} MiB in {plural(len(stored), 'item')}; nothing uses {free:,.0f} MiB of them.")
     frame = pd.DataFrame(
         {"what": one.id, "kind": one.kind, "MiB": one.size_mb, "made": ago(one.created_at), "run": one.run_id,
          "kept because": "; ".join(one.kept_for) or None} for one in stored
@@ -235,7 +235,7 @@ def show_disk() -> None:
     going = [one for one in going if not one.serves]
     if not going:
         return
-    what = "What is marked" if marked else "What serves nothing (neither best nor last of its run, nothing begins from it)"
+    what = "What is marked" if marked else "What nothing uses (neither best nor last of its run, nothing begins from it)"
     st.markdown(f"{what}: {plural(len(going), 'item')}, {sum(one.size_mb for one in going):,.1f} MiB.")
     sure = st.checkbox("I want them gone; a note of each stays", key=f"runs:sure:{len(going)}:{going[0].id}")
     if st.button("Remove them", icon=":material/delete:", disabled=not sure, key="runs:remove"):

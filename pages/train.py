@@ -20,7 +20,7 @@ from rlhf_core.ui.texts import STATUS_COLOURS, ago, duration, markdown_of, plain
 WHAT: dict[RunKind, str] = {
     "reward": "reward model",
     "sft": "policy taught",
-    "ppo": "policy by rewards",
+    "ppo": "policy improved",
     "generate": "answers written",
 }
 
@@ -176,7 +176,7 @@ def status_line(workbench: Workbench, run: Run, lines: list[dict[str, object]]) 
             st.progress(0.0, markdown_of(run.phase or f"Waiting for a supervisor to hand it to {run.engine}."))
         else:
             st.progress(0.0, f"Waiting for {before[0]}" + (f" and {plural(len(before) - 1, 'other')}." if before[1:] else ".")
-                        if before else "Waiting for a supervisor to start it.")  # fmt: skip
+                        if before else "It starts in a moment.")  # fmt: skip
     elif run.status == "paused":
         st.info(f"Paused at step {run.step} of {run.total_steps or '?'}; what it holds of the machine is free.")
     elif run.message:
@@ -223,7 +223,7 @@ def watch(run_id: str) -> None:
         with log:
             run_curves.draw_machine(training.machine_use(workbench, run_id))
             text = training.log_tail(workbench, run_id)
-            words = st.text_input("Log", placeholder="lines that hold ...", key=f"train:log:{run_id}")
+            words = st.text_input("Log", placeholder="find in the log", key=f"train:log:{run_id}")
             if words:
                 text = "\n".join(line for line in text.splitlines() if words.casefold() in line.casefold())
             with st.container(height=380, autoscroll=True):
@@ -261,15 +261,11 @@ if asked is None and (not taken or st.query_params.get(keys.URL_SNAPSHOT)):
     asked = "reward"
 with st.container(horizontal=True):
     for kind, title in run_forms.TITLES.items():
-        if kind != asked:
-            st.button(
-                title,
-                type="primary" if kind == "reward" and asked is None else "secondary",
-                icon=":material/add:",
-                on_click=show_form,
-                args=(kind,),
-                key=f"train:new:{kind}",
-            )
+        st.button(  # all of them always, so that none moves under the pointer
+            title, type="primary" if kind == (asked or "reward") else "secondary",
+            icon=":material/edit_note:" if kind == asked else ":material/add:", on_click=show_form, args=(kind,),
+            key=f"train:new:{kind}",
+        )  # fmt: skip
 if asked is not None:
     st.subheader(run_forms.TITLES[asked])
     launch_form(asked)

@@ -47,12 +47,22 @@ if isinstance(result, ImportRejected):
         f"{result.name}: nothing was imported, because of {plural(len(result.problems), 'bad line')}.", icon=":material/error:"
     )
     frame = pd.DataFrame([(problem.line, problem.reason) for problem in result.problems], columns=["line", "reason"])
-    st.dataframe(frame, hide_index=True)
+    alike = frame["reason"].value_counts()
+    for reason, count in alike[alike > 1].head(3).items():
+        st.markdown(f"{plural(count, 'line')} of the same kind: {plain(str(reason))}")
+    st.dataframe(
+        frame, hide_index=True, row_height=60,
+        column_config={
+            "line": st.column_config.NumberColumn(width="small"), "reason": st.column_config.TextColumn(width="large"),
+        },
+    )  # fmt: skip
     st.download_button("Download the list", csv_of(frame), "problems.csv", "text/csv", icon=":material/download:")
 elif isinstance(result, RlhfError):
     show_error(result)
 elif isinstance(result, importing.ImportReport):
-    st.success(plain(str(result)), icon=":material/check_circle:")
+    st.success(plain(str(result).removesuffix(f" {result.passed_over}")), icon=":material/check_circle:")
+    if result.passed_over:
+        st.warning(plain(result.passed_over), icon=":material/warning:")
     st.page_link("label.py", label="Rate these chats", icon=":material/thumbs_up_down:")
 
 with st.popover("What a file may contain", icon=":material/help:", width="stretch"):

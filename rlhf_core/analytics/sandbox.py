@@ -78,7 +78,7 @@ class Running:
         self._process, self._result = process, result
         self._timeout_s = timeout_s
         self.began = time.monotonic()
-        self._cancelled = False
+        self.cancelled = False  # by whoever asked
         self._killer = threading.Timer(timeout_s + GRACE_S, self._kill)
         self._killer.daemon = True
         self._killer.start()
@@ -97,7 +97,7 @@ class Running:
 
     def cancel(self) -> None:
         """Stop it now."""
-        self._cancelled = True
+        self.cancelled = True
         self._kill()
 
     def result(self) -> Result:
@@ -112,9 +112,9 @@ class Running:
         self._process.stdout.close()
         self._killer.cancel()
         reply: dict[str, Any] = json.loads(line) if line.endswith(b"\n") else {"error": self._why_it_died()}
-        if "error" in reply or self._cancelled:
+        if "error" in reply or self.cancelled:
             self._result.unlink(missing_ok=True)
-            raise InvalidInput("Cancelled." if self._cancelled else _told(reply["error"]))
+            raise InvalidInput("Cancelled." if self.cancelled else _told(reply["error"]))
         columns = [(name, kind) for name, kind in reply["columns"]]
         return Result(self._result, columns, reply["rows"], reply["truncated"], reply["seconds"])
 

@@ -211,7 +211,8 @@ def create(workbench: Callable[[], Workbench], logs: Path | None = None) -> Fast
         """Figures of the server for Prometheus, asked with an application's token."""
         if asks.visitor is not None:
             raise Forbidden("Figures are for those who run the server.")
-        return Response(watch.figures(workbench().counts()), media_type=CONTENT_TYPE_LATEST)
+        one = workbench()
+        return Response(watch.figures(one.counts() if one.team is None else None), media_type=CONTENT_TYPE_LATEST)
 
     @app.get("/thumbs.js", include_in_schema=False)
     def thumbs() -> FileResponse:

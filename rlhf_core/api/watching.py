@@ -34,10 +34,11 @@ class Watch:
         self.open = Gauge("rlhf_api_requests_open", "Requests being answered.", registry=self.registry)
         self.rows = Gauge("rlhf_store_rows", "Rows of the store.", ["table"], registry=self.registry)
 
-    def figures(self, counts: StoreCounts) -> bytes:
-        """In Prometheus' text format."""
-        for table in ("chats", "steps", "ratings", "raters"):
-            self.rows.labels(table).set(getattr(counts, table))
+    def figures(self, counts: StoreCounts | None) -> bytes:
+        """In Prometheus' text format. ``counts`` None: of a team's store, whose rows are not this server's to count."""
+        if counts is not None:
+            for table in ("chats", "steps", "ratings", "raters"):
+                self.rows.labels(table).set(getattr(counts, table))
         return generate_latest(self.registry)
 
 

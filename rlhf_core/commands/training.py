@@ -208,7 +208,12 @@ def _sweeps(arguments: argparse.Namespace) -> int:
 
     workbench = open_workbench(arguments)
     if arguments.name is None:
-        for one in sweeping.sweeps(workbench):
+        known = sweeping.sweeps(workbench)
+        if not known:
+            print(
+                "No sweep yet: several runs that differ in some options. `sweep --help` says how to begin one.", file=sys.stderr
+            )
+        for one in known:
             left = f", {one.unfinished} not over" if one.unfinished else ""
             print(f"{one.name}  {one.created_at[:19]}  {one.runs} runs of {one.kind}{left}")
         return 0

@@ -21,6 +21,7 @@ from rlhf_core.intake import formats
 def add(command: Command) -> None:
     one = command("app", _app, "open the workbench in the browser")
     one.add_argument("--port", type=int, default=8501, help="where it answers on this machine (default: 8501)")
+    one.add_argument("--no-browser", action="store_true", help="only serve: on a server, or where one opens the page oneself")
     one = command(
         "import", _import, "bring in a file of chats: whole or not at all", epilog=formats.describe(),
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -82,7 +83,16 @@ def _app(arguments: argparse.Namespace) -> int:
     os.chdir(PROJECT_ROOT)
     os.execv(
         sys.executable,
-        [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(arguments.port)],
+        [
+            sys.executable,
+            "-m",
+            "streamlit",
+            "run",
+            "app.py",
+            "--server.port",
+            str(arguments.port),
+            *(["--server.headless", "true"] if arguments.no_browser else []),
+        ],
     )
 
 
@@ -130,7 +140,8 @@ def _team(arguments: argparse.Namespace) -> None:
     if arguments.role is None:
         raise InvalidInput(f"Say which role {arguments.email} gets: {', '.join([*ROLES, 'none'])}.")
     member = accounts.grant(workbench, arguments.email, None if arguments.role == "none" else arguments.role)
-    print(f"{member.display_name} ({member.email}) has the role {arguments.role} now.")
+    now = "has no role any more" if arguments.role == "none" else f"has the role {arguments.role} now"
+    print(f"{member.display_name} ({member.email}) {now}.")
 
 
 def _migrate(arguments: argparse.Namespace) -> int:

@@ -10,9 +10,12 @@ Action = Literal["label", "explore", "compare", "import", "queues", "adjudicate"
 ROLES: dict[Role, str] = {
     "annotator": "rates steps; sees every chat, and their own ratings only",
     "analyst": "rates, takes snapshots and explores them, settles disputes, compares checkpoints",
-    "engineer": "as an analyst, and imports chats, trains models and rolls them out",
-    "admin": "as an engineer, gives roles, lets applications in, reads the log of who did what",
+    "engineer": "does what an analyst does, imports chats, trains models and rolls them out",
+    "admin": "does what an engineer does, gives roles, lets applications in, reads the log of who did what",
 }
+MANY: dict[Role, str] = {
+    "annotator": "annotators", "analyst": "analysts", "engineer": "engineers", "admin": "administrators",
+}  # fmt: skip
 ALLOWED: dict[Action, frozenset[Role]] = {
     "label": frozenset({"annotator", "analyst", "engineer", "admin"}),
     "explore": frozenset({"analyst", "engineer", "admin"}),
@@ -26,8 +29,8 @@ ALLOWED: dict[Action, frozenset[Role]] = {
 }
 DEEDS: dict[Action, str] = {
     "label": "rating",
-    "explore": "snapshots",
-    "compare": "comparing checkpoints",
+    "explore": "looking into snapshots",
+    "compare": "looking at checkpoints",
     "import": "importing",
     "queues": "keeping queues",
     "adjudicate": "settling disputes",
@@ -43,6 +46,7 @@ def may(role: Role | None, action: Action) -> bool:
 
 def refusal(role: Role | None, action: Action) -> str:
     """What to tell somebody who may not."""
-    needed = " or ".join([*sorted(ALLOWED[action] - {"admin"}), "admin"]) if action != "manage" else "admin"
+    names = [MANY[one] for one in ROLES if one in ALLOWED[action]]
+    needed = f"{', '.join(names[:-1])} and {names[-1]}" if names[:-1] else names[-1]
     mine = f"Your role is {role}" if role else "You have no role yet"
-    return f"{mine}; {DEEDS[action]} needs the role {needed}. Ask an administrator of your team."
+    return f"{mine}; {DEEDS[action]} is for {needed}. Ask an administrator of your team."

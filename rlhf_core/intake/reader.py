@@ -28,6 +28,10 @@ _MAY_BE_BLANK = ("response_a", "response_b", "chosen", "rejected", "response1", 
 _BOM = b"\xef\xbb\xbf"
 
 
+FOREIGN = {b"\x89PNG": "a picture", b"\xff\xd8\xff": "a picture", b"GIF8": "a picture", b"%PDF": "a PDF document",
+           b"PAR1": "Parquet (name it .parquet)", b"SQLi": "an SQLite database"}  # by how a file begins  # fmt: skip
+
+
 def read_records(file: BinaryIO, name: str) -> Iterator[Item]:
     """Read a file by its suffix.
 
@@ -51,6 +55,8 @@ def read_records(file: BinaryIO, name: str) -> Iterator[Item]:
         raise InvalidInput(f"{name} is UTF-16 text. Save it as UTF-8 (for example: iconv -f UTF-16 -t UTF-8) and try again.")
     if head[:2] == b"\x1f\x8b" or head == b"PK\x03\x04":
         raise InvalidInput(f"{name} is compressed. Unpack it and import what is inside.")
+    if suffix != ".parquet" and (what := next((what for mark, what in FOREIGN.items() if head.startswith(mark)), None)):
+        raise InvalidInput(f"{name} holds {what}, whatever its suffix says. Choose the file with the chats.")
     read = {".parquet": _read_parquet, ".csv": _read_csv, ".json": _read_json}.get(suffix, _read_jsonl)
     return _merge_long(read(file, name))
 
@@ -94,7 +100,9 @@ def _parse_object(line: int, text: str) -> dict[str, Any] | Problem:
         value = json.loads(text)
     except RecursionError:
         return Problem(line, "JSON nested too deeply")
-    except ValueError as error:
+    except json.JSONDecodeError as error:
+        return Problem(line, f"not JSON: {error.msg} at character {error.colno}, in {shorten(text, 60)!r}")
+    except ValueError as error:  # a number of thousands of digits
         return Problem(line, f"not JSON: {error} in {shorten(text, 60)!r}")
     return value if isinstance(value, dict) else Problem(line, f"expected a JSON object, got {shorten(text, 60)!r}")
 
@@ -146,6 +154,10 @@ def _read_csv(file: BinaryIO, name: str) -> Iterator[Item]:
         header = [column.strip() for column in next(rows)]
         if len(set(header)) != len(header):
             raise InvalidInput(f"{name}: a column stands twice in the header {header}. Rename one.")
+        other = next((mark for mark in (";", "\t", "|") if len(header) == 1 and header[0].count(mark) > 0), None)
+        if other is not None:
+            between = "tabs" if other == "\t" else repr(other)
+            raise InvalidInput(f"{name}: its values stand between {between}. Save it with commas between them.")
         begin = rows.line_num + 1
         for row in rows:
             line, begin = begin, rows.line_num + 1

@@ -146,7 +146,7 @@ def warnings_of(data: Data) -> list[str]:
         texts.setdefault((query_key(one.query), one.text), []).append(one.score)
     torn = sum(max(some) - min(some) >= 2 for some in texts.values())
     if torn:
-        found.append(f"{torn} texts stand there more than once with scores 2 or more stars apart")
+        found.append(f"{torn} texts were scored more than once, 2 or more stars apart")
     return found
 
 

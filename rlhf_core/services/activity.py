@@ -6,7 +6,7 @@ from rlhf_core.ground import rollout
 from rlhf_core.ground.records import LogEntry
 from rlhf_core.services.workbench import Workbench
 
-__all__ = ["ACTS", "log"]
+__all__ = ["ACTS", "deed", "log", "particulars"]
 ACTS = {
     "snapshot": "took a snapshot",
     "remove snapshot": "removed a snapshot",
@@ -21,7 +21,7 @@ ACTS = {
     "take back": "took in what another trainer made",
     "remove checkpoint": "removed a checkpoint or a run's state",
     "push": "uploaded a checkpoint",
-    "queue": "changed a queue",
+    "queue": "made or changed a queue",
     "queue order": "let a checkpoint order a queue",
     "hints": "let a checkpoint score a queue ahead",
     "rubric": "changed a queue's questions",
@@ -33,7 +33,7 @@ ACTS = {
     "role": "gave a role",
     "erase": "erased a person",
     "expire": "deleted what was kept for its time",
-    "application": "changed who may send feedback",
+    "application": "changed which applications may ask",
     "back up": "backed the workspace up",
     "keep": "copied something to a depot",
     "fetch": "fetched something from a depot",
@@ -41,6 +41,29 @@ ACTS = {
     "retrain": "trained anew",
     "drift": "saw something drift",
 } | {f"model {act}": words for act, words in rollout.ACTS.items()}
+
+
+def deed(entry: LogEntry) -> str:
+    """What was done, in words."""
+    if entry.act == "role" and not entry.detail.get("role"):
+        return "took a role away"
+    if entry.act == "queue" and "archived" in entry.detail:
+        return "closed a queue" if entry.detail["archived"] else "opened a queue again"
+    if entry.act == "application":
+        words = {"added": "let an application in", "revoked": "shut an application out"}
+        return next((words[one] for one in words if entry.detail.get(one)), "changed an application")
+    return ACTS.get(entry.act, entry.act)
+
+
+def particulars(entry: LogEntry) -> str:
+    """What else is known of it."""
+    if entry.act == "role":
+        return f"{entry.detail.get('before') or 'no role'} → {entry.detail.get('role') or 'no role'}"
+    return ", ".join(
+        name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
+        for name, value in entry.detail.items()
+        if value not in (None, "", False)
+    )
 
 
 def log(workbench: Workbench, words: str = "", limit: int = 500) -> list[LogEntry]:

@@ -470,8 +470,9 @@ def ready(workbench: Workbench) -> None:
 def _embedded(workbench: Workbench) -> None:
     if workbench.team is not None:
         raise InvalidInput(
-            "This workbench keeps feedback in a team's Supabase project. Write to its tables directly, under row level security, "
-            "as docs/collecting.md shows."
+            "This workbench keeps feedback in a team's Supabase project. Ask that: feedback is written to its tables directly, "
+            "under row level security, and select assignment('policy') says which checkpoint answers whom. docs/collecting.md "
+            "and docs/rollout.md show both."
         )
 
 

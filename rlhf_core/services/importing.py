@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, get_args
 from rlhf_core.analytics.pseudonyms import Pseudonyms, pseudonym_key
 from rlhf_core.ground.errors import InvalidInput, NotFound, disk_errors
 from rlhf_core.ground.records import Origin, utc_now
-from rlhf_core.intake.formats import PRESETS, Preset, describe, fields_table
+from rlhf_core.intake.formats import FIELDS, PRESETS, Preset, describe, fields_table
 from rlhf_core.intake.parsing import parse_file
 from rlhf_core.intake.personal import told
 from rlhf_core.intake.rows import BadRecord, build_rows
@@ -23,6 +23,17 @@ from rlhf_core.store.base import BulkCounts
 __all__ = [
     "PRESETS", "ImportReport", "Preset", "add_chats", "describe", "fields_table", "import_file", "import_stream", "preset_names"
 ]  # fmt: skip
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+LIKE = {
+    "rating": "score", "stars": "score", "rate": "score", "prompt": "query", "question": "query", "instruction": "query",
+    "answer": "response", "completion": "response", "output": "response", "annotator": "rater", "user": "rater",
+    "note": "comment", "label": "score", "labels": "step_labels", "ratings": "step_labels",
+}  # names that files elsewhere use, and the field that is meant  # fmt: skip
 
 
 def preset_names() -> tuple[Preset, ...]:
@@ -42,12 +53,12 @@ class ImportReport:
 
     def __str__(self) -> str:
         added = self.added
-        text = f"{self.name}: read {self.records} records as {self.preset}; "
+        text = f"{self.name}: read {counted(self.records, 'record')} as {self.preset}; "
         if added.chats == 0 and added.ratings == 0:
             text += f"nothing new ({added.known_chats} chats and {added.known_ratings} ratings were here already)."
         else:
-            text += f"added {added.chats} chats, {added.steps} steps, {added.ratings} ratings"
-            known = [f"{n} {what}" for n, what in ((added.known_chats, "chats"), (added.known_ratings, "ratings")) if n]
+            text += f"added {counted(added.chats, 'chat')}, {counted(added.steps, 'step')}, {counted(added.ratings, 'rating')}"
+            known = [counted(n, what) for n, what in ((added.known_chats, "chat"), (added.known_ratings, "rating")) if n]
             text += f"; here already: {' and '.join(known)}." if known else "."
         if self.own:
             text += (
@@ -56,9 +67,18 @@ class ImportReport:
             )
         if self.removed:
             text += f" Taken out of texts: {told(self.removed)}."
-        if self.ignored_fields:
-            text += f" Ignored fields: {', '.join(self.ignored_fields)}."
-        return text
+        return text + (f" {self.passed_over}" if self.ignored_fields else "")
+
+    @property
+    def passed_over(self) -> str:
+        """What of the file was not read, in a sentence; "" where all of it was."""
+        if not self.ignored_fields:
+            return ""
+        known = {name.casefold(): name for name in FIELDS}
+        meant = [f"{one} ({LIKE[one.casefold()]} is the name that is read)" if one.casefold() in LIKE else
+                 f"{one} ({known[one.casefold()]} is the name that is read)" if one.casefold() in known else one
+                 for one in self.ignored_fields]  # fmt: skip
+        return f"Not read: {', '.join(meant)}."
 
 
 def import_file(

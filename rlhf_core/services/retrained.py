@@ -15,6 +15,10 @@ Outcome = Literal["candidate", "no gain", "refused", "not due", "failed"]
 __all__ = ["REPORT", "Gain", "Outcome", "Retraining", "folder_of", "past", "read"]
 
 
+def _code(name: str | None) -> str:
+    return f"`{name}`" if name else "none"
+
+
 @dataclass(frozen=True, slots=True)
 class Gain:
     """A new reward model beside the one that serves, on ratings of questions that neither learned from. ``new``, ``old``: mean
@@ -57,7 +61,7 @@ class Retraining:
         lines = [
             "# Retraining report", "", f"**{self.outcome[0].upper()}{self.outcome[1:]}.** {self.why}", "",
             f"- Made {self.at[:19]}Z from snapshot `{self.snapshot_id}`: {self.ratings:,} ratings.",
-            f"- Run `{self.run_id or 'none'}`, checkpoint `{self.checkpoint_id or 'none'}`; serving: `{self.serving or 'none'}`.",
+            f"- Run: {_code(self.run_id)}, checkpoint: {_code(self.checkpoint_id)}; serving: {_code(self.serving)}.",
         ]  # fmt: skip
         if self.findings:
             lines += ["", "The audit says to act first on: " + "; ".join(self.findings)]

@@ -153,7 +153,7 @@ def _score_drift(frame: Any) -> str:
 
 
 def _duplicate_answers(frame: Any) -> str:
-    return f"{len(frame)} answers stand there more than once; count their ratings once, or remove the copies."
+    return f"{len(frame)} answers occur more than once; count their ratings once, or remove the copies."
 
 
 def _contradictory_ratings(frame: Any) -> str:

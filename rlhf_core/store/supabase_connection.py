@@ -129,6 +129,8 @@ class Connection:
             Duplicate: there is an account with this address.
         """
         display_name = check_name(display_name)
+        if len(password) < PASSWORD_MIN_CHARS:
+            raise InvalidInput(f"A password has at least {PASSWORD_MIN_CHARS} characters. Choose a longer one.")
         answer = self._auth(
             lambda auth: auth.sign_up(
                 {"email": email.strip(), "password": password, "options": {"data": {"display_name": display_name}}}

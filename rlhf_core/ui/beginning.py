@@ -30,8 +30,12 @@ def snapshot_of_address(workbench: Workbench, about: str) -> snapshots.Snapshot:
         try:
             return snapshots.find(workbench, wanted)
         except RlhfError as error:
+            if not snapshots.listing(workbench):
+                st.warning("The snapshot that the address names is not here.")
+                without_a_snapshot(workbench, about)
+                st.stop()
             show_error(error)
-            st.button("Take the newest snapshot", icon=":material/photo_camera:", on_click=_forget_snapshot)
+            st.button("Go to the newest snapshot", icon=":material/photo_camera:", on_click=_forget_snapshot)
     st.stop()
     raise AssertionError("the page has ended")
 

@@ -59,13 +59,15 @@ def draw(workbench: Workbench, chosen: Sequence[Candidate]) -> None:
     if gathered is not None:
         with st.spinner("Scoring …"):
             first = f"{plural(len(gathered.answers), 'answer')}. Models are loaded in a process of their own the first time …"
-            bar = st.progress(0.0, first)
+            bar, stop = st.progress(0.0, first), st.empty()
+            stop.button("Cancel", icon=":material/stop:", key="compare:stop")  # pressed, the page is drawn anew without this
 
             def say(done: int, of: int) -> None:
                 bar.progress(done / of, f"{done:,} of {of:,} answers")
 
             compared = comparing_sets.compare(workbench, chosen, gathered, say)
             bar.empty()
+            stop.empty()
             things = compared.things() if compared.scores else None
             st.session_state[keys.COMPARE_SET] = (
                 Report(compared, things, comparing_sets.frame(compared, things), {}) if things is not None else compared.errors

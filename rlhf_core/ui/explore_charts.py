@@ -48,7 +48,7 @@ def _means(frame: pd.DataFrame, place: alt.X | alt.Y, *, upright: bool, height: 
 
 
 def _time(frame: pd.DataFrame) -> alt.LayerChart:
-    place = alt.X("period:T", title="week (UTC)")
+    place = alt.X("period:T", title="week (UTC)", axis=alt.Axis(format="%b %-d", labelOverlap=True, tickCount=8))
     line = alt.Chart(frame).mark_line(opacity=0.5).encode(place, alt.Y("mean_score:Q"))
     return (line + _means(frame, place, upright=True)).properties(height=250)
 

@@ -32,6 +32,10 @@ def aliases(now: State) -> None:
                 st.caption("Everybody gets it" if alias == "serving" and now.canary is None else about)
 
 
+def figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:,.4g}"
+
+
 def comparison(seen: Look) -> None:
     if seen.fault:
         st.error(f"It goes back: {markdown_of(seen.fault)}", icon=":material/undo:")
@@ -39,15 +43,15 @@ def comparison(seen: Look) -> None:
         st.success(seen.says, icon=":material/check_circle:")
     else:
         st.info(seen.says, icon=":material/hourglass_top:")
-    left, right = st.columns([3, 4], gap="large")
+    left, right = st.columns(2, gap="medium")
     with left:
         rows = [
-            {"": rail.name, "canary": rail.canary, "control": rail.control, "unit": rail.unit,
+            {"": rail.name, "canary": figure(rail.canary), "control": figure(rail.control), "unit": rail.unit,
              "evidence": f"{rail.evidence:,.2f} of {1 / rail.alpha:,.0f}"} for rail in seen.rails
         ]  # fmt: skip
         st.dataframe(
             pd.DataFrame(rows), hide_index=True,
-            column_config={name: st.column_config.NumberColumn(format="%.4g") for name in ("canary", "control")},
+            column_config={name: st.column_config.TextColumn(alignment="right") for name in ("canary", "control", "evidence")},
         )  # fmt: skip
         counts = " · ".join(
             f"{arm}: {plural(seen.answers.get(arm, 0), 'answer')}, {seen.rated.get(arm, 0):,} rated, "

@@ -121,7 +121,10 @@ def draw_all(steps: Lines, shown: set[str]) -> None:
                 st.vega_lite_chart(small_frame(steps, name), small_curve(METRICS[name]))
 
 
-HELD_OUT = {"reward": "held-out prompts, the same reward", "judge": "held-out prompts, the judge"}
+HELD_OUT = {
+    "reward": "held-out, by its reward",
+    "judge": "held-out, by the judge",
+}  # in the order of the alphabet: so are colours
 
 
 def reward_frame(steps: Lines, tables: Lines) -> pd.DataFrame:
@@ -150,7 +153,7 @@ def reward_curves() -> charts.Specification:
         .encode(
             step, alt.Y("held:Q", title=title, scale=scale),
             alt.Color("who:N", title=None, legend=alt.Legend(orient="top", labelLimit=300),
-                      scale=alt.Scale(domain=[*HELD_OUT.values()], range=["#0d9488", "#d97706"])),
+                      scale=alt.Scale(range=["#0d9488", "#d97706"])),
             tooltip=["step:Q", "who:N", alt.Tooltip("held:Q", title="reward", format=".3f")],
         )
     )  # fmt: skip

@@ -9,7 +9,7 @@ import streamlit as st
 from rlhf_core.ground.errors import RlhfError
 from rlhf_core.services.workbench import Workbench
 from rlhf_core.ui import identity, keys
-from rlhf_core.ui.texts import show_error
+from rlhf_core.ui.texts import plain, show_error
 
 SIGN_IN, SIGN_UP, FORGOT = "Sign in", "Create an account", "Forgot the password"
 
@@ -30,7 +30,7 @@ def draw(workbench: Workbench) -> None:
         {SIGN_UP: _sign_up, FORGOT: _forgot}.get(what or SIGN_IN, _sign_in)(workbench)
         if workbench.team.oidc_provider:
             _oidc(workbench, workbench.team.oidc_provider)
-        st.caption(f"The team's store: `{urlsplit(workbench.team.url).netloc}`")
+        st.caption(f"The team's store: {plain(urlsplit(workbench.team.url).netloc)}")
 
 
 def _sign_in(workbench: Workbench) -> None:

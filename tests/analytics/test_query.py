@@ -8,8 +8,9 @@ from rlhf_core.analytics.query import FOLDER, ask, questions, read_question
 from rlhf_core.analytics.snapshot import Snapshot
 from rlhf_core.ground.errors import InvalidInput, NotFound
 from rlhf_core.ground.records import LabelOp, Queue, new_id
-from rlhf_core.services import snapshots
+from rlhf_core.services import collecting, snapshots
 from rlhf_core.services.workbench import Workbench
+from rlhf_core.store.sqlite_collecting import Place
 from tests.conftest import command
 
 
@@ -20,8 +21,25 @@ def test_every_question_binds_its_parameters_and_returns_its_columns(path: Path,
     assert statement.named_parameters == set(question.params)
     answer = ask(judged_snapshot, question.name)
     assert list(answer.columns) == list(question.columns)
-    if question.name not in ("duplicate_answers", "contradictory_ratings"):  # the demo has none
+    if question.name not in ("duplicate_answers", "contradictory_ratings", "implicit_signals"):  # the demo has none
         assert len(answer) > 0
+
+
+def test_signs_are_visitors_and_not_raters(demo: Workbench) -> None:
+    caller = collecting.caller_of(demo, collecting.add_application(demo, "Assistant", per_minute=10**6)[1])
+    for number in range(3):
+        record = {"query": f"visitor asks {number}", "response": "An answer."}
+        collecting.set_consent(demo, caller, caller.application.consent_version, "given", f"person {number}")
+        kept = collecting.add_chat(demo, caller, f"c{number}", record, f"person {number}")
+        collecting.signal(demo, caller, Place(kept["id"]), "copy", 40.0 + number, external_id=f"person {number}")
+        collecting.rate(demo, caller, f"r{number}", Place(kept["id"]), 5, thumbs=False, external_id=f"person {number}")
+    rater, chat = demo.session(demo.people()[0]), demo.store.search_chats(limit=1)[0]
+    looked = [LabelOp(new_id(), kind, chat.id, None, {"ms": 900} if kind == "dwell" else {}) for kind in ("dwell", "edit")]
+    assert set(demo.store.for_user(rater).apply(looked).values()) == {""}
+    answer = ask(snapshots.take(demo)[0], "implicit_signals")
+    (copied,) = answer.to_dict("records")
+    assert (copied["signal"], copied["times"], copied["chats"], copied["people"]) == ("copy", 3, 3, 3)
+    assert (copied["median_value"], copied["mean_score"]) == (41.0, 5.0)
 
 
 def test_distribution_against_a_count_by_hand(workbench: Workbench, add_chats: Any) -> None:

@@ -39,7 +39,7 @@ def policy(workbench: Workbench, seed: int) -> Checkpoint:
 
 
 def ask(page: Page, query: str, tokens: int) -> None:
-    page.get_by_role("button", name="How it is written").click()
+    page.get_by_role("button", name="Sampling").click()
     page.get_by_role("spinbutton", name="Tokens at most").fill(str(tokens))
     page.keyboard.press("Tab")
     page.keyboard.press("Escape")

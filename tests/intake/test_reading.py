@@ -261,3 +261,14 @@ def test_a_broken_cell_in_parquet_is_named_by_its_row(tmp_path: Path) -> None:
     pq.write_table(pa.table({"query": ["q", "q2"], "steps": ['["a"]', "[" * 100_000]}), tmp_path / "c.parquet")
     (problem,) = problems((tmp_path / "c.parquet").read_bytes(), "c.parquet")
     assert problem.startswith("line 2: steps is not JSON")
+
+
+@pytest.mark.parametrize(("data", "name", "said"), [
+    (b"\x89PNG\r\n\x1a\n....", "a.jsonl", "holds a picture, whatever its suffix says"),
+    (b"%PDF-1.7\n", "a.csv", "holds a PDF document"),
+    (b"query;response;score\nq;r;5\n", "a.csv", "values stand between ';'"),
+    (b"query\tresponse\nq\tr\n", "a.csv", "values stand between tabs"),
+])  # fmt: skip
+def test_another_kind_of_file_is_called_so(data: bytes, name: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        parse(data, name)

@@ -18,7 +18,7 @@ def test_a_snapshot_that_is_not_here(page: str, judged: Workbench) -> None:
     app = check(open_page(page, snapshot="20200101-000000-000000"))
     assert "No snapshot begins with '20200101-000000-000000'" in texts(app)
     assert len(texts(app).splitlines()) == 2  # the title and that: of another one nothing is shown
-    assert len(texts(press(app, "Take the newest snapshot")).splitlines()) > 2
+    assert len(texts(press(app, "Go to the newest snapshot")).splitlines()) > 2
     assert len(texts(check(open_page(page, snapshot=snapshot.id))).splitlines()) > 2
 
 

@@ -472,7 +472,7 @@ def test_a_policys_run_shows_its_curves_alarms_and_answers(demo: Workbench) -> N
     app = check(open_page("train.py", run=ppo_run(demo)))
     shown = texts(app)
     for words in (
-        "policy by rewards", "five example questions", "Length", "answers went from 30 to", "KL to the reference",
+        "policy improved", "five example questions", "Length", "answers went from 30 to", "KL to the reference",
         "Before and after", "reward 1.50", "reward 4.25",
     ):  # fmt: skip
         assert words in shown, words
@@ -876,6 +876,6 @@ def test_an_application_is_let_in_and_its_token_shown_once(workbench: Workbench)
     assert [frame.value["what"].tolist() for frame in app.dataframe] == [["1 e-mail"], ["1 chats"]]
     app = check(open_page("activity.py"))
     assert app.dataframe[0].value["did"].tolist()[0] == "erased a person"
-    assert "changed who may send feedback" in app.dataframe[0].value["did"].tolist()
+    assert "let an application in" in app.dataframe[0].value["did"].tolist()
     app.text_input[0].set_value("nothing like it").run()
     assert "Nobody did such a thing." in app.info[0].value

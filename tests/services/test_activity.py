@@ -11,7 +11,7 @@ import pytest
 
 from rlhf_core.ground.configs import RewardConfig
 from rlhf_core.ground.errors import Forbidden
-from rlhf_core.ground.records import Queue, Session, new_id
+from rlhf_core.ground.records import LogEntry, Queue, Session, new_id
 from rlhf_core.ground.settings import TeamSettings
 from rlhf_core.services import activity, collecting, erasing, labeling, snapshots, training
 from rlhf_core.services.backing_up import back_up
@@ -71,3 +71,15 @@ def test_a_teams_log_is_one_for_all_machines(workbench: Workbench, sign_in: Any)
     hers.team = own.team
     assert [(one.who, one.what, one.detail) for one in activity.log(hers, "s9")] == [("Ana", "s9", {"chats": 1})]
     assert [(one.who, one.what) for one in workbench.audit.entries("s9")] == [("Ana", "s9")], "this machine's own has it too"
+
+
+@pytest.mark.parametrize(("act", "detail", "did", "more"), [
+    ("role", {"role": None, "before": "annotator"}, "took a role away", "annotator → no role"),
+    ("role", {"role": "analyst", "before": None}, "gave a role", "no role → analyst"),
+    ("queue", {"archived": True}, "closed a queue", "archived"),
+    ("application", {"revoked": True}, "shut an application out", "revoked"),
+    ("import", {"chats": 2, "ratings": 0, "removed": False}, "imported chats", "chats 2"),
+])  # fmt: skip
+def test_deeds_in_words(act: str, detail: dict[str, Any], did: str, more: str) -> None:
+    entry = LogEntry("2026-01-01T00:00:00Z", "Ada", act, "what", detail)
+    assert (activity.deed(entry), activity.particulars(entry)) == (did, more)

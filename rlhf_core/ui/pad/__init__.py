@@ -62,6 +62,10 @@ def page(title: str, task: Task) -> None:
     queues = labeling.queues(workbench, task)
     chat = st.query_params.get(keys.URL_CHAT)
     chosen = keys.label_queue(task)
+    if asked_for := st.query_params.get(keys.URL_QUEUE):  # an address may name it by its name as well
+        by_name = next((one.id for one in queues if one.name.casefold() == asked_for.strip().casefold()), None)
+        if by_name is not None:
+            st.query_params[keys.URL_QUEUE] = by_name
     editing: Item | None = (chat, st.query_params.get(keys.URL_OTHER)) if chat else None
     wanted = st.query_params.get(keys.URL_QUEUE) if not editing else None
     with st.container(horizontal=True, vertical_alignment="bottom", horizontal_alignment="distribute"):
