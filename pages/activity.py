@@ -16,7 +16,7 @@ if not entries:
     st.info("Nobody did such a thing." if words else "Nothing was done yet. Import chats, or load the demo set on Home.")
 else:
     rows = [
-        {"when": pd.Timestamp(one.at), "who": one.who, "did": activity.deed(one), "what": one.what,
+        {"when": pd.Timestamp(one.at), "who": one.who, "did": activity.deed(one), "what": activity.about(one),
          "more": activity.particulars(one)}
         for one in entries
     ]  # fmt: skip

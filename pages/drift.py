@@ -71,7 +71,7 @@ if found:
         alt.Chart(pd.DataFrame(rows))
         .mark_point(filled=True, size=70)
         .encode(
-            x=alt.X("window:T", title=None),
+            x=alt.X("window:T", title=None, axis=alt.Axis(format="%b %-d", tickCount=8, labelOverlap=True)),
             y=alt.Y("p:Q", title="adjusted p", scale=alt.Scale(type="log", reverse=True), axis=alt.Axis(format="~g")),
             color=alt.Color("cause:N", title=None, legend=alt.Legend(orient="top")),
             shape=alt.Shape("alarm:N", legend=None, scale=alt.Scale(domain=[False, True], range=["circle", "triangle-up"])),

@@ -293,7 +293,7 @@ def _of_pairs(folds: Sequence[Fold], held: HeldPairs, seed: int) -> OfPairs:
         if accuracy.value is None or accuracy.low is None or accuracy.low <= 0.5:
             refused.append(f"It may be guessing: it ranks {_span(accuracy)} of held-out pairs right, and 0.5 is chance.")
         for floor in floors:
-            by_what = {"length": "which is longer", "bag of words": "which words they hold"}[floor.name]
+            by_what = {"length": "looking at which is longer", "bag of words": "counting which words they hold"}[floor.name]
             if floor.ahead.value is None or floor.ahead.value <= 0:
                 refused.append(f"On pairs it is no better than {by_what}: {_span(accuracy)} right against {_span(floor.figure)}.")
             elif floor.ahead.low is None or floor.ahead.low <= 0:
@@ -433,7 +433,7 @@ def _judge(
     if auc.value is None or auc.value <= 0.5 or auc.low is None or auc.low <= 0.5:
         refused.append(f"It may be guessing: AUC {_span(auc)} on {kind}, and 0.5 is chance.")
     for floor in floors:
-        by = {"length": "how long they are", "bag of words": "which words they hold"}[floor.name]
+        by = {"length": "looking at how long they are", "bag of words": "counting which words they hold"}[floor.name]
         if floor.ahead.value is None or floor.ahead.value <= 0:
             refused.append(f"On {kind} it is no better than {by}: AUC {_span(auc)} against {_span(floor.figure)}.")
         elif floor.ahead.low is None or floor.ahead.low <= 0:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from rlhf_core.ground import rollout
 from rlhf_core.ground.records import LogEntry
+from rlhf_core.ground.runs import LOCAL
 from rlhf_core.services.workbench import Workbench
 
-__all__ = ["ACTS", "deed", "log", "particulars"]
+__all__ = ["ACTS", "about", "deed", "log", "particulars"]
 ACTS = {
     "snapshot": "took a snapshot",
     "remove snapshot": "removed a snapshot",
@@ -55,6 +56,11 @@ def deed(entry: LogEntry) -> str:
     return ACTS.get(entry.act, entry.act)
 
 
+def about(entry: LogEntry) -> str:
+    """What it was done to: its name where it has one."""
+    return str(entry.detail.get("name") or entry.what)
+
+
 def particulars(entry: LogEntry) -> str:
     """What else is known of it."""
     if entry.act == "role":
@@ -62,7 +68,7 @@ def particulars(entry: LogEntry) -> str:
     return ", ".join(
         name.replace("_", " ") if value is True else f"{name.replace('_', ' ')} {value}"
         for name, value in entry.detail.items()
-        if value not in (None, "", False)
+        if value not in (None, "", False) and name != "name" and (name, value) != ("engine", LOCAL)
     )
 
 

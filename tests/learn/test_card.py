@@ -141,7 +141,7 @@ def test_pairs_alone() -> None:
                          test_pairs=held(pairs(100, 60), lambda text: -len(text)))  # fmt: skip
     assert shorter.pairs is not None
     assert shorter.pairs.accuracy.value == 1.0  # and so is length alone: all good ones are shorter
-    assert "no better than which is longer" in " ".join(shorter.pairs.reasons)
+    assert "no better than looking at which is longer" in " ".join(shorter.pairs.reasons)
     assert shorter.state == "refused"
     assert {probe.name for probe in shorter.probes if not probe.passed} >= {"empty"}  # the winners are what is liked
     few = write_card([], nothing, nothing, rewards, train_pairs=pairs(0, 80), test_pairs=held(pairs(100, 5), len))
