@@ -88,8 +88,7 @@ def settle() -> None:
         outcome = plural(result.rows, "row")
     except RlhfError as error:
         outcome = "cancelled" if running.cancelled else shorten(str(error), 200)
-        if not running.cancelled:
-            state[keys.SQL_PROBLEM] = (NO_ANSWER, error)
+        state[keys.SQL_PROBLEM] = ("", error) if running.cancelled else (NO_ANSWER, error)
     querying.remember(workbench, session.user_id, snapshot_id, sql, outcome)
 
 
@@ -242,8 +241,12 @@ with editor:
     if keys.SQL_RUNNING in state:
         under_way()
     if problem := state.get(keys.SQL_PROBLEM):
-        st.error(problem[0], icon=":material/error:")
-        st.code(str(problem[1]), language=None, wrap_lines=True)
+        title, said = problem
+        if title:
+            st.error(title, icon=":material/error:")
+            st.code(str(said), language=None, wrap_lines=True)
+        else:
+            st.info(markdown_of(str(said)), icon=":material/stop_circle:")  # as one wished
     if kept := state.get(keys.SQL_RESULT):
         show(*kept)
 with side:

@@ -92,7 +92,9 @@ def test_taught_then_improved_by_a_reward_model(workbench: Workbench, root: Path
     best = next(one for one in policies(workbench) if one.id == run.checkpoint_id)
     assert (best.parent, best.snapshot_id, best.run_id) == (taught.id, snapshot.id, run.id)
     assert best.metrics["reward_checkpoints"] == [reward.id]
-    assert "no better than counting which words they hold" in best.metrics["ungated_reward"][0]  # these steps differ by words alone
+    assert (
+        "no better than counting which words they hold" in best.metrics["ungated_reward"][0]
+    )  # these steps differ by words alone
     best.verify()
     lines = training.metrics(workbench, run.id)
     steps = [line for line in lines if line["split"] == "train"]
