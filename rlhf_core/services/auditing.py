@@ -231,11 +231,19 @@ def _stale(ages: Any) -> Finding:
     return Finding(topic, severity, f"{fresh:.0%} of the ratings are of the newest 180 days.", todo, "staleness")
 
 
+FEWEST_OF_A_PERIOD = 100  # ratings of one person on a few chats move any index
+
+
 def _drift(drift: Any) -> Finding:
     topic = "Drift"
     if len(drift) < 2:
         return Finding(topic, "unknown", "All ratings are of one period.", "Nothing.", "score_drift")
     last = drift.iloc[-1]
+    if last["ratings"] < FEWEST_OF_A_PERIOD:
+        words = (
+            f"The newest period has {last['ratings']:,} ratings; {FEWEST_OF_A_PERIOD} are the least to tell whether scores moved."
+        )
+        return Finding(topic, "unknown", words, "Nothing.", "score_drift")
     severity: Severity = {"steady": "fine", "moving": "look", "moved": "look"}[last["verdict"]]  # type: ignore[assignment]
     todo = (
         "Nothing." if severity == "fine" else "See whether chats, raters or the model changed: scores by source, rater and model."

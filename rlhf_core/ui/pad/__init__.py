@@ -193,6 +193,8 @@ def _done(queue: Queue, progress: QueueProgress, session: Session) -> str:
     """What is said where there is nothing to hand out."""
     if progress.finished >= progress.items:
         return f"Everything in this queue is done. Thank you, {session.display_name}."
+    if progress.submitted + progress.skipped >= progress.items:
+        return f"You have done everything in this queue. Thank you, {session.display_name}."
     return (
         f"There is nothing for you at the moment: {progress.finished:,} of {progress.items:,} are done, and the rest you had, or "
         f"others have now. What they leave comes up here, {duration(queue.lease_s)} after they began at the latest."

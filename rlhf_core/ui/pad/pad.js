@@ -122,7 +122,7 @@ class Pad {
     this.sentAt = 0;
     this.unheard = 0;
     if (!this.pending.length) this.away = "";
-    if (this.shown === null && this.item) this.show();
+    if (this.shown === null && (this.item || !this.pending.length)) this.show();
     this.frame();
     this.send(false);
   }
@@ -262,8 +262,9 @@ class Pad {
       this.root.append(panel);
     }
     if (!this.item) {
-      this.root.append(make("p", { class: "done" }, this.data.done),
-        make("div", { class: "end" }, make("button", { onclick: () => this.setStateValue("again", Date.now()) }, "Look again")));
+      const waits = this.pending.some((op) => op.kind === "submit" || op.kind === "skip"); // the words are of before
+      this.root.append(make("p", { class: "done" }, waits ? "One moment …" : this.data.done),
+        waits ? "" : make("div", { class: "end" }, make("button", { onclick: () => this.setStateValue("again", Date.now()) }, "Look again")));
       this.frame();
       return;
     }
