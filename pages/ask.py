@@ -7,7 +7,6 @@ import pandas as pd
 import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
-from rlhf_core.ground.roles import may
 from rlhf_core.ground.text import shorten
 from rlhf_core.services import querying, saved_queries
 from rlhf_core.ui import keys, resources
@@ -161,7 +160,7 @@ def draw(frame: pd.DataFrame) -> None:
 
 def send(result: querying.Result, snapshot_id: str) -> None:
     """Rows to a queue."""
-    if not may(session.role, "queues") and workbench.person is not None:
+    if not workbench.may("queues"):
         st.info("Engineers and administrators make queues.")
         return
     try:
@@ -205,7 +204,7 @@ def list_saved() -> None:
             )  # fmt: skip
             if saved_queries.removable(workbench, session, one):
                 st.button(
-                    "", key=f"sql:remove:{k}", type="tertiary", icon=":material/delete:", help=f"Remove {plain(one.name)}",
+                    "Remove", key=f"sql:remove:{k}", type="tertiary", icon=":material/delete:", help=f"Remove {plain(one.name)}",
                     on_click=remove, args=(one.name,),
                 )  # fmt: skip
             st.caption(f"{f'{plain(one.by)}, ' if one.by else ''}{ago(one.at)}", width="content")

@@ -2,7 +2,6 @@
 
 import streamlit as st
 
-from rlhf_core.ground.roles import may
 from rlhf_core.services import auditing
 from rlhf_core.ui import keys, resources
 from rlhf_core.ui.beginning import snapshot_of_address
@@ -34,7 +33,7 @@ for one in report.findings:
         st.markdown(f"{icon} :{colour}[**{one.topic}**] · {markdown_of(one.found)}")
         if one.todo != "Nothing.":
             st.markdown(f":material/arrow_forward: {markdown_of(one.todo)}")
-            if one.follow == "queues" and workbench.person is not None and not may(workbench.person.role, "queues"):
+            if one.follow == "queues" and not workbench.may("queues"):
                 st.caption("Engineers and administrators make queues: ask one of them.")
             elif one.follow is not None:
                 label, icon = PAGES[one.follow]

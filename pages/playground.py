@@ -3,7 +3,6 @@
 import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
-from rlhf_core.ground.roles import may
 from rlhf_core.services import comparing, playing
 from rlhf_core.services.playing import Exchange, Sampling, Voice
 from rlhf_core.ui import attacks, branches, exchanges, keys, resources
@@ -84,7 +83,7 @@ else:
         "There is nobody to talk to yet: no policy on this machine, and no endpoint in the settings. Teach a policy, or let "
         "`python -m rlhf_core demo` load the demo set and teach a tiny one."
     )
-    if workbench.person is None or may(workbench.person.role, "train"):
+    if workbench.may("train"):
         st.page_link("train.py", label="Train", icon=":material/model_training:")
     else:
         st.caption("Engineers and administrators teach policies: ask one of them.")

@@ -199,10 +199,11 @@ st.markdown(
 def show(queue_id: str) -> None:
     """The chosen one: the way to it, and all that can be changed."""
     queue = found[queue_id]
-    st.page_link(
-        "prefer.py" if queue.task == "choose" else "label.py", label="Label in this queue", icon=":material/thumbs_up_down:",
-        query_params={keys.URL_QUEUE: queue.id}, help="The address of the page that opens can be sent to others.",
-    )  # fmt: skip
+    if not queue.archived:
+        st.page_link(
+            "prefer.py" if queue.task == "choose" else "label.py", label="Label in this queue", icon=":material/thumbs_up_down:",
+            query_params={keys.URL_QUEUE: queue.id}, help="The address of the page that opens can be sent to others.",
+        )  # fmt: skip
     form(queue)
     label = "Open it again" if queue.archived else "Close it"
     if st.button(label, icon=":material/inventory_2:", help="Nothing is deleted; a closed queue hands nothing out"):

@@ -4,7 +4,6 @@ import pandas as pd
 import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError, Unproven
-from rlhf_core.ground.roles import may
 from rlhf_core.ground.rollout import Act, ModelKind
 from rlhf_core.services import retrained, rolling_out
 from rlhf_core.ui import keys, resources, rollout_parts
@@ -122,7 +121,7 @@ def choices(seen: rolling_out.Look) -> None:
 
 
 stand()
-if workbench.person is None or may(session.role, "promote"):
+if workbench.may("promote"):
     choices(rolling_out.glance(workbench, kind))
 else:
     st.info("Engineers and administrators decide which checkpoint serves.")

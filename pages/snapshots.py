@@ -7,7 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from rlhf_core.ground.errors import RlhfError
-from rlhf_core.ground.roles import Action, may
+from rlhf_core.ground.roles import Action
 from rlhf_core.services import snapshots
 from rlhf_core.ui import depot_parts, keys, resources, rows
 from rlhf_core.ui.beginning import take_button
@@ -148,7 +148,7 @@ def show(_: str) -> None:
     ]
     with st.container(horizontal=True):
         for page, label, icon, action in ways:
-            if workbench.person is None or may(workbench.person.role, action):
+            if workbench.may(action):
                 st.page_link(page, label=label, icon=icon, query_params={keys.URL_SNAPSHOT: snapshot.id})
     views = {"What is in it": what_is_in_it, "Made from it": lineage, "Compare": compared, "Export": exported, "Remove": away}
     view = st.segmented_control(

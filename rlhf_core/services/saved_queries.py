@@ -13,7 +13,6 @@ import filelock
 from rlhf_core.ground.errors import CorruptArtifact, Duplicate, Forbidden, InvalidInput, NotFound, disk_errors
 from rlhf_core.ground.files import read_json, write_json
 from rlhf_core.ground.records import Session, utc_now
-from rlhf_core.ground.roles import may
 from rlhf_core.services.workbench import Workbench
 
 MAX_NAME = 80  # characters
@@ -91,7 +90,7 @@ def save(workbench: Workbench, session: Session, name: str, sql: str) -> SavedQu
 
 def removable(workbench: Workbench, session: Session, query: SavedQuery) -> bool:
     """Whether this person may remove it: their own, on a team's store; any, for administrators and on the embedded store."""
-    return query.owner == owner_of(session.user_id) or workbench.person is None or may(session.role, "manage")
+    return query.owner == owner_of(session.user_id) or workbench.may("manage")
 
 
 def remove(workbench: Workbench, session: Session, name: str) -> None:

@@ -112,10 +112,14 @@ class Workbench:
         own.local_name = name
         return own
 
+    def may(self, action: Action) -> bool:
+        """Whether whoever uses it may. Everybody may everything on the embedded store, and so may the operator."""
+        return self.person is None or may(self.person.role, action)
+
     def require(self, action: Action) -> None:
         """
         Raises:
-            Forbidden: the person's role does not allow it. Nobody is refused on the embedded store, nor the operator.
+            Forbidden: the person's role does not allow it; see :meth:`may`.
         """
         if self.person is not None and not may(self.person.role, action):
             raise Forbidden(refusal(self.person.role, action))

@@ -27,6 +27,7 @@ def calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
             yield ast.unparse(node.func), node
 
 
+@pytest.mark.slow
 def test_nothing_is_unpickled() -> None:
     found = []
     for path in CODE:

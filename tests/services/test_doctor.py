@@ -194,6 +194,7 @@ def test_a_building_one_is_left_alone(copied: Workspace) -> None:
         assert examined(copied) == []
 
 
+@pytest.mark.slow
 def test_the_command(copied: Workspace, tmp_path: Path) -> None:
     done = command("doctor", root=copied.root)
     assert "1 snapshots, 1 checkpoints, 1 runs" in done.stdout
