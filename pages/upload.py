@@ -1,14 +1,18 @@
 """Bring in a file of chats."""
 
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from rlhf_core.ground.errors import ImportRejected, RlhfError
+from rlhf_core.ground.text import shorten
 from rlhf_core.services import importing
 from rlhf_core.ui import keys, resources
 from rlhf_core.ui.tables import csv_of
 from rlhf_core.ui.texts import plain, plural, show_error
 
+MOST_PREVIEWED = 8_000_000  # bytes
 ABOUT = "JSON Lines, JSON, CSV or Parquet. A file comes in whole or not at all; importing it again adds nothing."
 workbench = resources.workbench()
 st.title("Import chats")
@@ -25,12 +29,40 @@ if file is not None:  # not before: each kind of widget makes the page slower to
     clean = st.checkbox("Take e-mail addresses, phone numbers and the like out of texts")
 
 
+def preview(file: Any) -> None:
+    """What the first records would become, before anything is stored."""
+    if file.name.lower().endswith(".json") and file.size > MOST_PREVIEWED:
+        return  # a list is read whole
+    try:
+        seen = importing.glimpse(file, file.name, preset=preset)
+    except RlhfError as error:
+        show_error(error)
+        return
+    good = [one for one in seen.chats if isinstance(one, tuple)]
+    st.markdown(f"Read as **{seen.preset}**, it begins with" + (":" if good else " bad lines:"))
+    rows = [
+        {"question": shorten(one[0], 160), "steps": one[1], "judgements": one[2]} if isinstance(one, tuple)
+        else {"question": f"line {one.line}: {one.reason}", "steps": None, "judgements": None} for one in seen.chats
+    ]  # fmt: skip
+    st.dataframe(
+        pd.DataFrame(rows), hide_index=True,
+        column_config={
+            "question": st.column_config.TextColumn(width="large"), "steps": st.column_config.NumberColumn(width="small"),
+            "judgements": st.column_config.NumberColumn(width="small"),
+        },
+    )  # fmt: skip
+    if words := importing.passed_over(seen.ignored_fields):
+        st.warning(plain(words), icon=":material/warning:")
+
+
 def show_progress(records: int) -> None:
     bar.progress(min(0.95, records / (records + 5000)), f"{records:,} records read")
 
 
+place = st.container()
 if st.button("Import", type="primary", disabled=file is None, icon=":material/upload_file:") and file is not None:
     st.session_state.pop(keys.IMPORT_RESULT, None)
+    st.session_state[keys.IMPORT_OF] = file.file_id  # what it came to stands in the place of what it begins with
     bar = st.progress(0.0, "Checking every line before anything is stored …")
     try:
         report = importing.import_stream(
@@ -42,6 +74,10 @@ if st.button("Import", type="primary", disabled=file is None, icon=":material/up
     bar.empty()
 
 result = st.session_state.get(keys.IMPORT_RESULT)
+if file is not None and st.session_state.get(keys.IMPORT_OF) != file.file_id:
+    result = None  # that of another file
+    with place:
+        preview(file)
 if isinstance(result, ImportRejected):
     st.error(
         f"{result.name}: nothing was imported, because of {plural(len(result.problems), 'bad line')}.", icon=":material/error:"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import array
 import hashlib
+import itertools
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -119,26 +120,13 @@ def parse_file(
                 continue
             if chosen == "auto":
                 chosen = detect(record)
-            try:
-                own = own_record(record)
-                converted = CONVERTERS[chosen](record) if own is None else own
-                if remove_personal:
-                    converted = record_without_personal(converted, removed)
-                if own is not None and not own:
-                    made = []
-                elif chosen == "pairs":
-                    made = build_pair(converted, default_source=chosen, now=now)
-                else:
-                    made = [build_rows(converted, default_source=chosen, now=now, may_be_blank=own is not None)]
-            except (BadRecord, ValueError) as error:
-                problems.append(Problem(line, str(error)))
-                continue
-            except (TypeError, AttributeError, RecursionError) as error:
-                problems.append(Problem(line, f"does not have the shape of the format {chosen!r} ({error})"))
+            own, made = _rows_of(line, record, chosen, now, removed if remove_personal else None)
+            if isinstance(made, Problem):
+                problems.append(made)
                 continue
             fields.update(dict.fromkeys(record))
             for rows in made:
-                if rows.external_id is not None and (own is None or chosen != "pairs"):  # one answer may be of several pairs
+                if rows.external_id is not None and (not own or chosen != "pairs"):  # one answer may be of several pairs
                     seen.add(rows.external_id, line)
                 else:  # an id makes a chat its own, so only chats without one can be judged twice over
                     for row in (*rows.feedback, *rows.aspects):
@@ -157,8 +145,72 @@ def parse_file(
             raise ImportRejected(name, sorted(problems, key=lambda problem: problem.line))
         if records == 0:
             raise InvalidInput(f"{name} has no records. Choose another file.")
-        ignored = tuple(str(one) for one in fields if one not in READ_BY_PRESET.get(chosen, frozenset()) | {"workbench"})
-        yield ParsedFile(name, chosen, records, ignored, removed, spool, batches + 1)
+        yield ParsedFile(name, chosen, records, _ignored(fields, chosen), removed, spool, batches + 1)
+
+
+def _rows_of(
+    line: int, record: dict[str, Any], chosen: Preset, now: str, removed: Counter[str] | None = None
+) -> tuple[bool, list[ChatRows] | Problem]:
+    """Whether a record is one that this workbench exported, and its rows, or what is wrong with it. ``removed``: None: what is
+    personal stays in texts; else what was taken out of them is counted there."""
+    try:
+        own = own_record(record)
+        converted = CONVERTERS[chosen](record) if own is None else own
+        if removed is not None:
+            converted = record_without_personal(converted, removed)
+        if own is not None and not own:
+            return True, []
+        if chosen == "pairs":
+            return own is not None, build_pair(converted, default_source=chosen, now=now)
+        return own is not None, [build_rows(converted, default_source=chosen, now=now, may_be_blank=own is not None)]
+    except (BadRecord, ValueError) as error:
+        return False, Problem(line, str(error))
+    except (TypeError, AttributeError, RecursionError) as error:
+        return False, Problem(line, f"does not have the shape of the format {chosen!r} ({error})")
+
+
+@dataclass(frozen=True, slots=True)
+class Glimpse:
+    """What the first records of a file would become. ``chats``: question, how many steps and judgements, or what is wrong."""
+
+    preset: Preset
+    chats: list[tuple[str, int, int] | Problem]
+    ignored_fields: tuple[str, ...]
+
+
+def glimpse(file: BinaryIO, name: str, *, preset: Preset = "auto", records: int = 5) -> Glimpse:
+    """Read the first records of a file as :func:`parse_file` would; it is at its beginning again afterwards.
+
+    Raises:
+        InvalidInput: the file as a whole cannot be read.
+    """
+    chosen, now = preset, utc_now()
+    chats: list[tuple[str, int, int] | Problem] = []
+    fields: dict[str, None] = {}
+    try:
+        for line, record in itertools.islice(read_records(file, name), records):
+            if isinstance(record, Problem):
+                chats.append(record)
+                continue
+            if chosen == "auto":
+                chosen = detect(record)
+            _, made = _rows_of(line, record, chosen, now)
+            fields.update(dict.fromkeys(record))
+            if isinstance(made, Problem):
+                chats.append(made)
+            else:
+                chats += [(str(one.chat[1]), len(one.steps), _judgements_in(one)) for one in made]
+    finally:
+        file.seek(0)
+    return Glimpse(chosen, chats, _ignored(fields, chosen))
+
+
+def _judgements_in(one: ChatRows) -> int:
+    return len(one.feedback) + len(one.preferences) + len(one.aspects)
+
+
+def _ignored(fields: Iterable[str], chosen: Preset) -> tuple[str, ...]:
+    return tuple(str(one) for one in fields if one not in READ_BY_PRESET.get(chosen, frozenset()) | {"workbench"})
 
 
 class _Seen:

@@ -13,7 +13,7 @@ from rlhf_core.analytics.pseudonyms import Pseudonyms, pseudonym_key
 from rlhf_core.ground.errors import InvalidInput, NotFound, disk_errors
 from rlhf_core.ground.records import Origin, utc_now
 from rlhf_core.intake.formats import FIELDS, PRESETS, Preset, describe, fields_table
-from rlhf_core.intake.parsing import parse_file
+from rlhf_core.intake.parsing import Glimpse, glimpse, parse_file
 from rlhf_core.intake.personal import told
 from rlhf_core.intake.rows import BadRecord, build_rows
 from rlhf_core.services import erasing
@@ -21,7 +21,8 @@ from rlhf_core.services.workbench import Workbench
 from rlhf_core.store.base import BulkCounts
 
 __all__ = [
-    "PRESETS", "ImportReport", "Preset", "add_chats", "describe", "fields_table", "import_file", "import_stream", "preset_names"
+    "PRESETS", "Glimpse", "ImportReport", "Preset", "add_chats", "describe", "fields_table", "glimpse", "import_file",
+    "import_stream", "passed_over", "preset_names",
 ]  # fmt: skip
 
 
@@ -72,13 +73,14 @@ class ImportReport:
     @property
     def passed_over(self) -> str:
         """What of the file was not read, in a sentence; "" where all of it was."""
-        if not self.ignored_fields:
-            return ""
-        known = {name.casefold(): name for name in FIELDS}
-        meant = [f"{one} ({LIKE[one.casefold()]} is the name that is read)" if one.casefold() in LIKE else
-                 f"{one} ({known[one.casefold()]} is the name that is read)" if one.casefold() in known else one
-                 for one in self.ignored_fields]  # fmt: skip
-        return f"Not read: {', '.join(meant)}."
+        return passed_over(self.ignored_fields)
+
+
+def passed_over(fields: Sequence[str]) -> str:
+    """Fields of a file that are not read, in a sentence, with the names that would be; "" where there are none."""
+    known = {name.casefold(): name for name in FIELDS} | LIKE
+    meant = [one + (f" ({known[one.casefold()]} is the name that is read)" if one.casefold() in known else "") for one in fields]
+    return f"Not read: {', '.join(meant)}." if meant else ""
 
 
 def import_file(

@@ -12,7 +12,7 @@ import pytest
 
 from rlhf_core.ground.errors import ImportRejected, InvalidInput
 from rlhf_core.intake import reader
-from rlhf_core.intake.parsing import Batch, parse_file
+from rlhf_core.intake.parsing import Batch, Glimpse, glimpse, parse_file
 
 GOOD = {"id": "a", "query": "q", "steps": ["one", "two"], "step_labels": [1, -1]}
 
@@ -272,3 +272,15 @@ def test_a_broken_cell_in_parquet_is_named_by_its_row(tmp_path: Path) -> None:
 def test_another_kind_of_file_is_called_so(data: bytes, name: str, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         parse(data, name)
+
+
+def test_what_a_file_begins_with() -> None:
+    data = io.BytesIO(jsonl(GOOD | {"rating": 5}, {"query": "q2", "steps": ["x"]}, {"steps": ["no question"]}, *[GOOD] * 9))
+    seen = glimpse(data, "a.jsonl")
+    assert seen.chats[:2] == [("q", 2, 2), ("q2", 1, 0)]
+    assert (seen.chats[2].line, "has no query" in seen.chats[2].reason) == (3, True)
+    assert (len(seen.chats), seen.preset, seen.ignored_fields) == (5, "chats", ("rating",))
+    assert data.tell() == 0
+    assert glimpse(io.BytesIO(b""" {"query": "q", "response": "r"}"""), "a.jsonl") == Glimpse("chats", [("q", 1, 0)], ())
+    with pytest.raises(InvalidInput, match="is empty"):
+        glimpse(io.BytesIO(b""), "a.jsonl")

@@ -246,8 +246,12 @@ def test_importing_in_the_app(workbench: Workbench, tmp_path: Path) -> None:
     good = write_lines(tmp_path / "good.jsonl", learnable_chats(3))
     app = open_page("upload.py")
     app.file_uploader[0].set_value([(good.name, good.read_bytes(), "application/jsonl")]).run()
+    assert "it begins with:" in texts(check(app))
+    assert len(app.dataframe[0].value) == 3
+    assert workbench.counts().chats == 0
     next(button for button in app.button if button.label == "Import").click().run()
     assert "added 3 chats" in texts(check(app))
+    assert not app.dataframe
     bad = write_lines(tmp_path / "bad.jsonl", [{"query": "q"}, {"query": "q", "response": "r", "score": 6}])
     app.file_uploader[0].set_value([(bad.name, bad.read_bytes(), "application/jsonl")]).run()
     next(button for button in app.button if button.label == "Import").click().run()
