@@ -121,7 +121,6 @@ class Pad {
     this.keep();
     this.sentAt = 0;
     this.unheard = 0;
-    if (!this.pending.length) this.away = "";
     if (this.shown === null && (this.item || !this.pending.length)) this.show();
     this.frame();
     this.send(false);
@@ -390,8 +389,9 @@ class Pad {
       : `${mine} of ${items} ${this.data.task === "choose" ? "pairs" : noun} submitted`
         + (this.item ? ` · ${rated} of ${of} ${word} here` : "");
     this.bar.firstChild.style.width = `${items ? Math.min(100, 100 * mine / items) : 0}%`;
-    this.status.className = `status ${this.problem || this.away ? "bad" : this.pending.length ? "busy" : "good"}`;
-    this.status.textContent = this.problem || this.away || (this.pending.length ? "Saving …" : this.n || this.data.seen ? "Saved" : "");
+    const away = this.pending.length ? this.away : "";
+    this.status.className = `status ${this.problem || away ? "bad" : this.pending.length ? "busy" : "good"}`;
+    this.status.textContent = this.problem || away || (this.pending.length ? "Saving …" : this.n || this.data.seen ? "Saved" : "");
     this.root.dataset.pending = this.pending.length;
     this.root.dataset.chat = this.item?.id ?? "";
   }
