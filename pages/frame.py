@@ -65,6 +65,7 @@ def waiting(person: Session) -> None:
         st.info("Your role was taken away. What you rated and is not saved yet stays in this browser until you have one again.")
     else:
         st.info("You are signed in. An administrator of your team gives you a role next; then come back here.")
+        st.caption("Nobody is an administrator yet? Whoever set this up makes one: `python -m rlhf_core team E-MAIL admin`.")
     st.button("Look again", icon=":material/refresh:", on_click=identity.ask_again)
 
 

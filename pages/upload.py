@@ -38,6 +38,9 @@ def preview(file: Any) -> None:
     except RlhfError as error:
         show_error(error)
         return
+    if not seen.chats:
+        st.info("It holds no records.")
+        return
     good = [one for one in seen.chats if isinstance(one, tuple)]
     st.markdown(f"Read as **{seen.preset}**, it begins with" + (":" if good else " bad lines:"))
     rows = [
@@ -51,7 +54,7 @@ def preview(file: Any) -> None:
             "judgements": st.column_config.NumberColumn(width="small"),
         },
     )  # fmt: skip
-    if words := importing.passed_over(seen.ignored_fields):
+    if words := importing.passed_over(seen.ignored_fields, seen.preset):
         st.warning(plain(words), icon=":material/warning:")
 
 
@@ -62,7 +65,7 @@ def show_progress(records: int) -> None:
 place = st.container()
 if st.button("Import", type="primary", disabled=file is None, icon=":material/upload_file:") and file is not None:
     st.session_state.pop(keys.IMPORT_RESULT, None)
-    st.session_state[keys.IMPORT_OF] = file.file_id  # what it came to stands in the place of what it begins with
+    st.session_state[keys.IMPORT_OF] = (file.file_id, preset)  # what it came to stands in the place of what it begins with
     bar = st.progress(0.0, "Checking every line before anything is stored …")
     try:
         report = importing.import_stream(
@@ -74,8 +77,8 @@ if st.button("Import", type="primary", disabled=file is None, icon=":material/up
     bar.empty()
 
 result = st.session_state.get(keys.IMPORT_RESULT)
-if file is not None and st.session_state.get(keys.IMPORT_OF) != file.file_id:
-    result = None  # that of another file
+if file is not None and st.session_state.get(keys.IMPORT_OF) != (file.file_id, preset):
+    result = None  # that of another file, or of another reading
     with place:
         preview(file)
 if isinstance(result, ImportRejected):

@@ -13,7 +13,7 @@ from rlhf_core.analytics.erasing import holding, take_out, take_out_chats
 from rlhf_core.analytics.pseudonyms import Pseudonyms, pseudonym_key
 from rlhf_core.analytics.snapshot import Snapshot, changing
 from rlhf_core.checkpoints.registry import list_checkpoints
-from rlhf_core.ground.errors import disk_errors
+from rlhf_core.ground.errors import CorruptArtifact, disk_errors
 from rlhf_core.ground.records import Consent, Session, new_id, utc_now
 from rlhf_core.services import erasing_runs, querying, snapshots
 from rlhf_core.services.depots import with_depots_snapshots
@@ -54,9 +54,9 @@ def erase(workbench: Workbench, session: Session) -> Erasure:
     judgements = workbench.store.for_user(session).erase()
     if workbench.team is None:
         workbench.embedded.forget_deleted()
-    querying.forget(workbench, session.user_id)
     done = _from_snapshots(workbench, session.user_id, judgements)
     workbench.note("erase", pseudonym, "themselves", judgements=judgements, snapshots=len(done.snapshots))
+    querying.forget(workbench, session.user_id)  # last: a damaged file of queries keeps nobody in the store or in a snapshot
     return done
 
 
@@ -147,11 +147,13 @@ def erased(workbench: Workbench) -> frozenset[str]:
 
 def _erasures(workbench: Workbench) -> list[dict[str, Any]]:
     """In order: ``pseudonym``, ``at``, and whether their ``chats`` went with them."""
+    path = workbench.workspace.root / ERASED_FILE
     try:
-        lines = (workbench.workspace.root / ERASED_FILE).read_text(encoding="utf-8").split("\n")
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except FileNotFoundError:
         return []
-    return [json.loads(line) for line in lines if line.strip()]
+    except ValueError as error:
+        raise CorruptArtifact(f"{path} says who was erased, and cannot be read: {error}. Put it back from a backup.") from error
 
 
 def _remember(workbench: Workbench, pseudonym: str, *, chats: bool) -> None:

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, get_args
 
 from rlhf_core.analytics.pseudonyms import Pseudonyms, pseudonym_key
+from rlhf_core.analytics.snapshot import list_snapshots
 from rlhf_core.ground.errors import InvalidInput, NotFound, disk_errors
 from rlhf_core.ground.records import Origin, utc_now
-from rlhf_core.intake.formats import FIELDS, PRESETS, Preset, describe, fields_table
+from rlhf_core.intake.formats import PRESETS, READ_BY_PRESET, Preset, describe, fields_table
 from rlhf_core.intake.parsing import Glimpse, glimpse, parse_file
 from rlhf_core.intake.personal import told
 from rlhf_core.intake.rows import BadRecord, build_rows
@@ -73,14 +74,16 @@ class ImportReport:
     @property
     def passed_over(self) -> str:
         """What of the file was not read, in a sentence; "" where all of it was."""
-        return passed_over(self.ignored_fields)
+        return passed_over(self.ignored_fields, self.preset)
 
 
-def passed_over(fields: Sequence[str]) -> str:
-    """Fields of a file that are not read, in a sentence, with the names that would be; "" where there are none."""
-    known = {name.casefold(): name for name in FIELDS} | LIKE
-    meant = [one + (f" ({known[one.casefold()]} is the name that is read)" if one.casefold() in known else "") for one in fields]
-    return f"Not read: {', '.join(meant)}." if meant else ""
+def passed_over(fields: Sequence[str], preset: str) -> str:
+    """Fields of a file that are not read, in a sentence, with the names that this format would read; "" where there are none."""
+    read = READ_BY_PRESET.get(preset, frozenset())
+    known = LIKE | {name.casefold(): name for name in read}
+    meant = [(one, known.get(one.casefold())) for one in fields]
+    said = [f"{one} ({name} is the name that is read)" if name in read and name != one else one for one, name in meant]
+    return f"Not read: {', '.join(said)}." if said else ""
 
 
 def import_file(
@@ -150,10 +153,13 @@ def import_stream(
 
 
 def _pseudonyms_here(workbench: Workbench) -> frozenset[str]:
-    """Under which exports of this workspace name people of the store, and named those who were erased since. What these said
-    would come in a second time, as that of somebody else."""
+    """Under which exports of this workspace name people, and named those who were erased since: all that its snapshots hold, and
+    all people of the store that whoever imports may see (on a team's store that is often themselves alone). What these said would
+    come in a second time, as that of somebody else."""
     name = Pseudonyms(pseudonym_key(workbench.workspace.keys))
     here = {name(one.user_id) for one in workbench.store.profiles()}
+    for snapshot in list_snapshots(workbench.workspace.snapshots):
+        here.update(snapshot.table("people")["rater"].to_pylist())
     return frozenset(one for one in here if one) | erasing.erased(workbench)
 
 

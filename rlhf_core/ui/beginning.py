@@ -32,6 +32,7 @@ def snapshot_of_address(workbench: Workbench, about: str) -> snapshots.Snapshot:
         except RlhfError as error:
             if not snapshots.listing(workbench):
                 st.warning("The snapshot that the address names is not here.")
+                _forget_snapshot()
                 without_a_snapshot(workbench, about)
                 st.stop()
             show_error(error)

@@ -50,7 +50,7 @@ def signed_in() -> SignedIn | None:
     here: SignedIn | None = st.session_state.get(keys.SIGNED_IN)
     if here is None and keys.SIGNED_OUT not in st.session_state and (token := st.context.cookies.get(cookie_name())):
         here = BROWSERS.whose(token)
-        if here is None:
+        if here is None and not token.startswith("local."):
             st.session_state.setdefault(keys.SIGN_IN_PROBLEM, ENDED)  # the server was begun anew, or the session is too old
     if here is not None and not here.alive:
         here = None

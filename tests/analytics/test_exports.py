@@ -8,7 +8,7 @@ from typing import Any, get_args
 import pytest
 
 from rlhf_core.analytics.exports import Layout, export
-from rlhf_core.ground.errors import InvalidInput
+from rlhf_core.ground.errors import CorruptArtifact, InvalidInput
 from rlhf_core.ground.judgement import Aspect
 from rlhf_core.ground.records import LabelOp, Queue, new_id
 from rlhf_core.ground.settings import Workspace
@@ -91,12 +91,18 @@ def test_what_goes_out_comes_back(what: Format, layout: Layout, workbench: Workb
         assert again.facts["scores"] == snapshot.facts["scores"]
 
 
-@pytest.mark.parametrize("what", ["chats", "trl-preference", "prm800k"])
-def test_what_comes_back_to_where_it_was_is_not_counted_twice(what: Format, judged: Workbench, tmp_path: Path) -> None:
-    """Exports name people by pseudonyms; they would become other people, who agree with those that are here."""
+@pytest.mark.parametrize(("what", "sees"), [("chats", True), ("trl-preference", True), ("prm800k", True), ("chats", False)])
+def test_what_comes_back_to_where_it_was_is_not_counted_twice(
+    what: Format, sees: bool, judged: Workbench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exports name people by pseudonyms; they would become other people, who agree with those that are here. An engineer of a
+    team does not see the others."""
     done = export(snapshots.take(judged)[0], what, tmp_path / "out.jsonl")
     before, people = judged.counts().ratings, judged.store.profiles()
-    report = importing.import_file(judged, done.path)
+    with monkeypatch.context() as patched:
+        if not sees:
+            patched.setattr(type(judged.store), "profiles", lambda *_: [])
+        report = importing.import_file(judged, done.path)
     assert report.added.ratings == 0
     assert report.added.chats <= 1  # what somebody wrote better is an answer without an id in files
     assert report.own > 0
@@ -113,6 +119,9 @@ def test_whoever_is_erased_does_not_come_back_with_an_export(demo: Workbench, tm
     before = demo.counts()
     importing.import_file(demo, done.path)
     assert demo.counts() == before
+    (demo.workspace.root / erasing.ERASED_FILE).write_text('{"pseudonym": "half')
+    with pytest.raises(CorruptArtifact, match="says who was erased"):
+        importing.import_file(demo, done.path)
 
 
 def test_by_hand(workbench: Workbench, add_chats: Any, tmp_path: Path) -> None:

@@ -311,16 +311,22 @@ def test_what_was_only_looked_at_is_given_back(serve: Serve, page: Page, chats: 
     assert hers.claim(queue.id, 3) == []
     page.get_by_role("link", name="Home").first.click()
     expect(page.get_by_role("heading", name="RLHF Workbench")).to_be_visible()
-    (held,) = hers.claim(queue.id, 3)
+    for _ in range(50):  # it is given back beside the page
+        if held := hers.claim(queue.id, 3):
+            break
+        page.wait_for_timeout(100)
     page.goto(f"{url}/label?queue={queue.id}")
     expect(page.locator(".pad .done")).to_contain_text("0 of 1 are done, and the rest you had, or others have now")
-    hers.release(queue.id, held.chat.id)
+    hers.release(queue.id, held[0].chat.id)
     page.get_by_role("button", name="Look again").click()
     page.locator(".pad .card").first.wait_for()
-    page.keyboard.press("4")
+    page.keyboard.press("e")
     saved(page)
+    page.reload()  # and the session does not know of it any more
+    expect(card(page, 0)).to_be_visible()
     page.get_by_role("link", name="Home").first.click()
     expect(page.get_by_role("heading", name="RLHF Workbench")).to_be_visible()
+    page.wait_for_timeout(1_000)
     assert hers.claim(queue.id, 3) == [], "what was begun is kept"
 
 
@@ -331,16 +337,21 @@ def test_two_tabs_of_one_person(serve: Serve, page: Page, chats: Workbench) -> N
     open_pad(other, url)
     assert page.locator(".pad").get_attribute("data-chat") == other.locator(".pad").get_attribute("data-chat")
     page.keyboard.press("4")
+    expect(card(other, 0)).to_have_attribute("aria-label", "Step 1, 4 of 5 stars")  # one tab knows of the other
     other.keyboard.press("j")
     other.keyboard.press("5")
+    expect(card(page, 1)).to_have_attribute("aria-label", "Step 2, 5 of 5 stars")
     saved(page)
     saved(other)
     assert scores(chats) == {"Part 1": 4, "Part 2": 5}
     for _ in range(2):  # there are gaps
         page.keyboard.press("Control+Enter")
-        other.keyboard.press("Control+Enter")
     saved(page)
+    expect(other.locator(".pad .status")).to_have_text("You submitted the one before in another tab.")
+    assert page.locator(".pad").get_attribute("data-chat") == other.locator(".pad").get_attribute("data-chat")
+    other.keyboard.press("3")
     saved(other)
+    expect(card(page, 0)).to_have_attribute("aria-label", "Step 1, 3 of 5 stars")
     assert chats.store.for_user(Workbench.session(chats.people()[0])).queue_progress(EVERYTHING).submitted == 1
 
 

@@ -122,4 +122,8 @@ def test_demo_command(root: Path) -> None:
 def test_what_was_not_read_is_said_with_the_name_that_would_be(workbench: Workbench, tmp_path: Path) -> None:
     report = importing.import_file(workbench, write_lines(tmp_path / "a.jsonl", [{"query": "q", "response": "r", "Rating": 5}]))
     assert report.passed_over == "Not read: Rating (score is the name that is read)."
+    assert (
+        importing.passed_over(("score", "rating", "Rater"), "pairs")
+        == "Not read: score, rating, Rater (rater is the name that is read)."
+    )
     assert str(report) == f"a.jsonl: read 1 record as chats; added 1 chat, 1 step, 0 ratings. {report.passed_over}"

@@ -4,6 +4,7 @@ and stores what it sends."""
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -58,8 +59,14 @@ def _acks_component():  # type: ignore[no-untyped-def]
 def page(title: str, task: Task) -> None:
     """A whole page around the pad: which queue, and the pad on it, or on one item that is looked at again."""
     workbench, session = resources.workbench(), resources.session()
-    st.session_state.pop(keys.PAD_ITEMS, None)  # what was fetched for a pad that has gone does not know what it stored since
-    queues = labeling.queues(workbench, task)
+    try:
+        queues = labeling.queues(workbench, task)
+    except StoreUnavailable:  # whoever is rating goes on with what they have
+        if keys.PAD_ITEMS not in st.session_state or st.session_state[keys.PAD_CONTEXT][2].task != task:
+            raise
+        queues, away = [st.session_state[keys.PAD_CONTEXT][2]], True
+    else:
+        away = False
     chat = st.query_params.get(keys.URL_CHAT)
     chosen = keys.label_queue(task)
     if asked_for := st.query_params.get(keys.URL_QUEUE):  # an address may name it by its name as well
@@ -108,6 +115,12 @@ def page(title: str, task: Task) -> None:
         if queues:
             st.button("Go to an open queue", icon=":material/arrow_forward:", on_click=_forget_queue)
         return
+    # what was fetched for a pad that has gone does not know what that one stored since
+    if not away and keys.PAD_ITEMS in st.session_state:
+        before = st.session_state.get(keys.PAD_CONTEXT)
+        if before is not None and (before[2].id, before[3]) != (queue.id, editing):
+            give_back()
+        st.session_state.pop(keys.PAD_ITEMS, None)
     label(queue)
     _acks_component()(key=keys.PAD_WAKE, height=1, data={"wake": True}, on_wake_change=lambda: None)  # outside of the fragment
 
@@ -206,17 +219,26 @@ def _again() -> None:
 
 
 def give_back() -> None:
-    """Let go of what was handed out on the pad and not touched, where the pad was left for another page: others may have it."""
+    """Let go of what was handed out on the pad and not begun, where the pad was left for another page: others may have it. In a
+    thread of its own: nobody waits for it, and a store may be away."""
     handed: list[LabelView] = st.session_state.pop(keys.PAD_ITEMS, [])
     if keys.PAD_CONTEXT not in st.session_state:
         return
     workbench, session, queue, editing = st.session_state[keys.PAD_CONTEXT]
     touched = st.session_state.get(keys.PAD_TOUCHED, set())
-    if editing is None:
-        with contextlib.suppress(RlhfError):  # it comes back by itself after a time
-            for view in handed:
-                if view.chat.id not in touched and not (view.ratings or view.preferences or view.aspects):
-                    labeling.release(workbench, session, queue.id, view.chat.id)
+    idle = [(view.chat.id, view.other.id if view.other else None) for view in handed if view.chat.id not in touched]
+    if editing is None and idle:
+        threading.Thread(target=_release, args=(workbench, session, queue.id, idle), name="give back", daemon=True).start()
+
+
+def _release(workbench: Workbench, session: Session, queue_id: str, items: list[tuple[str, str | None]]) -> None:
+    """Those of them on which nothing of this person's is stored: it may have come from another tab, or before a refresh."""
+    with contextlib.suppress(RlhfError):  # they come back by themselves after a time
+        for chat_id, other_id in items:
+            view = labeling.open_item(workbench, session, chat_id, other_id)
+            marked = view.marks.first_error or view.marks.flags
+            if not (view.ratings or view.preferences or view.aspects or view.rewrites or marked):
+                labeling.release(workbench, session, queue_id, chat_id)
 
 
 def _nothing(queue: Queue) -> None:

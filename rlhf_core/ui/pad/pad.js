@@ -5,12 +5,13 @@
 
 const STARS = [1, 2, 3, 4, 5];
 const RESEND_MS = 4000;
-const UNHEARD = 2; // so often sent in vain, and the person is told; the whole page is asked for
+const UNHEARD = 2; // so often sent in vain, and the person is told
+const WAKE_MS = 13000; // unheard for longer than a store may take: the whole page is asked for, and then half as often each time
 const DEAF_MS = 1500; // after a comment that could not begin: what somebody types on is no command
 const KEYS = [
   ["1 – 5", "rate this step and go on"], ["T  G", "thumb up, thumb down"], ["J  K  ↓  ↑", "next, previous step"],
   ["E", "this is the first error (again: it is not)"], ["Enter", "say why, of the step just rated; Enter saves it, Esc drops it"],
-  ["W", "write this step better"], ["B  Q", "flag: bad question, not sure"], ["U", "undo"], ["S", "skip this chat; a reason helps"],
+  ["W", "write this step better"], ["B  Q  R", "flag: bad question, not sure, cannot be read"], ["U", "undo"], ["S", "skip this chat; a reason helps"],
   ["Ctrl + Enter", "submit, and on to the next chat"], ["?", "these keys"],
 ];
 
@@ -70,14 +71,18 @@ class Pad {
     root.addEventListener("pointerdown", () => { this.deafUntil = 0; });
     document.addEventListener("visibilitychange", () => this.clock());
     document.addEventListener("rlhf-acks", () => this.heard());
+    this.gone = new Set(); // items that were submitted or skipped in another tab
+    this.tabs = window.BroadcastChannel ? new BroadcastChannel("rlhf-pad") : null;
+    this.tabs?.addEventListener("message", (event) => this.elsewhere(event.data));
     this.timer = setInterval(() => {
-      if (!root.isConnected) { document.removeEventListener("keydown", this.onKey, true); clearInterval(this.timer); return; }
+      if (!root.isConnected) { document.removeEventListener("keydown", this.onKey, true); clearInterval(this.timer); this.tabs?.close(); return; }
       if (this.pending.length && performance.now() - this.sentAt > RESEND_MS) {
-        if (++this.unheard >= UNHEARD) {
+        if (!this.unheard++) { this.unheardSince = this.sentAt; this.wakeAfter = WAKE_MS; }
+        if (this.unheard >= UNHEARD) {
           this.away = "Not sent yet, and kept in this browser: the server does not answer. Go on; it is sent when it is back.";
           this.frame();
-          window.__rlhfWake?.();
         }
+        if (performance.now() - this.unheardSince > this.wakeAfter) { this.wakeAfter *= 2; window.__rlhfWake?.(); }
         this.send(true);
       }
     }, 1000);
@@ -95,7 +100,7 @@ class Pad {
       this.states.clear(); this.undo = []; this.shown = null;
       this.pending = this.kept();
     }
-    this.items = data.items.filter((item) => !this.leaving(item.id));
+    this.items = data.items.filter((item) => !this.leaving(item.id) && (data.editing || !this.gone.has(item.id)));
     for (const item of this.items) if (!this.states.has(item.id)) this.states.set(item.id, this.begin(item));
     if (!this.items.length || this.shown !== this.items[0].id || this.asked_by !== this.asking) this.show();
     this.heard();
@@ -191,10 +196,24 @@ class Pad {
     if (this.item.other) value = { ...value, other: this.item.other };
     const op = { id: uuid(), kind, chat: this.item.chat, step: step || null, value };
     this.pending.push(op);
+    this.tabs?.postMessage({ user: this.user, op });
     this.problem = "";
     this.keep();
     this.send(false);
     return op.id;
+  }
+
+  elsewhere({ user, op }) { // what this person does in another tab of this browser is shown here too; that tab stores it
+    if (user !== this.user || !this.root.isConnected || !this.data) return;
+    const id = itemId(op.chat, op.value.other), state = this.states.get(id);
+    if (state) this.replay(state, op);
+    if ((op.kind === "submit" || op.kind === "skip") && op.value.queue === this.data.queue_id && !this.data.editing) {
+      this.gone.add(id);
+      this.items = this.items.filter((item) => item.id !== id);
+      if (this.shown === id) { this.show(); this.problem = `You ${op.kind === "skip" ? "skipped" : "submitted"} the one before in another tab.`; }
+      if (!this.items.length) this.setStateValue("again", Date.now());
+    } else if (this.shown === id && state) { this.paintAll(); this.paintFlags(); }
+    this.frame();
   }
 
   send(again) {
@@ -210,6 +229,7 @@ class Pad {
   get state() { return this.states.get(this.item.id); }
   get pair() { return !!this.item?.other; }
   get here() { return this.places[this.cursor]; }
+  get given() { const all = new Set(this.answered); return this.places.filter((place) => all.has(place.key)).length; }
   get answered() { return Object.keys(this.pair ? this.state.choices : this.state.ratings); }
 
   asked(of) { return (this.data.rubric?.aspects ?? []).filter((aspect) => aspect.of === of); }
@@ -382,8 +402,7 @@ class Pad {
   frame() {
     const { submitted, items } = this.progress ?? { submitted: 0, items: 0 };
     const mine = submitted + (this.data.editing ? 0 : this.pending.filter((op) => op.kind === "submit").length);
-    const given = new Set(this.item ? this.answered : []);
-    const rated = this.places.filter((place) => given.has(place.key)).length, [noun, word] = this.pair ? ["pairs", "chosen"] : ["chats", "rated"];
+    const rated = this.item ? this.given : 0, [noun, word] = this.pair ? ["pairs", "chosen"] : ["chats", "rated"];
     const of = rated + (this.item ? this.gaps().length : 0); // after a first error no step is asked about
     this.count.textContent = this.data.editing ? `Judged before; ${rated} of ${of} ${word}`
       : `${mine} of ${items} ${this.data.task === "choose" ? "pairs" : noun} submitted`
@@ -538,7 +557,7 @@ class Pad {
       if (event.key === "Escape") { event.preventDefault(); finish(false); }
       if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
         event.preventDefault(); finish(true);
-        if (event.ctrlKey || event.metaKey) this.submit();
+        if ((event.ctrlKey || event.metaKey) && verb === "Save") this.submit();
       }
     });
     after.append(box);
@@ -602,7 +621,7 @@ class Pad {
     const gaps = this.gaps();
     if (gaps.length && this.warned !== this.item.id) {
       this.warned = this.item.id;
-      this.problem = `${gaps.length} of ${this.answered.length + gaps.length} not ${this.pair ? "chosen" : "rated"} yet. Submit again to leave ${gaps.length === 1 ? "it" : "them"} out.`;
+      this.problem = `${gaps.length} of ${this.given + gaps.length} not ${this.pair ? "chosen" : "rated"} yet. Submit again to leave ${gaps.length === 1 ? "it" : "them"} out.`;
       this.move(gaps[0]);
       this.frame(); return;
     }
@@ -676,7 +695,7 @@ class Pad {
       j: () => this.move(this.cursor + 1), ArrowDown: () => this.move(this.cursor + 1),
       k: () => this.move(this.cursor - 1), ArrowUp: () => this.move(this.cursor - 1),
       t: () => this.rateOn(5, "thumbs"), g: () => this.rateOn(1, "thumbs"), e: () => this.first(), u: () => this.takeBack(),
-      s: () => this.skip(), Enter: () => this.comment(), b: () => this.flag("bad_prompt"), q: () => this.flag("unsure"),
+      s: () => this.skip(), Enter: () => this.comment(), b: () => this.flag("bad_prompt"), q: () => this.flag("unsure"), r: () => this.flag("unreadable"),
       w: () => this.rewrite(), d: () => this.pair && this.stepwise(),
       "?": () => this.help(), Escape: () => { if (this.root.querySelector(".help")) this.help(); this.forget(...this.tellings); },
     }[key] ?? (key.length === 1 && this.pair && "01234567".includes(key) ? () => this.chooseOn(+key)
