@@ -101,7 +101,7 @@ def choose(run_id: str) -> None:
 
 
 def describe(run: Run) -> str:
-    outcome = markdown_of(shorten(run.message or run.phase or "", 48))
+    outcome = markdown_of(shorten(run.message or run.phase or "", 80))
     parts = (f":{STATUS_COLOURS[run.status]}[{run.status}]", WHAT[run.kind], ago(run.created_at), outcome)
     return " · ".join(filter(None, parts))
 
