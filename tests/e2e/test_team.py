@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -214,6 +216,20 @@ def test_a_store_that_goes_away_in_mid_work(serve: Callable[[], Server], browser
         menu(ana, "Home")
         menu(ana, "Label")
         expect(card(ana, 2)).to_have_attribute("aria-label", "Step 3, 3 of 5 stars")
+
+        # and one that takes requests and never answers
+        assert team._process is not None
+        os.kill(team._process.pid, signal.SIGSTOP)
+        try:
+            rate(ana, 0, 5)
+            expect(ana.locator(".pad .status.bad")).to_contain_text("kept in this browser", timeout=40_000)
+            ana.wait_for_timeout(20_000)  # the whole page is asked for meanwhile
+            expect(card(ana, 0)).to_have_attribute("aria-label", "Step 1, 5 of 5 stars")
+        finally:
+            os.kill(team._process.pid, signal.SIGCONT)
+        expect(ana.locator(".pad")).to_have_attribute("data-pending", "0", timeout=60_000)
+        for place, score in enumerate((5, 2, 3)):
+            expect(card(ana, place)).to_have_attribute("aria-label", f"Step {place + 1}, {score} of 5 stars")
         no_exception(ana)
 
 
