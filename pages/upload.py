@@ -99,7 +99,7 @@ if isinstance(result, ImportRejected):
 elif isinstance(result, RlhfError):
     show_error(result)
 elif isinstance(result, importing.ImportReport):
-    st.success(plain(str(result).removesuffix(f" {result.passed_over}")), icon=":material/check_circle:")
+    st.success(plain(result.came_in), icon=":material/check_circle:")
     if result.passed_over:
         st.warning(plain(result.passed_over), icon=":material/warning:")
     st.page_link("label.py", label="Rate these chats", icon=":material/thumbs_up_down:")

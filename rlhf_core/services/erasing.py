@@ -135,7 +135,7 @@ def take_out_since(workbench: Workbench, folder: Path, snapshot: Snapshot) -> st
     found = snapshot.id
     for entry in _erasures(workbench):
         if entry["at"] > snapshot.created_at:
-            chats = () if entry.get("chats", True) else None
+            chats = () if entry["chats"] else None
             found = dict(take_out(folder, entry["pseudonym"], chats=chats)).get(found, found)
     return found
 
@@ -149,10 +149,11 @@ def _erasures(workbench: Workbench) -> list[dict[str, Any]]:
     """In order: ``pseudonym``, ``at``, and whether their ``chats`` went with them."""
     path = workbench.workspace.root / ERASED_FILE
     try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
+        return [{"pseudonym": one["pseudonym"], "at": one["at"], "chats": one.get("chats", True)} for one in lines]
     except FileNotFoundError:
         return []
-    except ValueError as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:  # no JSON, or of another shape
         raise CorruptArtifact(f"{path} says who was erased, and cannot be read: {error}. Put it back from a backup.") from error
 
 

@@ -54,6 +54,11 @@ class ImportReport:
     """Judgements that were left out because people of this workspace had given them."""
 
     def __str__(self) -> str:
+        return f"{self.came_in} {self.passed_over}".rstrip()
+
+    @property
+    def came_in(self) -> str:
+        """What came of the file, in sentences."""
         added = self.added
         text = f"{self.name}: read {counted(self.records, 'record')} as {self.preset}; "
         if added.chats == 0 and added.ratings == 0:
@@ -69,7 +74,7 @@ class ImportReport:
             )
         if self.removed:
             text += f" Taken out of texts: {told(self.removed)}."
-        return text + (f" {self.passed_over}" if self.ignored_fields else "")
+        return text
 
     @property
     def passed_over(self) -> str:

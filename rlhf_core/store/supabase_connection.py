@@ -85,6 +85,11 @@ def _expect_json(response: httpx.Response) -> None:
         raise ValueError(f"200 {kind or 'of no kind'}")
 
 
+def _check_password(password: str) -> None:
+    if len(password) < PASSWORD_MIN_CHARS:
+        raise InvalidInput(f"A password has at least {PASSWORD_MIN_CHARS} characters. Choose a longer one.")
+
+
 @dataclass(frozen=True, slots=True)
 class Account:
     """Somebody who has signed in."""
@@ -129,8 +134,7 @@ class Connection:
             Duplicate: there is an account with this address.
         """
         display_name = check_name(display_name)
-        if len(password) < PASSWORD_MIN_CHARS:
-            raise InvalidInput(f"A password has at least {PASSWORD_MIN_CHARS} characters. Choose a longer one.")
+        _check_password(password)
         answer = self._auth(
             lambda auth: auth.sign_up(
                 {"email": email.strip(), "password": password, "options": {"data": {"display_name": display_name}}}
@@ -157,8 +161,7 @@ class Connection:
             InvalidInput: the code is wrong or too old, or the password is too weak. A code is good once, so what can be known of
                 the password is looked at first.
         """
-        if len(password) < PASSWORD_MIN_CHARS:
-            raise InvalidInput(f"A password has at least {PASSWORD_MIN_CHARS} characters. Choose a longer one.")
+        _check_password(password)
         account = self._signed_in(
             self._auth(lambda auth: auth.verify_otp({"email": email.strip(), "token": code.strip(), "type": "recovery"}))
         )
